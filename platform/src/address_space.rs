@@ -1,0 +1,50 @@
+//! A guest process's view of memory.
+
+use crate::{Frames, Result};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+bitflags::bitflags! {
+    /// Access rights of a mapping; the values are Linux's `PROT_*`.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+    pub struct Prot: u32 {
+        /// Pages may be read.
+        const READ = 1;
+        /// Pages may be written.
+        const WRITE = 2;
+        /// Pages may be executed.
+        const EXEC = 4;
+    }
+}
+
+/// What stands behind a mapping.
+#[derive(Debug, Clone)]
+pub enum MapSource {
+    /// A range of the memory file, starting at its first byte.
+    Frames(Frames),
+    /// A host file the gofer donated, from the given offset in bytes (a multiple of the page size),
+    /// mapped shared. With [`Prot::WRITE`] the descriptor must be writable.
+    HostFd(Arc<OwnedFd>, u64),
+}
+
+/// A guest process's view of memory. See the crate's contract for when operations take effect.
+///
+/// Addresses and lengths are multiples of the page size and lie inside
+/// [`crate::Platform::user_addresses`]; the caller has checked that. Dropping the last reference ends
+/// the stub process and releases everything it held.
+pub trait AddressSpace: Send + Sync {
+    /// Maps `len` bytes of `source` at `addr`, replacing what was mapped there.
+    ///
+    /// `replaced` are the frames the range held before; they are released after the queue ran.
+    fn map(&self, addr: u64, len: u64, prot: Prot, source: MapSource, replaced: Vec<Frames>);
+
+    /// Unmaps a range. `frames` are released once no stale mapping can reach them.
+    fn unmap(&self, addr: u64, len: u64, frames: Vec<Frames>);
+
+    /// Changes the access rights of whatever is mapped in the range. Holes are skipped.
+    fn protect(&self, addr: u64, len: u64, prot: Prot);
+
+    /// Fails when an earlier queued operation was refused by the host (for example `ENOMEM` at the
+    /// host's `vm.max_map_count`). The process must then be ended as by the OOM killer.
+    fn check(&self) -> Result<()>;
+}

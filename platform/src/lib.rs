@@ -1,0 +1,51 @@
+//! Runs guest code.
+//!
+//! A [`Platform`] makes [`AddressSpace`]s; each guest thread has one [`Context`] in the address space
+//! of its process. The sentry drives a guest thread with
+//! `loop { match context.switch(&mut regs)? { … } }` on one host thread per guest thread.
+//!
+//! This crate knows registers, pages and host calls. It does not know what a Linux task or file is.
+//!
+//! # The contract every back end keeps
+//!
+//! * A `Context` is created, used and dropped on one host thread (ptrace binds tracer and tracee).
+//!   A [`PendingContext`] is what travels: it is made by the parent thread and attached by the child.
+//! * [`AddressSpace`] operations are queued in order and take effect before the next
+//!   [`Context::switch`] of *any* context in that address space returns to guest code. Frames handed
+//!   to [`AddressSpace::unmap`] and [`AddressSpace::map`] are released only after the queue has been
+//!   executed, so that memory is never recycled while a stale mapping can reach it.
+//! * Nothing that lies in guest memory or in the stub is trusted.
+
+pub mod address_space;
+pub mod context;
+pub mod error;
+pub mod host;
+pub mod memory_file;
+pub mod placement;
+pub mod ptrace;
+pub mod registers;
+pub mod safecopy;
+
+pub use address_space::{AddressSpace, MapSource, Prot};
+pub use context::{Access, Context, Event, Fault, Interrupter, PendingContext};
+pub use error::{PlatformError, Result};
+pub use memory_file::{Frames, MemoryFile};
+pub use registers::{Registers, XState};
+
+use std::sync::Arc;
+
+/// A way of running guest code.
+pub trait Platform: Send + Sync {
+    /// Name as given to `--platform`.
+    fn name(&self) -> &'static str;
+
+    /// Lowest and one-past-highest address that guest memory may use.
+    ///
+    /// Everything outside belongs to the platform (stub text, trampolines) or to the host kernel.
+    fn user_addresses(&self) -> std::ops::Range<u64>;
+
+    /// A new, empty address space and the context of its first thread.
+    ///
+    /// Used for the first process of a container and by `execve(2)`.
+    fn new_address_space(&self) -> Result<(Arc<dyn AddressSpace>, Box<dyn PendingContext>)>;
+}

@@ -1,0 +1,74 @@
+//! Guest register state, as plain data.
+
+/// General registers of a guest thread. Field order and meaning are `struct user_regs_struct`'s.
+#[expect(missing_docs, reason = "the fields are the CPU's registers")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[repr(C)]
+pub struct Registers {
+    pub r15: u64,
+    pub r14: u64,
+    pub r13: u64,
+    pub r12: u64,
+    pub rbp: u64,
+    pub rbx: u64,
+    pub r11: u64,
+    pub r10: u64,
+    pub r9: u64,
+    pub r8: u64,
+    pub rax: u64,
+    pub rcx: u64,
+    pub rdx: u64,
+    pub rsi: u64,
+    pub rdi: u64,
+    /// System-call number at a system-call stop, else `-1`.
+    pub orig_rax: u64,
+    pub rip: u64,
+    pub cs: u64,
+    pub eflags: u64,
+    pub rsp: u64,
+    pub ss: u64,
+    pub fs_base: u64,
+    pub gs_base: u64,
+    pub ds: u64,
+    pub es: u64,
+    pub fs: u64,
+    pub gs: u64,
+    /// Not a CPU register: run one instruction, then report `SIGTRAP`.
+    pub single_step: bool,
+}
+
+impl Registers {
+    /// State of a thread at `execve(2)`: everything zero but entry point and stack pointer.
+    pub fn at_entry(rip: u64, rsp: u64) -> Self {
+        Self {
+            rip,
+            rsp,
+            cs: USER_CS,
+            ss: USER_SS,
+            eflags: EFLAGS_ENTRY,
+            orig_rax: u64::MAX,
+            ..Self::default()
+        }
+    }
+
+    /// The system call's six arguments.
+    pub fn syscall_args(&self) -> [u64; 6] {
+        [self.rdi, self.rsi, self.rdx, self.r10, self.r8, self.r9]
+    }
+}
+
+/// 64-bit user code segment selector.
+pub const USER_CS: u64 = 0x33;
+/// User data segment selector.
+pub const USER_SS: u64 = 0x2b;
+/// EFLAGS of a fresh thread: IF and the always-one bit.
+pub const EFLAGS_ENTRY: u64 = 0x202;
+/// EFLAGS bits that user code may change (`FIX_EFLAGS` in Linux's signal return).
+pub const EFLAGS_USER: u64 = 0x0005_0dd5 | (1 << 8);
+
+/// FP and vector state in the (standard, non-compacted) XSAVE layout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct XState {
+    /// The XSAVE area; its length is fixed per host, see [`XState::size`].
+    pub bytes: Box<[u8]>,
+}

@@ -1,0 +1,2 @@
+//! The `runsc` command.
+fn main() {}
