@@ -1,1 +1,21 @@
-//! Linux, in user space.
+//! Linux, in user space: the kernel that runs sandboxed programs.
+//!
+//! Where to start: [`kernel`] (tasks and their run loop), [`syscalls`] (the table of every system
+//! call), [`mm`] (memory), [`vfs`] and [`fs`] (files). Objects of the kernel are plain data that name
+//! each other by `Arc` or id; what they own of the host is small and can be re-established.
+//!
+//! Lock order: [`sync::rank`].
+
+pub mod boot;
+pub mod errno;
+pub mod fs;
+pub mod io;
+pub mod kernel;
+pub mod loader;
+pub mod mm;
+pub mod sync;
+pub mod syscalls;
+pub mod vfs;
+pub mod wait;
+
+pub use errno::{Errno, Result};

@@ -1,0 +1,1 @@
+//! Boot: from a container's description to its first task.

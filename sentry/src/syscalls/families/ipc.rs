@@ -1,0 +1,1 @@
+//! Polling, pipes, event files and other means between processes.

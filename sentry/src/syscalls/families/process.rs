@@ -1,0 +1,1 @@
+//! Processes: making, replacing, ending and describing them.

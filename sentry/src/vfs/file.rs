@@ -1,0 +1,313 @@
+//! Open file descriptions (`struct file`) and what they do.
+
+use super::path::Path;
+use super::{Attr, FileType};
+use crate::errno::{Errno, Result};
+use crate::io::{Sink, Source};
+use crate::kernel::Task;
+use crate::sync::{Mutex, MutexGuard, rank};
+use crate::wait::{EventMask, WaitQueue};
+use platform::MapSource;
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+bitflags::bitflags! {
+    /// Flags of `open(2)`. Unknown bits are kept out by the system-call layer.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct OpenFlags: u32 {
+        /// Access mode bit: write only.
+        const WRONLY = 0o1;
+        /// Access mode bit: read and write.
+        const RDWR = 0o2;
+        /// Make it if it is not there.
+        const CREAT = 0o100;
+        /// With `CREAT`: fail if it is there.
+        const EXCL = 0o200;
+        /// Do not become the controlling terminal.
+        const NOCTTY = 0o400;
+        /// Truncate.
+        const TRUNC = 0o1000;
+        /// Every write goes to the end.
+        const APPEND = 0o2000;
+        /// Do not block.
+        const NONBLOCK = 0o4000;
+        /// Data integrity on every write.
+        const DSYNC = 0o10000;
+        /// Signal-driven I/O.
+        const ASYNC = 0o20000;
+        /// Direct I/O (packet mode for pipes).
+        const DIRECT = 0o40000;
+        /// Accepted for old programs.
+        const LARGEFILE = 0o100000;
+        /// Must be a directory.
+        const DIRECTORY = 0o200000;
+        /// Do not follow a link in the last component.
+        const NOFOLLOW = 0o400000;
+        /// Do not update the access time.
+        const NOATIME = 0o1000000;
+        /// Close on exec (a property of the descriptor, not of the file).
+        const CLOEXEC = 0o2000000;
+        /// File integrity on every write.
+        const SYNC = 0o4000000;
+        /// Only a name for the object, not for its contents.
+        const PATH = 0o10000000;
+        /// Unnamed file in a directory (with `DIRECTORY`).
+        const TMPFILE_BIT = 0o20000000;
+    }
+}
+
+impl OpenFlags {
+    /// May be read.
+    pub fn readable(self) -> bool {
+        !self.contains(Self::WRONLY) && !self.contains(Self::PATH)
+    }
+
+    /// May be written.
+    pub fn writable(self) -> bool {
+        self.intersects(Self::WRONLY.union(Self::RDWR)) && !self.contains(Self::PATH)
+    }
+
+    /// `O_TMPFILE`.
+    pub fn tmpfile(self) -> bool {
+        self.contains(Self::TMPFILE_BIT)
+    }
+
+    /// Flags that `fcntl(F_SETFL)` may change.
+    pub const SETTABLE: OpenFlags = Self::APPEND
+        .union(Self::NONBLOCK)
+        .union(Self::ASYNC)
+        .union(Self::DIRECT)
+        .union(Self::NOATIME);
+}
+
+/// An entry that `readdir` emits.
+#[derive(Debug, Clone, Copy)]
+pub struct DirEntry<'a> {
+    /// Name.
+    pub name: &'a [u8],
+    /// Inode number.
+    pub ino: u64,
+    /// Type.
+    pub file_type: FileType,
+    /// Position to continue behind this entry (`d_off`).
+    pub next: u64,
+}
+
+/// Memory behind a file, for `mmap(2)`.
+pub trait Mappable: Send + Sync {
+    /// What backs `len` bytes from `offset` (page multiples). `MapSource::HostFd` and
+    /// `MapSource::Frames` are mapped whole. The result covers a prefix of the range: `(bytes,
+    /// source)`; bytes is a multiple of the page size. `None` if `offset` lies behind the end of the
+    /// file (the access is a `SIGBUS`). `write`: the mapping is shared and writable.
+    fn translate(&self, offset: u64, len: u64, write: bool) -> Result<Option<(u64, MapSource)>>;
+
+    /// Writes a shared mapping's pages back (`msync(2)`).
+    fn sync(&self, _offset: u64, _len: u64) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// What an open file does. Never blocks: an operation that cannot go on returns `EAGAIN`, whatever the
+/// file's `O_NONBLOCK` says, and the caller waits for [`FileOps::wait_queue`].
+pub trait FileOps: Send + Sync + Any {
+    /// Reads at `offset` (ignored unless [`FileOps::seekable`]). 0 is the end of the file.
+    fn read(&self, _file: &File, _dst: &mut dyn Sink, _offset: u64) -> Result<usize> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Writes at `offset`; with `O_APPEND` the implementation writes at the end and ignores it.
+    fn write(&self, _file: &File, _src: &mut dyn Source, _offset: u64) -> Result<usize> {
+        Err(Errno::EINVAL)
+    }
+
+    /// True when the file has a position (`lseek`, `pread`, `pwrite` work).
+    fn seekable(&self) -> bool {
+        false
+    }
+
+    /// Size for `SEEK_END`, in bytes.
+    fn size(&self) -> Result<u64> {
+        Err(Errno::ESPIPE)
+    }
+
+    /// `SEEK_DATA` (`data` true) or `SEEK_HOLE` from `offset`. The default: data up to the end.
+    fn seek_data(&self, offset: u64, data: bool) -> Result<u64> {
+        let size = self.size()?;
+        if offset >= size {
+            return Err(Errno::ENXIO);
+        }
+        Ok(if data { offset } else { size })
+    }
+
+    /// Emits entries from position `pos` until `emit` returns false. `ENOTDIR` if not a directory.
+    fn readdir(
+        &self,
+        _file: &File,
+        _pos: u64,
+        _emit: &mut dyn FnMut(DirEntry<'_>) -> bool,
+    ) -> Result<()> {
+        Err(Errno::ENOTDIR)
+    }
+
+    /// Readiness now.
+    fn poll(&self, _file: &File) -> EventMask {
+        EventMask::READABLE | EventMask::WRITABLE
+    }
+
+    /// Where changes of readiness are announced; `None` if it never changes (such a file cannot be
+    /// added to an epoll instance: `EPERM`).
+    fn wait_queue(&self) -> Option<&WaitQueue> {
+        None
+    }
+
+    /// `ioctl(2)`; the generic commands (`FIONBIO`, `FIOCLEX` …) are handled by the caller.
+    fn ioctl(&self, _task: &Task, _file: &File, _cmd: u32, _arg: u64) -> Result<u64> {
+        Err(Errno::ENOTTY)
+    }
+
+    /// Memory behind the file. `ENODEV` if it cannot be mapped.
+    fn mappable(&self) -> Result<Arc<dyn Mappable>> {
+        Err(Errno::ENODEV)
+    }
+
+    /// `fsync(2)` and `fdatasync(2)`.
+    fn sync(&self, _data_only: bool) -> Result<()> {
+        Err(Errno::EINVAL)
+    }
+
+    /// `fallocate(2)`.
+    fn allocate(&self, _mode: u32, _offset: u64, _len: u64) -> Result<()> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Attributes for files that no inode stands behind in the VFS (pipes, sockets, anonymous
+    /// inodes); `None`: ask the inode of [`File::path`].
+    fn attr(&self) -> Option<Result<Attr>> {
+        None
+    }
+
+    /// Text of `/proc/PID/fd/N` for files without a path, such as `pipe:[123]`.
+    fn link_text(&self) -> Option<String> {
+        None
+    }
+
+    /// Lines that `/proc/PID/fdinfo/N` adds.
+    fn fdinfo(&self) -> String {
+        String::new()
+    }
+
+    /// The last reference to the open file description is gone.
+    fn release(&self, _file: &File) {}
+
+    /// The status flags (`F_SETFL`) changed.
+    fn flags_changed(&self, _file: &File) {}
+
+    /// For downcasts (`epoll_ctl` on an epoll file, `accept` on a socket).
+    fn as_any(&self) -> &dyn Any;
+}
+
+static NEXT_FILE_ID: AtomicU64 = AtomicU64::new(1);
+
+/// An open file description: what descriptors made by `dup(2)` and `fork(2)` share.
+pub struct File {
+    ops: Arc<dyn FileOps>,
+    path: Option<Path>,
+    flags: AtomicU32,
+    pos: Mutex<u64, { rank::FILE_POS }>,
+    id: u64,
+    /// `F_SETOWN`/`F_SETSIG` state; see `vfs::async_io`.
+    pub owner: super::async_io::FileOwner,
+}
+
+impl File {
+    /// A new description. `path` is where it was opened, for files that have a name.
+    pub fn new(ops: Arc<dyn FileOps>, path: Option<Path>, flags: OpenFlags) -> Arc<File> {
+        let keep = !(OpenFlags::CREAT
+            | OpenFlags::EXCL
+            | OpenFlags::NOCTTY
+            | OpenFlags::TRUNC
+            | OpenFlags::CLOEXEC);
+        Arc::new(File {
+            ops,
+            path,
+            flags: AtomicU32::new((flags & keep).bits()),
+            pos: Mutex::new(0),
+            id: NEXT_FILE_ID.fetch_add(1, Ordering::Relaxed),
+            owner: Default::default(),
+        })
+    }
+
+    /// What it does.
+    pub fn ops(&self) -> &Arc<dyn FileOps> {
+        &self.ops
+    }
+
+    /// What it does, if that is a `T`.
+    pub fn ops_as<T: FileOps>(&self) -> Option<&T> {
+        self.ops.as_any().downcast_ref()
+    }
+
+    /// Where it was opened.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_ref()
+    }
+
+    /// Access mode and status flags (`F_GETFL`).
+    pub fn flags(&self) -> OpenFlags {
+        OpenFlags::from_bits_retain(self.flags.load(Ordering::Relaxed))
+    }
+
+    /// Changes the flags in `mask` to those in `flags`.
+    pub fn set_flags(&self, mask: OpenFlags, flags: OpenFlags) {
+        let set = (flags & mask).bits();
+        let _ = self.flags.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
+            Some(old & !mask.bits() | set)
+        });
+        self.ops.flags_changed(self);
+    }
+
+    /// True with `O_NONBLOCK`.
+    pub fn nonblocking(&self) -> bool {
+        self.flags().contains(OpenFlags::NONBLOCK)
+    }
+
+    /// The position, locked (`f_pos_lock`).
+    pub fn pos(&self) -> MutexGuard<'_, u64> {
+        self.pos.lock()
+    }
+
+    /// Never reused; names the description as owner of OFD locks and in epoll.
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Attributes for `fstat(2)`.
+    pub fn attr(&self) -> Result<Attr> {
+        match (self.ops.attr(), &self.path) {
+            (Some(attr), _) => attr,
+            (None, Some(path)) => path.inode().attr(),
+            (None, None) => Err(Errno::EBADF),
+        }
+    }
+
+    /// Readiness now.
+    pub fn poll(&self) -> EventMask {
+        self.ops.poll(self)
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        self.ops.clone().release(self);
+    }
+}
+
+impl std::fmt::Debug for File {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("File")
+            .field("id", &self.id)
+            .field("flags", &self.flags())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,4 @@
+//! Root, working directory and umask (`fs_struct`).
+
+/// Shared by tasks cloned with `CLONE_FS`.
+pub struct FsContext {}

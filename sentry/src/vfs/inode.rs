@@ -1,0 +1,173 @@
+//! Objects of a file system.
+
+use super::{Attr, FileOps, OpenFlags, SetAttr};
+use crate::errno::{Errno, Result};
+use crate::vfs::path::Path;
+use std::any::Any;
+use std::sync::Arc;
+
+/// What `statfs(2)` reports of a file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StatFs {
+    /// Magic number (`f_type`).
+    pub magic: u64,
+    /// Block size in bytes.
+    pub block_size: u64,
+    /// Blocks in all, free, and available to ordinary users.
+    pub blocks: [u64; 3],
+    /// Inodes in all and free.
+    pub files: [u64; 2],
+    /// Longest name.
+    pub name_max: u64,
+}
+
+/// An instance of a file system (Linux's super block).
+pub trait FileSystem: Send + Sync + Any {
+    /// Type as in `/proc/filesystems`.
+    fn type_name(&self) -> &'static str;
+
+    /// Device number (`st_dev`) of its inodes.
+    fn dev(&self) -> u64;
+
+    /// Usage and limits.
+    fn statfs(&self) -> Result<StatFs>;
+
+    /// Options as `/proc/self/mounts` shows them, without `ro`/`rw`.
+    fn options(&self) -> String {
+        String::new()
+    }
+
+    /// True when names may appear or vanish without going through the VFS (proc): a cached dentry
+    /// must be looked up again before it is used, and negative dentries are not kept.
+    fn volatile_names(&self) -> bool {
+        false
+    }
+}
+
+/// Who will own a new inode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owner {
+    /// User id in the file system's (root) user namespace.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+}
+
+/// An object of a file system. Permission checks, name checks, mount points, read-only mounts and the
+/// dentry cache are the VFS's work; an inode does what it is told, or says why it cannot.
+///
+/// The defaults are those of an object that is not a directory, not a link, and has no attributes
+/// that can be changed.
+pub trait Inode: Send + Sync + Any {
+    /// The file system it belongs to.
+    fn fs(&self) -> Arc<dyn FileSystem>;
+
+    /// Current attributes.
+    fn attr(&self) -> Result<Attr>;
+
+    /// Changes attributes; `ctime` is updated by the file system.
+    fn set_attr(&self, _changes: &SetAttr) -> Result<()> {
+        Err(Errno::EPERM)
+    }
+
+    /// Opens it. `path` is where it was found; `flags` have been checked against permissions.
+    /// Truncation by `O_TRUNC` is done by the VFS through [`Inode::set_attr`].
+    fn open(self: Arc<Self>, path: &Path, flags: OpenFlags) -> Result<Arc<dyn FileOps>>;
+
+    /// Child of that name. `ENOENT` if there is none, `ENOTDIR` if this is not a directory.
+    fn lookup(&self, _name: &[u8]) -> Result<Arc<dyn Inode>> {
+        Err(Errno::ENOTDIR)
+    }
+
+    /// Makes a file that is not a directory or link: `mode` has the type, `rdev` the device number.
+    /// `EEXIST` if the name is taken.
+    fn create(
+        &self,
+        _name: &[u8],
+        _mode: u32,
+        _rdev: u64,
+        _owner: Owner,
+    ) -> Result<Arc<dyn Inode>> {
+        Err(Errno::EPERM)
+    }
+
+    /// Makes an unnamed regular file (`O_TMPFILE`).
+    fn create_unnamed(&self, _mode: u32, _owner: Owner) -> Result<Arc<dyn Inode>> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Makes a directory.
+    fn mkdir(&self, _name: &[u8], _mode: u32, _owner: Owner) -> Result<Arc<dyn Inode>> {
+        Err(Errno::EPERM)
+    }
+
+    /// Makes a symbolic link.
+    fn symlink(&self, _name: &[u8], _target: &[u8], _owner: Owner) -> Result<Arc<dyn Inode>> {
+        Err(Errno::EPERM)
+    }
+
+    /// Makes `name` another name of `target`, which is of the same file system.
+    fn link(&self, _name: &[u8], _target: &Arc<dyn Inode>) -> Result<()> {
+        Err(Errno::EPERM)
+    }
+
+    /// Removes the name of something that is not a directory.
+    fn unlink(&self, _name: &[u8]) -> Result<()> {
+        Err(Errno::EPERM)
+    }
+
+    /// Removes an empty directory.
+    fn rmdir(&self, _name: &[u8]) -> Result<()> {
+        Err(Errno::EPERM)
+    }
+
+    /// Renames a child to `new_name` in `new_dir` (same file system). `flags` are `RENAME_*` of
+    /// `renameat2(2)`. The VFS has excluded loops and type conflicts.
+    fn rename(
+        &self,
+        _name: &[u8],
+        _new_dir: &Arc<dyn Inode>,
+        _new_name: &[u8],
+        _flags: u32,
+    ) -> Result<()> {
+        Err(Errno::EPERM)
+    }
+
+    /// Target of a symbolic link.
+    fn readlink(&self) -> Result<Vec<u8>> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Where a magic link (`/proc/PID/fd/N`, `exe`, `cwd`, `root`) leads; `None` for ordinary links,
+    /// whose text is walked.
+    fn magic_link(&self) -> Option<Result<Path>> {
+        None
+    }
+
+    /// Value of an extended attribute. `ENODATA` if there is none.
+    fn get_xattr(&self, _name: &[u8]) -> Result<Vec<u8>> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Sets an extended attribute; `flags` are `XATTR_CREATE`/`XATTR_REPLACE`.
+    fn set_xattr(&self, _name: &[u8], _value: &[u8], _flags: u32) -> Result<()> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Names of the extended attributes.
+    fn list_xattr(&self) -> Result<Vec<Vec<u8>>> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// Removes an extended attribute.
+    fn remove_xattr(&self, _name: &[u8]) -> Result<()> {
+        Err(Errno::EOPNOTSUPP)
+    }
+
+    /// What is attached to the inode as long as it lives in memory: advisory locks, inotify watches,
+    /// a bound socket, a FIFO's pipe.
+    fn attachments(&self) -> &super::attachments::Attachments;
+
+    /// For downcasts within a file system.
+    fn as_any(&self) -> &dyn Any;
+}

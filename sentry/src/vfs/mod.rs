@@ -1,0 +1,24 @@
+//! The virtual file system: mounts, dentries, inodes and open files, as in Linux.
+//!
+//! * [`Inode`]: an object of a file system. [`FileSystem`]: what inodes of one instance share.
+//! * [`FileOps`]: what an open file does; [`File`]: the open file description around it.
+//! * `Dentry`, `Mount`, `Path`, path walk: see `dentry`, `mount`, `walk`.
+
+pub mod async_io;
+pub mod attachments;
+pub mod attr;
+pub mod dentry;
+pub mod fd_table;
+pub mod file;
+pub mod fs_context;
+pub mod inode;
+pub mod mount;
+pub mod path;
+
+pub use attachments::Attachments;
+pub use attr::{Attr, FileType, SetAttr, TimeSet};
+pub use fd_table::FdTable;
+pub use file::{DirEntry, File, FileOps, Mappable, OpenFlags};
+pub use fs_context::FsContext;
+pub use inode::{FileSystem, Inode, Owner, StatFs};
+pub use path::Path;

@@ -1,0 +1,4 @@
+//! Mounts.
+
+/// A file system attached to the tree.
+pub struct Mount {}
