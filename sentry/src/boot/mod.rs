@@ -1,1 +1,10 @@
-//! Boot: from a container's description to its first task.
+//! Boot: from a container's description to its first task, and to its exit status.
+//!
+//! The CLI translates an OCI bundle or the flags of `runsc do` into a [`ContainerSpec`], forks the
+//! sentry and calls [`run`] there.
+
+pub mod spec;
+
+pub use spec::{
+    CapabilitySets, ContainerSpec, Ids, MountKind, MountSpec, ProcessSpec, RlimitSpec, RootSpec,
+};

@@ -1,0 +1,136 @@
+//! What a container is to be: plain data, independent of OCI's JSON and of the command line.
+
+/// A container: its root, mounts, names and first process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContainerSpec {
+    /// Name of the container, for messages.
+    pub id: String,
+    /// What `/` is.
+    pub root: RootSpec,
+    /// Further mounts, in the order they are made.
+    pub mounts: Vec<MountSpec>,
+    /// `uname(2)`'s nodename.
+    pub hostname: String,
+    /// The first process.
+    pub process: ProcessSpec,
+}
+
+/// The root file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootSpec {
+    /// The gofer's export that holds it.
+    pub export: u32,
+    /// Mounted read-only for the guest.
+    pub read_only: bool,
+    /// Writes stay in the sandbox, in an overlay of at most so many bytes; `None`: they go to the
+    /// export.
+    pub overlay: Option<u64>,
+}
+
+/// A mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MountSpec {
+    /// Absolute path in the container. Made if it does not exist.
+    pub destination: String,
+    /// What is mounted.
+    pub kind: MountKind,
+    /// `MS_*` flags of `mount(2)` that apply to the mount itself (`MS_RDONLY`, `MS_NOSUID`,
+    /// `MS_NODEV`, `MS_NOEXEC`, `MS_NOATIME`).
+    pub flags: u64,
+}
+
+/// What is mounted at a [`MountSpec::destination`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MountKind {
+    /// A host directory or file behind the gofer.
+    Gofer {
+        /// The gofer's export.
+        export: u32,
+    },
+    /// `tmpfs`, with its mount options (`size=64m,mode=1777`).
+    Tmpfs {
+        /// Options in `mount(8)`'s form.
+        options: String,
+    },
+    /// `proc`.
+    Proc,
+    /// `sysfs`.
+    Sysfs,
+    /// The device nodes of `/dev`, on a `tmpfs`.
+    Dev,
+    /// `devpts`, with its mount options.
+    Devpts {
+        /// Options in `mount(8)`'s form.
+        options: String,
+    },
+    /// `mqueue`.
+    Mqueue,
+    /// `cgroup2`, an empty hierarchy.
+    Cgroup,
+}
+
+/// User and group of a process.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ids {
+    /// User id.
+    pub uid: u32,
+    /// Group id.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+}
+
+/// Capability sets, a bit for each `CAP_*`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct CapabilitySets {
+    /// Bounding set.
+    pub bounding: u64,
+    /// Effective set.
+    pub effective: u64,
+    /// Inheritable set.
+    pub inheritable: u64,
+    /// Permitted set.
+    pub permitted: u64,
+    /// Ambient set.
+    pub ambient: u64,
+}
+
+/// A resource limit (`getrlimit(2)`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RlimitSpec {
+    /// `RLIMIT_*`.
+    pub resource: u32,
+    /// Soft limit.
+    pub soft: u64,
+    /// Hard limit.
+    pub hard: u64,
+}
+
+/// A process to start: the container's first one, or one of `runsc exec`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ProcessSpec {
+    /// Program and arguments. A program without a slash is looked up in `PATH` of `env`.
+    pub args: Vec<Vec<u8>>,
+    /// Environment, `NAME=value`.
+    pub env: Vec<Vec<u8>>,
+    /// Working directory, absolute.
+    pub cwd: Vec<u8>,
+    /// User and groups; `None`: look `user` up in the container's `/etc/passwd`.
+    pub ids: Ids,
+    /// A name or `name:group` to be looked up in the container's `/etc/passwd` and `/etc/group`, which
+    /// then overrides `ids`.
+    pub user: Option<String>,
+    /// File mode creation mask.
+    pub umask: u32,
+    /// Capabilities.
+    pub capabilities: CapabilitySets,
+    /// Limits that differ from the defaults.
+    pub rlimits: Vec<RlimitSpec>,
+    /// `PR_SET_NO_NEW_PRIVS`.
+    pub no_new_privs: bool,
+    /// Its stdin, stdout and stderr are a terminal of the sandbox that is connected to the console
+    /// given to [`super::run`].
+    pub terminal: bool,
+    /// Initial size of that terminal: columns and rows.
+    pub terminal_size: (u16, u16),
+}
