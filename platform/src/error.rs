@@ -29,3 +29,17 @@ impl PlatformError {
         Self::Host { what, source }
     }
 }
+
+/// An access to guest memory that could not be done.
+///
+/// The range lies outside the frames, is misaligned for an atomic access, or the host could not
+/// supply the page (out of memory, or a mapped host file that has been truncated).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("guest memory cannot be accessed")]
+pub struct AccessError;
+
+impl From<AccessError> for PlatformError {
+    fn from(_: AccessError) -> Self {
+        Self::host("access guest memory", nix::errno::Errno::EFAULT)
+    }
+}

@@ -28,11 +28,14 @@ pub mod safecopy;
 
 pub use address_space::{AddressSpace, MapSource, Prot};
 pub use context::{Access, Context, Event, Fault, Interrupter, PendingContext};
-pub use error::{PlatformError, Result};
+pub use error::{AccessError, PlatformError, Result};
 pub use memory_file::{Frames, MemoryFile};
 pub use registers::{Registers, XState};
 
 use std::sync::Arc;
+
+/// Size of a page of guest memory, in bytes.
+pub const PAGE_SIZE: u64 = 4096;
 
 /// A way of running guest code.
 pub trait Platform: Send + Sync {

@@ -2,3 +2,269 @@
 //!
 //! The file is sparse and practically endless; a range costs nothing until its pages are touched.
 //! The sentry maps all of it once, so reading guest memory is a copy, not a host call.
+//!
+//! Ranges are handed out as [`Frames`], which count references page by page. When the last reference
+//! to a page goes, its storage is returned to the host before the range can be handed out again, so
+//! fresh frames always read as zeroes.
+//!
+//! Host calls: `memfd_create`, `ftruncate`, `mmap`, `munmap`, `fallocate`, `fstat`, `preadv2`,
+//! `pwritev2`.
+
+mod frames;
+mod io;
+mod mapping;
+mod ranges;
+
+pub use frames::{AtomicOp, Frames};
+pub use io::{read_from_fd, write_to_fd};
+
+use crate::{PAGE_SIZE, PlatformError, Result};
+use mapping::Mapping;
+use nix::errno::Errno;
+use nix::fcntl::{FallocateFlags, fallocate};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use parking_lot::Mutex;
+use ranges::{FreeRanges, RefCounts};
+use std::ops::Range;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+/// Sizes to try, in bytes. The first is more than any guest can use; a host with a small
+/// `RLIMIT_AS` or `RLIMIT_FSIZE` may refuse it.
+const SIZES: [u64; 4] = [16 << 40, 1 << 40, 64 << 30, 4 << 30];
+
+/// The memfd that holds all guest memory, and its bookkeeping.
+#[derive(Debug)]
+pub struct MemoryFile {
+    fd: OwnedFd,
+    mapping: Mapping,
+    state: Mutex<State>,
+}
+
+/// Which parts of the file are in use.
+#[derive(Debug)]
+struct State {
+    free: FreeRanges,
+    refs: RefCounts,
+}
+
+impl MemoryFile {
+    /// Creates the file, maps it, and installs the fault handlers of [`crate::safecopy`].
+    pub fn new() -> Result<Arc<Self>> {
+        crate::safecopy::install()
+            .map_err(|e| PlatformError::host("install the memory fault handlers", e))?;
+        let fd = create()?;
+        let mut refused = Errno::ENOMEM;
+        for size in SIZES {
+            match Mapping::new(&fd, size) {
+                Ok(mapping) => {
+                    let state =
+                        Mutex::new(State { free: FreeRanges::new(size), refs: RefCounts::new() });
+                    return Ok(Arc::new(Self { fd, mapping, state }));
+                }
+                Err(error) => refused = error,
+            }
+        }
+        Err(PlatformError::host("map the memory file (at least 4 GiB of address space)", refused))
+    }
+
+    /// Allocates `len` bytes, a non-zero multiple of the page size. The pages read as zeroes and
+    /// commit nothing until touched.
+    ///
+    /// Fails with `ENOMEM` when the file has no such range left, `EINVAL` for a bad length.
+    pub fn allocate(self: &Arc<Self>, len: u64) -> Result<Frames> {
+        check_len(len)?;
+        let start = {
+            let mut state = self.state.lock();
+            let start = state.free.take(len).ok_or_else(out_of_frames)?;
+            state.refs.insert(start..start + len);
+            start
+        };
+        Ok(Frames::new(self.clone(), start, len))
+    }
+
+    /// Allocates `len` bytes that directly follow `frames` in the file, if they are free.
+    ///
+    /// Neighbouring guest mappings of neighbouring frames become one mapping in the host.
+    pub fn allocate_after(self: &Arc<Self>, frames: &Frames, len: u64) -> Option<Frames> {
+        self.allocate_at(frames.offset().checked_add(frames.len())?, len)
+    }
+
+    /// Allocates `len` bytes that directly precede `frames` in the file, if they are free.
+    pub fn allocate_before(self: &Arc<Self>, frames: &Frames, len: u64) -> Option<Frames> {
+        self.allocate_at(frames.offset().checked_sub(len)?, len)
+    }
+
+    fn allocate_at(self: &Arc<Self>, start: u64, len: u64) -> Option<Frames> {
+        check_len(len).ok()?;
+        {
+            let mut state = self.state.lock();
+            if !state.free.take_at(start, len) {
+                return None;
+            }
+            state.refs.insert(start..start + len);
+        }
+        Some(Frames::new(self.clone(), start, len))
+    }
+
+    /// Bytes of host memory the file holds now.
+    pub fn committed_bytes(&self) -> Result<u64> {
+        let stat = nix::sys::stat::fstat(&self.fd)
+            .map_err(|e| PlatformError::host("fstat of the memory file", e))?;
+        Ok(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512))
+    }
+
+    /// Size of the file: the most guest memory there can be, in bytes.
+    pub fn size(&self) -> u64 {
+        self.mapping.len()
+    }
+
+    /// The descriptor, for back ends that map the file in a stub.
+    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// The sentry's mapping of the file.
+    pub(crate) fn mapping(&self) -> &Mapping {
+        &self.mapping
+    }
+
+    /// Counts one more reference to every page of the range.
+    fn retain(&self, range: Range<u64>) {
+        self.state.lock().refs.increment(range);
+    }
+
+    /// Counts one reference less to every page of each range, and frees what nobody refers to.
+    fn release(&self, ranges: impl Iterator<Item = Range<u64>>) {
+        let mut unused = Vec::new();
+        {
+            let mut state = self.state.lock();
+            for range in ranges {
+                state.refs.decrement(range, &mut unused);
+            }
+        }
+        if unused.is_empty() {
+            return;
+        }
+        // Neighbours are punched in one call. The ranges belong to nobody now, so the host call
+        // needs no lock; a range that could not be emptied is never handed out again.
+        ranges::merge(&mut unused);
+        unused.retain(|range| self.punch(range.clone()).is_ok());
+        let mut state = self.state.lock();
+        for range in unused {
+            state.free.put(range);
+        }
+    }
+
+    /// Whether any page of the range has more than one reference.
+    fn is_shared(&self, range: Range<u64>) -> bool {
+        self.state.lock().refs.any_shared(range)
+    }
+
+    /// Returns the storage of a range to the host; it reads as zeroes afterwards.
+    fn punch(&self, range: Range<u64>) -> Result<(), Errno> {
+        let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+        self.fallocate(flags, range)
+    }
+
+    /// Allocates storage for a range ahead of its first use.
+    fn commit(&self, range: Range<u64>) -> Result<(), Errno> {
+        self.fallocate(FallocateFlags::FALLOC_FL_KEEP_SIZE, range)
+    }
+
+    fn fallocate(&self, flags: FallocateFlags, range: Range<u64>) -> Result<(), Errno> {
+        let len = range.end.saturating_sub(range.start);
+        // Offsets are below the file's size and thus fit.
+        loop {
+            match fallocate(&self.fd, flags, range.start as i64, len as i64) {
+                Err(Errno::EINTR) => {}
+                result => return result,
+            }
+        }
+    }
+}
+
+fn create() -> Result<OwnedFd> {
+    // Hosts may make memfds non-executable unless told otherwise; older ones do not know the flag.
+    let base = MFdFlags::MFD_CLOEXEC;
+    match memfd_create("runsc-memory", base | MFdFlags::from_bits_retain(libc::MFD_EXEC)) {
+        Err(Errno::EINVAL) => memfd_create("runsc-memory", base),
+        result => result,
+    }
+    .map_err(|e| PlatformError::host("create the memory file (memfd_create)", e))
+}
+
+fn check_len(len: u64) -> Result<()> {
+    if len == 0 || !len.is_multiple_of(PAGE_SIZE) {
+        return Err(PlatformError::host("allocate guest memory", Errno::EINVAL));
+    }
+    Ok(())
+}
+
+fn out_of_frames() -> PlatformError {
+    PlatformError::host("allocate guest memory", Errno::ENOMEM)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const P: u64 = PAGE_SIZE;
+
+    #[test]
+    fn fresh_frames_are_zero_and_free() {
+        let file = MemoryFile::new().unwrap();
+        let frames = file.allocate(1 << 30).unwrap();
+        assert_eq!(file.committed_bytes().unwrap(), 0);
+        frames.write(P, b"hello").unwrap();
+        assert_eq!(file.committed_bytes().unwrap(), P);
+        let offset = frames.offset();
+        drop(frames);
+        assert_eq!(file.committed_bytes().unwrap(), 0);
+        let again = file.allocate(1 << 30).unwrap();
+        assert_eq!(again.offset(), offset);
+        let mut buffer = [1u8; 5];
+        again.read(P, &mut buffer).unwrap();
+        assert_eq!(buffer, [0; 5]);
+    }
+
+    #[test]
+    fn references_are_counted_by_page() {
+        let file = MemoryFile::new().unwrap();
+        let frames = file.allocate(4 * P).unwrap();
+        frames.write(0, &[7; 4 * P as usize]).unwrap();
+        let middle = frames.slice(P..2 * P).unwrap();
+        assert!(frames.is_shared(0..4 * P));
+        assert!(!frames.is_shared(2 * P..4 * P));
+        drop(frames);
+        assert_eq!(file.committed_bytes().unwrap(), P);
+        assert!(!middle.is_shared(0..P));
+        let mut byte = [0];
+        middle.read(0, &mut byte).unwrap();
+        assert_eq!(byte, [7]);
+    }
+
+    #[test]
+    fn neighbours() {
+        let file = MemoryFile::new().unwrap();
+        let first = file.allocate(P).unwrap();
+        let before = file.allocate_before(&first, 2 * P).unwrap();
+        assert_eq!(before.offset() + 2 * P, first.offset());
+        assert!(file.allocate_before(&first, P).is_none());
+        drop(before);
+        let again = file.allocate_before(&first, P).unwrap();
+        assert!(file.allocate_after(&again, P).is_none());
+        drop(first);
+        assert!(file.allocate_after(&again, P).is_some());
+    }
+
+    #[test]
+    fn bad_lengths() {
+        let file = MemoryFile::new().unwrap();
+        assert!(file.allocate(0).is_err());
+        assert!(file.allocate(1).is_err());
+        assert!(file.allocate(!(P - 1)).is_err());
+        let frames = file.allocate(P).unwrap();
+        assert!(file.allocate_after(&frames, !(P - 1)).is_none());
+    }
+}

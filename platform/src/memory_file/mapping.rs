@@ -1,0 +1,178 @@
+#![expect(unsafe_code, reason = "holds the sentry's mapping of guest memory and its raw pointer")]
+//! The sentry's own mapping of the whole memory file, and every access through it.
+
+use crate::{AccessError, safecopy};
+use nix::errno::Errno;
+use std::ops::Range;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// A shared, writable mapping of the whole file.
+#[derive(Debug)]
+pub(crate) struct Mapping {
+    base: *mut u8,
+    len: u64,
+}
+
+// SAFETY: the pointer is only dereferenced by `safecopy`'s routines, which tolerate any concurrent
+// change, and the mapping lives as long as the value.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Gives the file its size and maps it.
+    pub fn new(fd: &OwnedFd, len: u64) -> Result<Self, Errno> {
+        let size = i64::try_from(len).map_err(|_| Errno::EFBIG)?;
+        nix::unistd::ftruncate(fd, size)?;
+        // SAFETY: a new mapping at an address of the kernel's choice; no existing memory is touched.
+        let base = unsafe {
+            libc::mmap(
+                std::ptr::null_mut(),
+                len as usize,
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_SHARED | libc::MAP_NORESERVE,
+                fd.as_raw_fd(),
+                0,
+            )
+        };
+        if base == libc::MAP_FAILED {
+            return Err(Errno::last());
+        }
+        // SAFETY: the range was just mapped. Guest memory belongs in no core dump; failure is
+        // harmless.
+        let _ = unsafe { libc::madvise(base, len as usize, libc::MADV_DONTDUMP) };
+        Ok(Self { base: base.cast(), len })
+    }
+
+    /// Bytes mapped.
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Where the file's byte `offset` is mapped, if `len` bytes from there are.
+    fn at(&self, offset: u64, len: usize) -> Result<*mut u8, AccessError> {
+        let end = offset.checked_add(len as u64).ok_or(AccessError)?;
+        if end > self.len {
+            return Err(AccessError);
+        }
+        Ok(self.base.wrapping_add(offset as usize))
+    }
+
+    /// Copies out of the file.
+    pub fn read(&self, offset: u64, to: &mut [u8]) -> Result<(), AccessError> {
+        let from = self.at(offset, to.len())?;
+        // SAFETY: `to` is exclusively ours; `from` lies in the mapping.
+        unsafe { safecopy::copy(to.as_mut_ptr(), from, to.len()) }
+    }
+
+    /// Copies into the file.
+    pub fn write(&self, offset: u64, from: &[u8]) -> Result<(), AccessError> {
+        let to = self.at(offset, from.len())?;
+        // SAFETY: `from` is readable; `to` lies in the mapping, which no reference covers.
+        unsafe { safecopy::copy(to, from.as_ptr(), from.len()) }
+    }
+
+    /// Writes zeroes.
+    pub fn zero(&self, offset: u64, len: u64) -> Result<(), AccessError> {
+        let len = usize::try_from(len).map_err(|_| AccessError)?;
+        let to = self.at(offset, len)?;
+        // SAFETY: `to` lies in the mapping, which no reference covers.
+        unsafe { safecopy::zero(to, len) }
+    }
+
+    /// Copies from one place in `source` to another in this file.
+    pub fn copy_from(
+        &self,
+        offset: u64,
+        source: &Self,
+        from: u64,
+        len: u64,
+    ) -> Result<(), AccessError> {
+        let len = usize::try_from(len).map_err(|_| AccessError)?;
+        let (to, from) = (self.at(offset, len)?, source.at(from, len)?);
+        // SAFETY: both lie in mappings that no reference covers.
+        unsafe { safecopy::copy(to, from, len) }
+    }
+
+    fn word<T>(&self, offset: u64) -> Result<*mut T, AccessError> {
+        let pointer = self.at(offset, size_of::<T>())?.cast::<T>();
+        if pointer.is_aligned() { Ok(pointer) } else { Err(AccessError) }
+    }
+
+    /// Atomic load.
+    pub fn load32(&self, offset: u64) -> Result<u32, AccessError> {
+        // SAFETY: the word lies in the mapping.
+        unsafe { safecopy::load32(self.word(offset)?) }
+    }
+
+    /// Atomic load.
+    pub fn load64(&self, offset: u64) -> Result<u64, AccessError> {
+        // SAFETY: the word lies in the mapping.
+        unsafe { safecopy::load64(self.word(offset)?) }
+    }
+
+    /// Atomic store.
+    pub fn store32(&self, offset: u64, value: u32) -> Result<(), AccessError> {
+        // SAFETY: the word lies in the mapping, which no reference covers.
+        unsafe { safecopy::store32(self.word(offset)?, value) }
+    }
+
+    /// Atomic store.
+    pub fn store64(&self, offset: u64, value: u64) -> Result<(), AccessError> {
+        // SAFETY: the word lies in the mapping, which no reference covers.
+        unsafe { safecopy::store64(self.word(offset)?, value) }
+    }
+
+    /// Atomic compare-and-exchange; returns what was there.
+    pub fn cmpxchg32(&self, offset: u64, old: u32, new: u32) -> Result<u32, AccessError> {
+        // SAFETY: the word lies in the mapping, which no reference covers.
+        unsafe { safecopy::cmpxchg32(self.word(offset)?, old, new) }
+    }
+
+    /// Atomic compare-and-exchange; returns what was there.
+    pub fn cmpxchg64(&self, offset: u64, old: u64, new: u64) -> Result<u64, AccessError> {
+        // SAFETY: the word lies in the mapping, which no reference covers.
+        unsafe { safecopy::cmpxchg64(self.word(offset)?, old, new) }
+    }
+
+    /// `preadv2(2)` (`write` false) or `pwritev2(2)` between a host file and ranges of this file.
+    ///
+    /// `offset` `None` uses the file's own position. The kernel does the copying and reports a page
+    /// it cannot get as `EFAULT`.
+    pub fn transfer(
+        &self,
+        fd: std::os::fd::BorrowedFd<'_>,
+        ranges: &[Range<u64>],
+        offset: Option<u64>,
+        write: bool,
+    ) -> Result<usize, Errno> {
+        let mut vector = Vec::with_capacity(ranges.len());
+        for range in ranges {
+            let len = range.end.checked_sub(range.start).ok_or(Errno::EINVAL)? as usize;
+            let base = self.at(range.start, len).map_err(|_| Errno::EFAULT)?;
+            vector.push(libc::iovec { iov_base: base.cast(), iov_len: len });
+        }
+        let count = i32::try_from(vector.len()).map_err(|_| Errno::EINVAL)?;
+        let offset = match offset {
+            Some(offset) => i64::try_from(offset).map_err(|_| Errno::EINVAL)?,
+            None => -1,
+        };
+        // SAFETY: every vector entry lies in the mapping, which no reference covers; the kernel
+        // accesses nothing else.
+        let done = unsafe {
+            if write {
+                libc::pwritev2(fd.as_raw_fd(), vector.as_ptr(), count, offset, 0)
+            } else {
+                libc::preadv2(fd.as_raw_fd(), vector.as_ptr(), count, offset, 0)
+            }
+        };
+        Errno::result(done).map(|n| n as usize)
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: unmaps exactly what `new` mapped; all frames are gone, as they hold the file.
+        let _ = unsafe { libc::munmap(self.base.cast(), self.len as usize) };
+    }
+}
