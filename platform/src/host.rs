@@ -8,6 +8,7 @@
 
 pub mod calls;
 pub mod file;
+pub mod io;
 pub mod mapping;
 pub mod park;
 pub mod poll;

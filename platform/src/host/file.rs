@@ -1,8 +1,7 @@
 #![expect(unsafe_code, reason = "raw file system calls")]
 //! Donated host files.
 //!
-//! Host calls: `pread64`, `preadv`, `pwrite64`, `pwritev`, `read`, `write`, `fstat`, `ftruncate`,
-//! `fallocate`, `fsync`, `fdatasync`, `lseek`, `fcntl`.
+//! Host calls: `preadv`, `pwritev`, `fstat`, `ftruncate`, `fallocate`, `fsync`, `fdatasync`, `lseek`, `fcntl`.
 
 use super::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, OFlag};
@@ -17,11 +16,6 @@ fn position(offset: u64) -> Result<i64, Errno> {
     i64::try_from(offset).map_err(|_| Errno::EINVAL)
 }
 
-/// `pread(2)`; `offset` in bytes.
-pub fn pread(fd: BorrowedFd<'_>, buffer: &mut [u8], offset: u64) -> Result<usize, Errno> {
-    uio::pread(fd, buffer, position(offset)?)
-}
-
 /// `preadv(2)`.
 pub fn preadv(
     fd: BorrowedFd<'_>,
@@ -31,24 +25,9 @@ pub fn preadv(
     uio::preadv(fd, buffers, position(offset)?)
 }
 
-/// `pwrite(2)`.
-pub fn pwrite(fd: BorrowedFd<'_>, bytes: &[u8], offset: u64) -> Result<usize, Errno> {
-    uio::pwrite(fd, bytes, position(offset)?)
-}
-
 /// `pwritev(2)`.
 pub fn pwritev(fd: BorrowedFd<'_>, buffers: &[IoSlice<'_>], offset: u64) -> Result<usize, Errno> {
     uio::pwritev(fd, buffers, position(offset)?)
-}
-
-/// `read(2)`, for pipes, terminals and sockets.
-pub fn read(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
-    nix::unistd::read(fd, buffer)
-}
-
-/// `write(2)`, for pipes, terminals and sockets.
-pub fn write(fd: BorrowedFd<'_>, bytes: &[u8]) -> Result<usize, Errno> {
-    nix::unistd::write(fd, bytes)
 }
 
 /// `fstat(2)`.
@@ -110,8 +89,8 @@ mod tests {
     fn positions_beyond_i64_are_refused() {
         let file = nix::sys::memfd::memfd_create("t", nix::sys::memfd::MFdFlags::empty()).unwrap();
         let fd = file.as_fd();
-        assert_eq!(pread(fd, &mut [0], u64::MAX), Err(Errno::EINVAL));
-        assert_eq!(pwrite(fd, b"abc", 5), Ok(3));
+        assert_eq!(preadv(fd, &mut [], u64::MAX), Err(Errno::EINVAL));
+        assert_eq!(pwritev(fd, &[IoSlice::new(b"abc")], 5), Ok(3));
         assert_eq!(fstat(fd).unwrap().st_size, 8);
         ftruncate(fd, 6).unwrap();
         assert_eq!(lseek(fd, 0, Whence::SeekEnd), Ok(6));
