@@ -22,6 +22,8 @@ pub mod rank {
     pub const RENAME: u16 = 24;
     /// The mount table.
     pub const MOUNTS: u16 = 26;
+    /// Who watches whom among epoll instances.
+    pub const EPOLL_TREE: u16 = 27;
     /// Epoll interest lists.
     pub const EPOLL: u16 = 28;
     /// A file's position.

@@ -47,8 +47,10 @@ impl EventMask {
     pub const ALWAYS: EventMask = EventMask::ERR.union(EventMask::HUP);
 }
 
-/// Something that can be told of an event. Called with the wait queue's lock held: it must only note
-/// the event and wake its owner, and take no lock below [`rank::WAIT_QUEUE`].
+/// Something that can be told of an event. Called without the wait queue's lock, so that an epoll
+/// instance can pass the news on to its own waiters; it may still be called shortly after its
+/// registration was taken back. It must only note the event and wake its owner, and take no lock
+/// below [`rank::EPOLL_READY`].
 pub trait Waker: Send + Sync {
     /// Some of `events` have happened.
     fn wake(&self, events: EventMask);
@@ -122,14 +124,25 @@ impl WaitQueue {
         if self.len.load(Ordering::SeqCst) == 0 {
             return;
         }
-        let entries = self.entries.lock();
+        // Most queues have one or two waiters; only crowds need an allocation.
+        let mut few: [Option<Arc<dyn Waker>>; 4] = [const { None }; 4];
+        let mut many = Vec::new();
         let mut woke_exclusive = false;
+        let mut slots = few.iter_mut();
+        let entries = self.entries.lock();
         for entry in &entries.list {
             if !entry.mask.intersects(events) || (entry.exclusive && woke_exclusive) {
                 continue;
             }
             woke_exclusive |= entry.exclusive;
-            entry.waker.wake(events);
+            match slots.next() {
+                Some(slot) => *slot = Some(entry.waker.clone()),
+                None => many.push(entry.waker.clone()),
+            }
+        }
+        drop(entries);
+        for waker in few.into_iter().flatten().chain(many) {
+            waker.wake(events);
         }
     }
 

@@ -1,1 +1,7 @@
 //! File systems, one folder each.
+
+pub mod anon;
+pub mod epoll;
+pub mod eventfd;
+pub mod ioctl;
+pub mod pipe;

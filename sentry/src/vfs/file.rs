@@ -218,6 +218,8 @@ pub struct File {
     id: u64,
     /// `F_SETOWN`/`F_SETSIG` state; see `vfs::async_io`.
     pub owner: super::async_io::FileOwner,
+    /// The epoll instances that watch it.
+    pub epoll_links: crate::fs::epoll::Links,
 }
 
 impl File {
@@ -235,6 +237,7 @@ impl File {
             pos: Mutex::new(0),
             id: NEXT_FILE_ID.fetch_add(1, Ordering::Relaxed),
             owner: Default::default(),
+            epoll_links: Default::default(),
         })
     }
 
@@ -299,6 +302,7 @@ impl File {
 
 impl Drop for File {
     fn drop(&mut self) {
+        self.epoll_links.release(self);
         self.ops.clone().release(self);
     }
 }
