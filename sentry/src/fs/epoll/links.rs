@@ -24,9 +24,8 @@ impl Links {
     /// Forgets a watch.
     pub(super) fn remove(&self, instance: &File, key: Key) {
         let mut links = self.0.lock();
-        let found = links
-            .iter()
-            .position(|l| l.key == key && std::ptr::eq(l.instance.as_ptr(), instance));
+        let found =
+            links.iter().position(|l| l.key == key && std::ptr::eq(l.instance.as_ptr(), instance));
         if let Some(i) = found {
             let _ = links.swap_remove(i);
         }

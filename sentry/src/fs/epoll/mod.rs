@@ -110,8 +110,7 @@ impl Epoll {
 
     /// `EPOLL_CTL_MOD`. `ENOENT` if the file is not watched, `EINVAL` for an exclusive watch.
     pub fn modify(&self, fd: i32, file: &Arc<File>, event: Event) -> Result<()> {
-        let item =
-            self.interest.lock().get(&(fd, file.id())).cloned().ok_or(Errno::ENOENT)?;
+        let item = self.interest.lock().get(&(fd, file.id())).cloned().ok_or(Errno::ENOENT)?;
         if (item.events() | event.events) & EPOLLEXCLUSIVE != 0 {
             return Err(Errno::EINVAL);
         }

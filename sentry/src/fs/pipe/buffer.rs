@@ -165,8 +165,8 @@ impl Buffer {
     /// True if a write of `len` bytes would go in whole.
     pub fn fits(&self, len: usize) -> bool {
         let odd = len % PAGE;
-        let merged = odd != 0
-            && self.slots.back().is_some_and(|last| last.merge && last.end + odd <= PAGE);
+        let merged =
+            odd != 0 && self.slots.back().is_some_and(|last| last.merge && last.end + odd <= PAGE);
         let pages = if merged { len / PAGE } else { len.div_ceil(PAGE) };
         pages <= self.free()
     }

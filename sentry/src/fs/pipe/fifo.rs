@@ -42,7 +42,11 @@ pub fn open_fifo(
     }
     let seen = |pipe: &Pipe| {
         let state = pipe.state.lock();
-        if reads { (state.writers, state.writer_count) } else { (state.readers, state.reader_count) }
+        if reads {
+            (state.writers, state.writer_count)
+        } else {
+            (state.readers, state.reader_count)
+        }
     };
     let (partners, count) = seen(&pipe);
     pipe.attach(flags);
