@@ -18,8 +18,12 @@ pub mod rank {
     pub const SIGNALS: u16 = 18;
     /// Controlling terminals and their sessions.
     pub const TTY: u16 = 20;
+    /// The shape of a mount tree.
+    pub const MOUNT_TREE: u16 = 22;
     /// The rename lock of a file system.
     pub const RENAME: u16 = 24;
+    /// The entries of a directory, while they change or are asked for (`i_rwsem`).
+    pub const DIRECTORY: u16 = 25;
     /// The mount table.
     pub const MOUNTS: u16 = 26;
     /// Who watches whom among epoll instances.
@@ -34,8 +38,6 @@ pub mod rank {
     pub const INODE: u16 = 36;
     /// As [`INODE`], for an object nested in it (a socket's peer).
     pub const INODE_NESTED: u16 = 38;
-    /// A dentry's parent, name and children.
-    pub const DENTRY: u16 = 40;
     /// Futex buckets.
     pub const FUTEX: u16 = 44;
     /// A process's memory map.
@@ -57,6 +59,9 @@ pub mod rank {
     pub const EPOLL_READY: u16 = 68;
     /// Wait queues.
     pub const WAIT_QUEUE: u16 = 72;
+    /// A dentry's parent, name and children: the last reference to a file, and with it to its dentry,
+    /// may go while almost anything is locked.
+    pub const DENTRY: u16 = 80;
     /// Anything that takes no further lock.
     pub const LEAF: u16 = 90;
 }

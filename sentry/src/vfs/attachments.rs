@@ -1,6 +1,99 @@
 //! What hangs on an inode as long as it lives in memory.
+//!
+//! Advisory locks, inotify watches, a FIFO's pipe, a bound socket: most inodes have none of it. Each
+//! kind is a type of its own module and is kept in a slot by its type, so that a new kind needs no
+//! change here or in a file system.
 
-/// Advisory locks, inotify watches, a bound socket, a FIFO's pipe. Every field is made on first use:
-/// most inodes have none of it.
+use crate::errno::{Errno, Result};
+use crate::sync::{Mutex, rank};
+use std::any::Any;
+use std::fmt;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+type Slot = Arc<dyn Any + Send + Sync>;
+
+/// The slots of one inode. See the module's head.
 #[derive(Default)]
-pub struct Attachments {}
+pub struct Attachments {
+    slots: OnceLock<Box<Mutex<Vec<Slot>, { rank::LEAF }>>>,
+    /// Open files that may write (positive), or programs that run the file (negative): `ETXTBSY`.
+    writers: AtomicI32,
+}
+
+impl Attachments {
+    /// The attachment of type `T`, if there is one. A single load when the inode has none at all.
+    pub fn get<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        find(&self.slots.get()?.lock())
+    }
+
+    /// The attachment of type `T`, made with `init` if there is none. `init` must take no lock.
+    pub fn get_or_insert_with<T: Any + Send + Sync>(&self, init: impl FnOnce() -> T) -> Arc<T> {
+        let mut slots = self.slots.get_or_init(Default::default).lock();
+        if let Some(existing) = find(&slots) {
+            return existing;
+        }
+        let new = Arc::new(init());
+        slots.push(new.clone());
+        new
+    }
+
+    /// Attaches `value`, replacing what was attached of its type.
+    pub fn set<T: Any + Send + Sync>(&self, value: Arc<T>) {
+        let old = {
+            let mut slots = self.slots.get_or_init(Default::default).lock();
+            let old = take::<T>(&mut slots);
+            slots.push(value);
+            old
+        };
+        drop(old);
+    }
+
+    /// Detaches and returns the attachment of type `T`.
+    pub fn remove<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
+        let slot = take::<T>(&mut self.slots.get()?.lock())?;
+        slot.downcast().ok()
+    }
+
+    /// Counts an open file that may write. `ETXTBSY` while the file is being executed.
+    pub fn allow_write(&self) -> Result<()> {
+        self.change(|n| (n >= 0).then(|| n.saturating_add(1)))
+    }
+
+    /// The file counted by [`Attachments::allow_write`] is closed.
+    pub fn end_write(&self) {
+        self.writers.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Counts a program that runs this file. `ETXTBSY` while someone has it open for writing.
+    pub fn deny_write(&self) -> Result<()> {
+        self.change(|n| (n <= 0).then(|| n.saturating_sub(1)))
+    }
+
+    /// The program counted by [`Attachments::deny_write`] no longer runs.
+    pub fn end_deny_write(&self) {
+        self.writers.fetch_add(1, Ordering::AcqRel);
+    }
+
+    fn change(&self, f: impl FnMut(i32) -> Option<i32>) -> Result<()> {
+        self.writers
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, f)
+            .map(|_| ())
+            .map_err(|_| Errno::ETXTBSY)
+    }
+}
+
+fn find<T: Any + Send + Sync>(slots: &[Slot]) -> Option<Arc<T>> {
+    slots.iter().find_map(|slot| slot.clone().downcast().ok())
+}
+
+fn take<T: Any + Send + Sync>(slots: &mut Vec<Slot>) -> Option<Slot> {
+    let i = slots.iter().position(|slot| slot.is::<T>())?;
+    Some(slots.swap_remove(i))
+}
+
+impl fmt::Debug for Attachments {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attachments").field("writers", &self.writers).finish_non_exhaustive()
+    }
+}

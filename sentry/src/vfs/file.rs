@@ -216,15 +216,47 @@ pub struct File {
     flags: AtomicU32,
     pos: Mutex<u64, { rank::FILE_POS }>,
     id: u64,
+    guard: Guard,
     /// `F_SETOWN`/`F_SETSIG` state; see `vfs::async_io`.
     pub owner: super::async_io::FileOwner,
     /// The epoll instances that watch it.
     pub epoll_links: crate::fs::epoll::Links,
 }
 
+/// What an open file keeps others from doing with its inode (`ETXTBSY`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Guard {
+    None,
+    /// Counted by `Attachments::allow_write`.
+    Writes,
+    /// Counted by `Attachments::deny_write`.
+    Runs,
+}
+
 impl File {
     /// A new description. `path` is where it was opened, for files that have a name.
     pub fn new(ops: Arc<dyn FileOps>, path: Option<Path>, flags: OpenFlags) -> Arc<File> {
+        Self::guarded(ops, path, flags, Guard::None)
+    }
+
+    /// As [`File::new`], for a regular file opened for writing: as long as it is open no one can
+    /// run it. The caller has counted it with `Attachments::allow_write`.
+    pub(super) fn new_writer(ops: Arc<dyn FileOps>, path: Path, flags: OpenFlags) -> Arc<File> {
+        Self::guarded(ops, Some(path), flags, Guard::Writes)
+    }
+
+    /// As [`File::new`], for a program: as long as it is open no one can open it for writing. The
+    /// caller has counted it with `Attachments::deny_write`.
+    pub(super) fn new_program(ops: Arc<dyn FileOps>, path: Path) -> Arc<File> {
+        Self::guarded(ops, Some(path), OpenFlags::empty(), Guard::Runs)
+    }
+
+    fn guarded(
+        ops: Arc<dyn FileOps>,
+        path: Option<Path>,
+        flags: OpenFlags,
+        guard: Guard,
+    ) -> Arc<File> {
         let keep = !(OpenFlags::CREAT
             | OpenFlags::EXCL
             | OpenFlags::NOCTTY
@@ -236,6 +268,7 @@ impl File {
             flags: AtomicU32::new((flags & keep).bits()),
             pos: Mutex::new(0),
             id: NEXT_FILE_ID.fetch_add(1, Ordering::Relaxed),
+            guard,
             owner: Default::default(),
             epoll_links: Default::default(),
         })
@@ -303,7 +336,14 @@ impl File {
 impl Drop for File {
     fn drop(&mut self) {
         self.epoll_links.release(self);
-        self.ops.clone().release(self);
+        self.ops.release(self);
+        if let Some(path) = &self.path {
+            match self.guard {
+                Guard::None => {}
+                Guard::Writes => path.inode().attachments().end_write(),
+                Guard::Runs => path.inode().attachments().end_deny_write(),
+            }
+        }
     }
 }
 

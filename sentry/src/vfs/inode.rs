@@ -1,6 +1,6 @@
 //! Objects of a file system.
 
-use super::{Attr, FileOps, OpenFlags, SetAttr};
+use super::{Attr, FileOps, FileType, OpenFlags, SetAttr};
 use crate::errno::{Errno, Result};
 use crate::vfs::path::Path;
 use std::any::Any;
@@ -65,6 +65,11 @@ pub trait Inode: Send + Sync + Any {
     /// Current attributes.
     fn attr(&self) -> Result<Attr>;
 
+    /// Its type, which never changes.
+    fn file_type(&self) -> FileType {
+        self.attr().map_or(FileType::Regular, |attr| attr.file_type())
+    }
+
     /// Changes attributes; `ctime` is updated by the file system.
     fn set_attr(&self, _changes: &SetAttr) -> Result<()> {
         Err(Errno::EPERM)
@@ -77,6 +82,12 @@ pub trait Inode: Send + Sync + Any {
     /// Child of that name. `ENOENT` if there is none, `ENOTDIR` if this is not a directory.
     fn lookup(&self, _name: &[u8]) -> Result<Arc<dyn Inode>> {
         Err(Errno::ENOTDIR)
+    }
+
+    /// As [`Inode::lookup`]. `rest` is the rest of the path being walked, slashes included: only a
+    /// hint, for file systems that can fetch several components at once.
+    fn lookup_ahead(&self, name: &[u8], _rest: &[u8]) -> Result<Arc<dyn Inode>> {
+        self.lookup(name)
     }
 
     /// Makes a file that is not a directory or link: `mode` has the type, `rdev` the device number.

@@ -1,0 +1,328 @@
+//! `open(2)`, and opening programs for `execve(2)`.
+
+use super::file::{File, FileOps, OpenFlags};
+use super::mount::MountFlags;
+use super::path::Path;
+use super::permission::{self, Access};
+use super::walk::{self, Last, WalkContext, WalkFlags, Walker};
+use super::{Dentry, FileType, SetAttr, device};
+use crate::errno::{Errno, Result};
+use crate::fs::pipe::{FifoSlot, open_fifo};
+use crate::kernel::CurrentTask;
+use std::any::Any;
+use std::sync::Arc;
+
+const S_IFREG: u32 = FileType::Regular as u32;
+
+/// How to open: `openat2(2)`'s structure, checked.
+#[derive(Debug, Clone, Copy)]
+pub struct OpenHow {
+    /// Flags.
+    pub flags: OpenFlags,
+    /// Permission bits of a new file, before the umask.
+    pub mode: u32,
+    /// Restrictions of the path walk.
+    pub resolve: WalkFlags,
+}
+
+/// Opens `path` relative to the directory descriptor `dirfd` of the task. May wait for the other side
+/// of a FIFO.
+pub fn open(
+    t: &mut CurrentTask,
+    dirfd: i32,
+    path: &[u8],
+    flags: OpenFlags,
+    mode: u32,
+) -> Result<Arc<File>> {
+    open_how(t, dirfd, path, OpenHow { flags, mode, resolve: WalkFlags::empty() })
+}
+
+/// As [`open`], with the restrictions of `openat2(2)`.
+pub fn open_how(t: &mut CurrentTask, dirfd: i32, path: &[u8], how: OpenHow) -> Result<Arc<File>> {
+    let ctx = WalkContext::of(t);
+    let start = walk::start(t, &ctx, dirfd, path)?;
+    open_at(Some(t), &ctx, start, path, how)
+}
+
+/// Opens `path` from `start`. Without a task, FIFOs cannot be opened.
+pub fn open_at(
+    t: Option<&mut CurrentTask>,
+    ctx: &WalkContext,
+    start: Path,
+    path: &[u8],
+    how: OpenHow,
+) -> Result<Arc<File>> {
+    let flags = how.flags;
+    if flags.tmpfile() {
+        return open_unnamed(t, ctx, start, path, how);
+    }
+    if flags.contains(OpenFlags::CREAT) {
+        return open_or_create(t, ctx, start, path, how);
+    }
+    let mut walk_flags = how.resolve;
+    walk_flags.set(WalkFlags::FOLLOW, !flags.contains(OpenFlags::NOFOLLOW));
+    walk_flags.set(WalkFlags::DIRECTORY, flags.contains(OpenFlags::DIRECTORY));
+    let path = walk::resolve(ctx, start, path, walk_flags)?;
+    if flags.contains(OpenFlags::PATH) {
+        return Ok(File::new(Arc::new(PathOnly), Some(path), flags));
+    }
+    open_path(t, ctx, path, flags)
+}
+
+/// `O_CREAT`.
+fn open_or_create(
+    t: Option<&mut CurrentTask>,
+    ctx: &WalkContext,
+    start: Path,
+    path: &[u8],
+    how: OpenHow,
+) -> Result<Arc<File>> {
+    let exclusive = how.flags.contains(OpenFlags::EXCL);
+    let follow = !exclusive && !how.flags.contains(OpenFlags::NOFOLLOW);
+    let mut walker = Walker::new(ctx, start, path, how.resolve)?;
+    loop {
+        let (last, slash) = walker.to_last()?;
+        let Last::Name(name) = &last else {
+            return Err(if exclusive { Errno::EEXIST } else { Errno::EISDIR });
+        };
+        if slash {
+            return Err(Errno::EISDIR);
+        }
+        let dir = walker.at.clone();
+        let child = match dir.dentry.lookup(name.as_bytes(), b"") {
+            Err(Errno::ENOENT) => {
+                match create(ctx, &dir, name.as_bytes(), S_IFREG | how.mode & 0o7777, 0)? {
+                    (child, true) => {
+                        let path = Path { mount: dir.mount, dentry: child };
+                        return open_checked(t, path, how.flags - OpenFlags::TRUNC);
+                    }
+                    (child, false) => child,
+                }
+            }
+            other => other?,
+        };
+        if exclusive {
+            return Err(Errno::EEXIST);
+        }
+        walker.enter(child, follow)?;
+        if walker.done() {
+            break;
+        }
+    }
+    let path = walker.at;
+    if path.dentry.is_dir() {
+        return Err(Errno::EISDIR);
+    }
+    open_path(t, ctx, path, how.flags)
+}
+
+/// Makes a file (not a directory or link) called `name` in `dir`, unless there is one: the dentry,
+/// and whether it is new. `mode` has the type; the umask is applied here.
+pub(super) fn create(
+    ctx: &WalkContext,
+    dir: &Path,
+    name: &[u8],
+    mode: u32,
+    rdev: u64,
+) -> Result<(Arc<Dentry>, bool)> {
+    let _entries = dir.dentry.lock_entries();
+    match dir.dentry.lookup_locked(name, b"") {
+        Ok(child) => return Ok((child, false)),
+        Err(Errno::ENOENT) => {}
+        Err(e) => return Err(e),
+    }
+    dir.mount.check_writable()?;
+    if dir.dentry.is_unlinked() {
+        return Err(Errno::ENOENT);
+    }
+    let dir_attr = dir.inode().attr()?;
+    permission::check_attr(&dir_attr, &ctx.creds, Access::WRITE | Access::EXEC)?;
+    let (owner, mode) = permission::new_inode(&dir_attr, &ctx.creds, mode & !ctx.umask);
+    let inode = dir.inode().create(name, mode, rdev, owner)?;
+    Ok((dir.dentry.insert(name, inode), true))
+}
+
+/// `O_TMPFILE`.
+fn open_unnamed(
+    t: Option<&mut CurrentTask>,
+    ctx: &WalkContext,
+    start: Path,
+    path: &[u8],
+    how: OpenHow,
+) -> Result<Arc<File>> {
+    let mut walk_flags = how.resolve | WalkFlags::DIRECTORY;
+    walk_flags.set(WalkFlags::FOLLOW, !how.flags.contains(OpenFlags::NOFOLLOW));
+    let dir = walk::resolve(ctx, start, path, walk_flags)?;
+    dir.mount.check_writable()?;
+    let dir_attr = dir.inode().attr()?;
+    permission::check_attr(&dir_attr, &ctx.creds, Access::WRITE | Access::EXEC)?;
+    let mode = S_IFREG | how.mode & 0o7777 & !ctx.umask;
+    let (owner, mode) = permission::new_inode(&dir_attr, &ctx.creds, mode);
+    let inode = dir.inode().create_unnamed(mode, owner)?;
+    let name = format!("#{}", inode.attr()?.ino);
+    let dentry = Dentry::new_unnamed(inode, &dir.dentry, name.as_bytes());
+    open_checked(t, Path { mount: dir.mount, dentry }, how.flags - OpenFlags::TRUNC)
+}
+
+/// Opens what was found at `path`, after checking that `ctx` may.
+pub fn open_path(
+    t: Option<&mut CurrentTask>,
+    ctx: &WalkContext,
+    path: Path,
+    flags: OpenFlags,
+) -> Result<Arc<File>> {
+    let mut flags = flags;
+    let mut want = Access::empty();
+    want.set(Access::READ, !flags.contains(OpenFlags::WRONLY));
+    want.set(Access::WRITE, flags.intersects(OpenFlags::WRONLY | OpenFlags::RDWR));
+    if flags.contains(OpenFlags::WRONLY | OpenFlags::RDWR) {
+        want |= Access::READ;
+    }
+    let file_type = path.dentry.file_type();
+    if file_type != FileType::Regular {
+        match file_type {
+            FileType::Symlink => return Err(Errno::ELOOP),
+            FileType::Directory if want.contains(Access::WRITE) => return Err(Errno::EISDIR),
+            FileType::CharDevice | FileType::BlockDevice
+                if path.mount.flags().contains(MountFlags::NODEV) =>
+            {
+                return Err(Errno::EACCES);
+            }
+            FileType::Directory if flags.contains(OpenFlags::TRUNC) => return Err(Errno::EISDIR),
+            _ => flags -= OpenFlags::TRUNC,
+        }
+    }
+    if flags.contains(OpenFlags::TRUNC) {
+        want |= Access::WRITE;
+    }
+    if want.contains(Access::WRITE)
+        && matches!(file_type, FileType::Regular | FileType::Directory | FileType::Symlink)
+    {
+        path.mount.check_writable()?;
+    }
+    let needs_attr = flags.contains(OpenFlags::NOATIME);
+    // Root reads and writes what it likes; only for others must the attributes be asked for.
+    if needs_attr || !ctx.creds.has(permission::CAP_DAC_OVERRIDE) {
+        let attr = path.inode().attr()?;
+        permission::check_attr(&attr, &ctx.creds, want)?;
+        if needs_attr && !permission::is_owner_or_capable(&attr, &ctx.creds) {
+            return Err(Errno::EPERM);
+        }
+    }
+    open_checked(t, path, flags)
+}
+
+/// Opens what is at `path`; permission has been checked.
+fn open_checked(t: Option<&mut CurrentTask>, path: Path, flags: OpenFlags) -> Result<Arc<File>> {
+    let file_type = path.dentry.file_type();
+    match file_type {
+        FileType::Regular => {
+            let attachments = path.inode().attachments();
+            let writes = flags.writable();
+            if writes || flags.contains(OpenFlags::TRUNC) {
+                attachments.allow_write()?;
+            }
+            let opened = open_regular(&path, flags);
+            if flags.contains(OpenFlags::TRUNC) && !writes || opened.is_err() && writes {
+                attachments.end_write();
+            }
+            let ops = opened?;
+            Ok(if writes {
+                File::new_writer(ops, path, flags)
+            } else {
+                File::new(ops, Some(path), flags)
+            })
+        }
+        FileType::Directory => {
+            let ops = path.inode().clone().open(&path, flags)?;
+            Ok(File::new(ops, Some(path), flags))
+        }
+        FileType::CharDevice => {
+            let ops = device::open(t.as_deref(), &path, flags)?;
+            Ok(File::new(ops, Some(path), flags))
+        }
+        FileType::Fifo => {
+            let t = t.ok_or(Errno::ENXIO)?;
+            let slot = path.inode().attachments().get_or_insert_with(FifoSlot::default);
+            open_fifo(t, &slot, path, flags)
+        }
+        FileType::BlockDevice | FileType::Socket => Err(Errno::ENXIO),
+        FileType::Symlink => Err(Errno::ELOOP),
+    }
+}
+
+fn open_regular(path: &Path, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
+    let ops = path.inode().clone().open(path, flags)?;
+    if flags.contains(OpenFlags::TRUNC) {
+        path.inode().set_attr(&SetAttr { size: Some(0), ..SetAttr::default() })?;
+    }
+    Ok(ops)
+}
+
+/// Opens the program at `path` relative to `dirfd` for `execve(2)`. `flags` are `AT_EMPTY_PATH` and
+/// `AT_SYMLINK_NOFOLLOW`. As long as the file is open no one can write the program.
+///
+/// `EACCES` if it is not a regular file, not executable, or on a `noexec` mount; `ELOOP` for a link
+/// with `AT_SYMLINK_NOFOLLOW`; `ETXTBSY` if someone has it open for writing.
+pub fn open_exec(t: &CurrentTask, dirfd: i32, path: &[u8], at_flags: u32) -> Result<Arc<File>> {
+    const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
+    const AT_EMPTY_PATH: u32 = 0x1000;
+    if at_flags & !(AT_SYMLINK_NOFOLLOW | AT_EMPTY_PATH) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let ctx = WalkContext::of(t);
+    let start = walk::start(t, &ctx, dirfd, path)?;
+    let mut walk_flags = WalkFlags::empty();
+    walk_flags.set(WalkFlags::FOLLOW, at_flags & AT_SYMLINK_NOFOLLOW == 0);
+    walk_flags.set(WalkFlags::EMPTY_PATH, at_flags & AT_EMPTY_PATH != 0);
+    open_exec_at(&ctx, start, path, walk_flags)
+}
+
+/// As [`open_exec`], from `start`.
+pub fn open_exec_at(
+    ctx: &WalkContext,
+    start: Path,
+    path: &[u8],
+    flags: WalkFlags,
+) -> Result<Arc<File>> {
+    let path = walk::resolve(ctx, start, path, flags)?;
+    match path.dentry.file_type() {
+        FileType::Regular => {}
+        FileType::Symlink => return Err(Errno::ELOOP),
+        _ => return Err(Errno::EACCES),
+    }
+    if path.mount.flags().contains(MountFlags::NOEXEC) {
+        return Err(Errno::EACCES);
+    }
+    permission::check(&**path.inode(), &ctx.creds, Access::EXEC)?;
+    let attachments = path.inode().attachments();
+    attachments.deny_write()?;
+    match path.inode().clone().open(&path, OpenFlags::empty()) {
+        Ok(ops) => Ok(File::new_program(ops, path)),
+        Err(e) => {
+            attachments.end_deny_write();
+            Err(e)
+        }
+    }
+}
+
+/// What can be done with a file opened with `O_PATH`: nothing.
+struct PathOnly;
+
+impl FileOps for PathOnly {
+    fn read(&self, _: &File, _: &mut dyn crate::io::Sink, _: u64) -> Result<usize> {
+        Err(Errno::EBADF)
+    }
+
+    fn write(&self, _: &File, _: &mut dyn crate::io::Source, _: u64) -> Result<usize> {
+        Err(Errno::EBADF)
+    }
+
+    fn sync(&self, _: bool) -> Result<()> {
+        Err(Errno::EBADF)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
