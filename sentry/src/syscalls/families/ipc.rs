@@ -1,1 +1,0 @@
-//! Polling, pipes, event files and other means between processes.

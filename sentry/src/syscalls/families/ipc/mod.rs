@@ -1,0 +1,15 @@
+//! Polling, pipes, event files and other means between processes.
+
+pub mod epoll;
+pub mod poll;
+pub mod select;
+pub mod simple;
+pub mod splice;
+pub mod wait;
+
+
+pub use epoll::*;
+pub use poll::{poll, ppoll};
+pub use select::{pselect6, select};
+pub use simple::*;
+pub use splice::*;
