@@ -43,10 +43,10 @@ pub struct Entry {
 /// `NR NAME(ARG: TYPE, …) [SUPPORT …]`, where the bracket is one of `full HANDLER`,
 /// `partial HANDLER, "what is missing"`, `refused ERRNO "why"` and `missing`.
 macro_rules! rows {
-    ($group:ident: $($nr:literal $name:ident $(($($arg:ident: $ty:ty),* $(,)?))? $what:tt)*) => {
+    ($group:ident: $($nr:literal $name:ident $(($($arg:ident: $ty:ty),* $(,)?))? [$($what:tt)*])*) => {
         #[doc = concat!("Rows of the family ", stringify!($group), ".")]
         pub const $group: &[$crate::syscalls::entry::Entry] = &[
-            $($crate::syscalls::entry::row!($nr $name ($($($arg: $ty),*)?) $what)),*
+            $($crate::syscalls::entry::row!($nr $name ($($($arg: $ty),*)?) [$($what)*])),*
         ];
     };
 }

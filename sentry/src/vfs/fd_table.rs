@@ -251,9 +251,4 @@ impl Drop for FdTable {
     fn drop(&mut self) {
         self.close_all();
     }
-
-    /// Closes a descriptor. `EBADF` if there is none.
-    pub fn close(&self, _fd: i32) -> Result<()> {
-        Err(Errno::EBADF)
-    }
 }
