@@ -7,7 +7,6 @@ pub mod simple;
 pub mod splice;
 pub mod wait;
 
-
 pub use epoll::*;
 pub use poll::{poll, ppoll};
 pub use select::{pselect6, select};

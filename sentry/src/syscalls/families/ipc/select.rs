@@ -50,12 +50,7 @@ impl FdSet {
     }
 }
 
-fn do_select(
-    t: &mut CurrentTask,
-    nfds: i32,
-    sets: [UserAddr; 3],
-    timeout: Timeout,
-) -> SysResult {
+fn do_select(t: &mut CurrentTask, nfds: i32, sets: [UserAddr; 3], timeout: Timeout) -> SysResult {
     let nfds = usize::try_from(nfds).map_err(|_| Errno::EINVAL)?;
     let nfds = nfds.min(super::wait::table_size(t));
     let [a, b, c] = sets;

@@ -153,9 +153,8 @@ fn file_to_pipe(
 ) -> Result<usize> {
     let wait_in = nonblocking || input.nonblocking();
     let result = loop {
-        let room = blocking::on_file(t, output, EventMask::WRITABLE, nonblocking, None, |_| {
-            to.reserve()
-        });
+        let room =
+            blocking::on_file(t, output, EventMask::WRITABLE, nonblocking, None, |_| to.reserve());
         let room = match room {
             Ok(room) => room,
             Err(e) => break Err(e),
@@ -168,9 +167,9 @@ fn file_to_pipe(
                 drop(room);
                 let mut first = true;
                 blocking::on_file(t, input, EventMask::READABLE, false, None, |_| {
-                    let ready = input.poll().intersects(
-                        EventMask::READABLE | EventMask::ALWAYS | EventMask::RDHUP,
-                    );
+                    let ready = input
+                        .poll()
+                        .intersects(EventMask::READABLE | EventMask::ALWAYS | EventMask::RDHUP);
                     let again = std::mem::take(&mut first) || !ready;
                     if again { Err(Errno::EAGAIN) } else { Ok(()) }
                 })?;
@@ -293,9 +292,8 @@ pub fn tee(t: &mut CurrentTask, fd_in: Fd, fd_out: Fd, len: u64, flags: Flags) -
     let nonblocking =
         flags.0 & SPLICE_F_NONBLOCK != 0 || input.nonblocking() || output.nonblocking();
     let len = len.min(MAX_COUNT) as usize;
-    let copied = between_pipes(t, &input, &output, nonblocking, |_| {
-        pipe::tee_pipes(&from, &to, len)
-    });
+    let copied =
+        between_pipes(t, &input, &output, nonblocking, |_| pipe::tee_pipes(&from, &to, len));
     with_signal(t, copied).map(|n| n as u64)
 }
 
@@ -344,9 +342,7 @@ pub fn vmsplice(
                 blocking::on_file(t, &file, EventMask::READABLE, wait, None, |_| {
                     file.ops().read(&file, &mut BufSink::new(&mut buf), 0)
                 })
-                .and_then(|n| {
-                    t.mm().write(addr, buf.get(..n).unwrap_or_default()).map(|()| n)
-                })
+                .and_then(|n| t.mm().write(addr, buf.get(..n).unwrap_or_default()).map(|()| n))
             };
             match result {
                 Ok(n) => {
