@@ -19,7 +19,10 @@
 //! Server: the node table's lock is a leaf, held only to copy a reference out or in.
 
 pub mod client;
+pub mod process;
 pub mod protocol;
+pub mod sandbox;
+pub mod server;
 
 pub use client::{Client, ClientError, Created};
 pub use protocol::{
