@@ -15,16 +15,21 @@ impl Server {
     pub(super) fn get_xattr(&self, at: &At<'_>, name: &[u8]) -> Result<Reply<'static>> {
         check_readable(name)?;
         let Some(fd) = self.open_for_xattr(at)? else { return Err(Errno::NODATA) };
-        read_sized(|buffer| rustix::fs::fgetxattr(&fd, name, buffer))
+        let value = read_sized(
+            || rustix::fs::fgetxattr_query(&fd, name),
+            |buffer| rustix::fs::fgetxattr(&fd, name, buffer),
+        )?;
+        Ok(Reply::Bytes(Bytes::owned(value)))
     }
 
     pub(super) fn list_xattr(&self, at: &At<'_>) -> Result<Reply<'static>> {
         let Some(fd) = self.open_for_xattr(at)? else {
             return Ok(Reply::Bytes(Bytes::default()));
         };
-        let Reply::Bytes(all) = read_sized(|buffer| rustix::fs::flistxattr(&fd, buffer))? else {
-            return Err(Errno::IO);
-        };
+        let all = read_sized(
+            || rustix::fs::flistxattr_query(&fd),
+            |buffer| rustix::fs::flistxattr(&fd, buffer),
+        )?;
         let mut shown = Vec::with_capacity(all.len());
         for name in all.split_inclusive(|&byte| byte == 0) {
             if check_readable(name.strip_suffix(&[0]).unwrap_or(name)).is_ok() {
@@ -96,17 +101,19 @@ fn check_writable(name: &[u8]) -> Result<()> {
 }
 
 /// Reads something whose size has to be asked for first.
-fn read_sized(mut read: impl FnMut(&mut [u8]) -> Result<usize>) -> Result<Reply<'static>> {
+fn read_sized(
+    size: impl Fn() -> Result<usize>,
+    read: impl Fn(&mut [u8]) -> Result<usize>,
+) -> Result<Vec<u8>> {
     for _ in 0..ATTEMPTS {
-        let size = read(&mut [])?.min(MAX_XATTR_VALUE);
-        let mut buffer = vec![0; size];
-        if size == 0 {
-            return Ok(Reply::Bytes(Bytes::owned(buffer)));
+        let mut buffer = vec![0; size()?.min(MAX_XATTR_VALUE)];
+        if buffer.is_empty() {
+            return Ok(buffer);
         }
         match read(&mut buffer) {
             Ok(length) => {
                 buffer.truncate(length);
-                return Ok(Reply::Bytes(Bytes::owned(buffer)));
+                return Ok(buffer);
             }
             Err(Errno::RANGE) => {}
             Err(error) => return Err(error),
