@@ -33,6 +33,11 @@ impl Task {
         self.tid
     }
 
+    /// Process id.
+    pub fn tgid(&self) -> i32 {
+        self.tid
+    }
+
     /// Memory of its process.
     pub fn mm(&self) -> Arc<MemoryManager> {
         self.shared.lock().mm.clone()

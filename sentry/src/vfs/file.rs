@@ -336,6 +336,7 @@ impl File {
 impl Drop for File {
     fn drop(&mut self) {
         self.epoll_links.release(self);
+        super::locks::release_file(self);
         self.ops.release(self);
         if let Some(path) = &self.path {
             match self.guard {
