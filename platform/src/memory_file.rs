@@ -7,8 +7,8 @@
 //! to a page goes, its storage is returned to the host before the range can be handed out again, so
 //! fresh frames always read as zeroes.
 //!
-//! Host calls: `memfd_create`, `ftruncate`, `mmap`, `munmap`, `fallocate`, `fstat`, `preadv2`,
-//! `pwritev2`.
+//! Host calls: `memfd_create`, `ftruncate`, `mmap`, `munmap`, `fallocate`, `fstat`, `lseek`,
+//! `preadv2`, `pwritev2`.
 
 mod frames;
 mod io;
@@ -112,6 +112,27 @@ impl MemoryFile {
         let stat = nix::sys::stat::fstat(&self.fd)
             .map_err(|e| PlatformError::host("fstat of the memory file", e))?;
         Ok(u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512))
+    }
+
+    /// Bytes of a range of the file that hold storage.
+    fn committed_in(&self, range: Range<u64>) -> u64 {
+        use nix::unistd::{Whence, lseek};
+        let seek = |at: u64, whence| {
+            lseek(&self.fd, i64::try_from(at).unwrap_or(i64::MAX), whence)
+                .ok()
+                .and_then(|at| u64::try_from(at).ok())
+        };
+        let (mut at, mut bytes) = (range.start, 0);
+        // The file's position is used by nothing else, so seekers do not disturb each other.
+        while let Some(data) = seek(at, Whence::SeekData).filter(|&data| data < range.end) {
+            let hole = seek(data, Whence::SeekHole).unwrap_or(range.end).min(range.end);
+            bytes += hole.saturating_sub(data);
+            if hole >= range.end || hole <= at {
+                break;
+            }
+            at = hole;
+        }
+        bytes
     }
 
     /// Size of the file: the most guest memory there can be, in bytes.

@@ -200,6 +200,11 @@ impl Frames {
         self.file.commit(range).map_err(|e| PlatformError::host("allocate guest memory", e))
     }
 
+    /// Bytes of the range that hold storage; 0 for a range that lies outside.
+    pub fn committed(&self, range: Range<u64>) -> u64 {
+        self.part(range).map_or(0, |part| self.file.committed_in(part))
+    }
+
     /// Drops many frames at once: one lock, and one host call for neighbours.
     pub fn release_all(frames: Vec<Self>) {
         let mut frames = frames;

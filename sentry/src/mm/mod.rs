@@ -1,13 +1,43 @@
 //! Memory of a guest process: its map, its faults, and access to it from the kernel.
 //!
 //! * [`MemoryManager`] (`mm_struct`): VMAs, private pages, `brk`, the platform's address space.
-//! * [`UserAddr`], `UserSink`, `UserSource`: how system calls reach guest memory.
+//! * [`UserAddr`], [`UserSink`], [`UserSource`]: how system calls reach guest memory.
+//!
+//! Two trees describe a process: `vma::VmaTree` says what the guest asked for, `runs::Runs` what is
+//! mapped in the stub to satisfy it. One lock ([`crate::sync::rank::MM`]) covers both; it is taken for
+//! reading by copies from and to guest memory. It may be held across such a copy, because the copy
+//! goes through the sentry's own mapping of the memory file and never faults into this module.
 
 pub mod addr;
-pub mod manager;
+mod advise;
+mod brk;
+mod fault;
+mod fork;
+pub mod futex;
+mod layout;
+mod limits;
+mod lock;
+mod manager;
+mod mmap;
+mod mremap;
+mod protect;
+mod runs;
+mod shared;
+pub mod sink;
+pub mod stats;
+mod usercopy;
+mod vma;
 
 pub use addr::UserAddr;
+pub use fault::{FaultSignal, FaultState};
+pub use futex::FutexKey;
+pub use layout::random_u64;
+pub use limits::{ExecInfo, Limits};
 pub use manager::MemoryManager;
+pub use mmap::{MapFlags, MapRequest};
+pub use shared::SharedMemory;
+pub use sink::{UserSink, UserSource};
+pub use vma::{Backing, VmaFlags, VmaName};
 
 /// Size of a page in bytes.
-pub const PAGE_SIZE: u64 = 4096;
+pub const PAGE_SIZE: u64 = platform::PAGE_SIZE;

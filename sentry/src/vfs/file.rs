@@ -106,6 +106,11 @@ pub trait Mappable: Send + Sync {
     fn sync(&self, _offset: u64, _len: u64) -> Result<()> {
         Ok(())
     }
+
+    /// Frees the storage of a page range, which reads as zeroes then (`MADV_REMOVE`).
+    fn punch(&self, _offset: u64, _len: u64) -> Result<()> {
+        Err(Errno::EOPNOTSUPP)
+    }
 }
 
 /// What an open file does. Never blocks: an operation that cannot go on returns `EAGAIN`, whatever the

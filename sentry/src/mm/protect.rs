@@ -1,0 +1,117 @@
+//! Changing rights and sealing: `mprotect(2)` and `mseal(2)`.
+
+use super::UserAddr;
+use super::manager::{Edit, MemoryManager};
+use super::runs::Owner;
+use super::vma::{Vma, VmaFlags};
+use crate::errno::{Errno, Result};
+use platform::Prot;
+
+/// Which way a stack area extends the range of `mprotect(2)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grows {
+    /// Not at all.
+    No,
+    /// `PROT_GROWSDOWN`: down to the start of the area.
+    Down,
+    /// `PROT_GROWSUP`: there are no such areas on x86.
+    Up,
+}
+
+impl MemoryManager {
+    /// Changes the rights of a range. `ENOMEM` if a part is not mapped (what comes before it has been
+    /// changed), `EACCES` if an area does not permit them, `EINVAL` for a misaligned address or a
+    /// wrong [`Grows`].
+    pub fn mprotect(&self, addr: UserAddr, len: u64, prot: Prot, grows: Grows) -> Result<()> {
+        if len == 0 && addr.0.is_multiple_of(super::PAGE_SIZE) {
+            return Ok(());
+        }
+        let end = self.page_range(addr.0, len, Errno::ENOMEM)?;
+        let mut start = addr.0;
+        let mut edit = self.edit();
+        let first = edit.state.vmas.find_or_above(start).ok_or(Errno::ENOMEM)?;
+        match grows {
+            Grows::No if first.start > start => return Err(Errno::ENOMEM),
+            Grows::No => {}
+            Grows::Down if first.start >= end => return Err(Errno::ENOMEM),
+            Grows::Down if !first.flags.contains(VmaFlags::GROWSDOWN) => {
+                return Err(Errno::EINVAL);
+            }
+            Grows::Down => start = first.start,
+            Grows::Up => return Err(Errno::EINVAL),
+        }
+        edit.check_sealed(start, end)?;
+        let mut at = start;
+        for part in edit.state.vmas.parts(start, end) {
+            if part.start > at {
+                return Err(Errno::ENOMEM);
+            }
+            at = part.end;
+            if !part.max_prot.contains(prot) {
+                return Err(Errno::EACCES);
+            }
+            edit.protect(part, prot)?;
+        }
+        if at < end { Err(Errno::ENOMEM) } else { Ok(()) }
+    }
+
+    /// Seals a range against any change (`mseal(2)`). `ENOMEM` if a part is not mapped.
+    pub fn mseal(&self, addr: UserAddr, len: u64) -> Result<()> {
+        let end = self.page_range(addr.0, len, Errno::EINVAL)?;
+        if end == addr.0 {
+            return Ok(());
+        }
+        let mut edit = self.edit();
+        if !edit.state.vmas.covers(addr.0, end) {
+            return Err(Errno::ENOMEM);
+        }
+        edit.state.vmas.update(addr.0, end, |vma| vma.flags |= VmaFlags::SEALED);
+        Ok(())
+    }
+}
+
+impl Edit<'_> {
+    /// Gives a part of an area new rights.
+    fn protect(&mut self, mut part: Vma, prot: Prot) -> Result<()> {
+        if part.prot == prot {
+            return Ok(());
+        }
+        let was_data = part.is_data();
+        part.prot = prot;
+        if part.is_data() && !was_data {
+            let data = self.state.vmas.totals().data;
+            if data.saturating_add(part.len()) > self.mm.limits.data() {
+                return Err(Errno::ENOMEM);
+            }
+        }
+        let (start, end) = (part.start, part.end);
+        self.state.vmas.update(start, end, |vma| vma.prot = prot);
+        if !part.private() && prot.contains(Prot::WRITE) {
+            self.upgrade_objects(&part);
+        }
+        self.protect_runs(&part, start, end);
+        self.populate(&part, start, end)
+    }
+
+    /// Maps shared objects again that were only translated for reading.
+    fn upgrade_objects(&mut self, part: &Vma) {
+        let read_only: Vec<(u64, u64)> = self
+            .state
+            .runs
+            .overlapping(part.start, part.end)
+            .filter(|(_, run)| run.owner == Owner::Object { write: false })
+            .map(|(at, run)| (at.max(part.start), at.wrapping_add(run.len).min(part.end)))
+            .collect();
+        for (from, to) in read_only {
+            let mut replaced = Vec::new();
+            for (_, run) in self.state.runs.remove(from, to) {
+                run.into_frames(&mut replaced);
+            }
+            // Where the object refuses, the pages stay without a run, and a fault reports it.
+            let mapped = self.populate_object(part, from, to, replaced).unwrap_or(from);
+            if mapped < to {
+                self.mm.space.unmap(mapped, to - mapped, Vec::new());
+            }
+        }
+    }
+}
