@@ -15,6 +15,7 @@ pub mod loader;
 pub mod mm;
 pub mod sync;
 pub mod syscalls;
+pub mod time;
 pub mod vfs;
 pub mod wait;
 

@@ -16,6 +16,8 @@ pub mod rank {
     pub const TASK: u16 = 14;
     /// Pending signals, masks and handlers of a thread group.
     pub const SIGNALS: u16 = 18;
+    /// A task's own pending signals; taken with [`SIGNALS`] held.
+    pub const PENDING: u16 = 19;
     /// Controlling terminals and their sessions.
     pub const TTY: u16 = 20;
     /// The shape of a mount tree.

@@ -12,6 +12,6 @@ pub const TIOCOUTQ: u32 = 0x5411;
 /// Stores the `int` that a command returns through its pointer.
 pub fn put_int(task: &Task, arg: u64, value: usize) -> Result<u64> {
     let value = i32::try_from(value).unwrap_or(i32::MAX);
-    task.mm().write_obj(UserAddr(arg), &value)?;
+    task.mm()?.write_obj(UserAddr(arg), &value)?;
     Ok(0)
 }

@@ -1,10 +1,18 @@
 //! One guest thread, seen from its own host thread.
 
-use super::Task;
+use super::signal::AltStack;
+use super::signal::frame::TrapInfo;
+use super::task::{Shared, place, work};
+use super::{Credentials, Task};
+use crate::errno::Result;
+use crate::mm::MemoryManager;
+use crate::time::restart::RestartBlock;
+use crate::vfs::{FdTable, File, FsContext};
 use crate::wait::Waker;
 use platform::{Context, Registers};
 use std::ops::Deref;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// Why a task that blocked goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,18 +26,113 @@ pub enum Wake {
 }
 
 /// The guest thread that the calling host thread runs. Handlers of system calls get it.
+///
+/// It holds plain references to what the task uses all the time, so that a system call takes no lock
+/// for them; what changes here is copied to the shared part ([`Task`]).
 pub struct CurrentTask {
     task: Arc<Task>,
+    shared: Shared,
+    creds: Arc<Credentials>,
     /// Registers at the system call or fault; what handlers change here the guest sees.
     pub regs: Registers,
     /// Execution state in the platform.
     pub context: Box<dyn Context>,
+    /// The alternate signal stack.
+    pub(super) alt_stack: AltStack,
+    /// Mask to put back once a signal has been handled, with [`work::RESTORE_MASK`].
+    pub(super) saved_mask: u64,
+    /// What `restart_syscall(2)` goes on with.
+    pub restart: Option<RestartBlock>,
+    /// Address of the registered `rseq` structure, its length and signature; 0 for none.
+    pub(super) rseq: (u64, u32, u32),
+    /// The exception behind the latest fault signal.
+    pub(super) trap: TrapInfo,
 }
 
 impl CurrentTask {
+    pub(super) fn new(
+        task: Arc<Task>,
+        shared: Shared,
+        regs: Registers,
+        context: Box<dyn Context>,
+    ) -> CurrentTask {
+        let creds = task.creds();
+        CurrentTask {
+            task,
+            shared,
+            creds,
+            regs,
+            context,
+            alt_stack: AltStack::default(),
+            saved_mask: 0,
+            restart: None,
+            rseq: (0, 0, 0),
+            trap: TrapInfo::default(),
+        }
+    }
+
     /// The shared part.
     pub fn task(&self) -> &Arc<Task> {
         &self.task
+    }
+
+    /// Memory of its process.
+    pub fn mm(&self) -> &Arc<MemoryManager> {
+        &self.shared.mm
+    }
+
+    /// Its file descriptors.
+    pub fn files(&self) -> &Arc<FdTable> {
+        &self.shared.files
+    }
+
+    /// Its root, working directory and umask.
+    pub fn fs(&self) -> &Arc<FsContext> {
+        &self.shared.fs
+    }
+
+    /// Its credentials.
+    pub fn creds(&self) -> &Arc<Credentials> {
+        &self.creds
+    }
+
+    /// The file behind a descriptor. `EBADF` if there is none.
+    pub fn file(&self, fd: i32) -> Result<Arc<File>> {
+        self.shared.files.get(fd)
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
+    fn publish(&self) {
+        self.task.set_shared(Some(self.shared.clone()));
+    }
+
+    /// Goes on with other memory (`execve(2)`); the old one is returned.
+    pub(super) fn set_mm(&mut self, mm: Arc<MemoryManager>) -> Arc<MemoryManager> {
+        let old = std::mem::replace(&mut self.shared.mm, mm);
+        self.publish();
+        old
+    }
+
+    /// Goes on with another descriptor table (`unshare(2)`, `execve(2)`, `close_range(2)`).
+    pub fn set_files(&mut self, files: Arc<FdTable>) {
+        let old = std::mem::replace(&mut self.shared.files, files);
+        self.publish();
+        drop(old);
+    }
+
+    /// Goes on with another root, working directory and umask (`unshare(2)`).
+    pub fn set_fs(&mut self, fs: Arc<FsContext>) {
+        self.shared.fs = fs;
+        self.publish();
+    }
+
+    /// Goes on with other credentials.
+    pub fn set_creds(&mut self, creds: Credentials) {
+        self.creds = Arc::new(creds);
+        self.task.publish_creds(self.creds.clone());
     }
 
     /// To be registered in wait queues before [`CurrentTask::block`].
@@ -39,14 +142,46 @@ impl CurrentTask {
 
     /// True when a signal is pending or the task must stop or die: a sleep would end at once.
     pub fn interrupted(&self) -> bool {
-        false
+        self.task.work() & work::INTERRUPTS != 0
+    }
+
+    /// Forgets an event that came since the last [`CurrentTask::block`]. To be called before the
+    /// first registration of a system call that counts its wake-ups.
+    pub fn forget_events(&self) {
+        self.task.woken.store(false, Ordering::SeqCst);
     }
 
     /// Sleeps until the waker is told of something, a signal is pending, or `deadline` (nanoseconds
     /// of the host's `CLOCK_MONOTONIC`) has passed. An event that came since the last `block`
     /// returns at once.
-    pub fn block(&mut self, _deadline: Option<u64>) -> Wake {
-        Wake::Interrupted
+    pub fn block(&mut self, deadline: Option<u64>) -> Wake {
+        debug_assert!(crate::sync::none_held(), "a lock is held while waiting");
+        let deadline = deadline.unwrap_or(u64::MAX);
+        // Publish first, then look: whoever tells us of something does it the other way round.
+        self.task.place.store(place::ASLEEP, Ordering::SeqCst);
+        let mut slept = false;
+        let wake = loop {
+            if self.task.woken.swap(false, Ordering::SeqCst) {
+                break Wake::Event;
+            }
+            if self.task.work() & work::INTERRUPTS != 0 {
+                break Wake::Interrupted;
+            }
+            if deadline != u64::MAX && self.task.kernel().time.monotonic() >= deadline {
+                break Wake::Timeout;
+            }
+            if !slept {
+                slept = true;
+                self.context.set_blocked(true);
+            }
+            self.task.parker.park_until(deadline);
+        };
+        self.task.place.store(place::KERNEL, Ordering::SeqCst);
+        if slept {
+            self.context.set_blocked(false);
+            self.task.switches.fetch_add(1, Ordering::Relaxed);
+        }
+        wake
     }
 }
 
@@ -55,8 +190,4 @@ impl Deref for CurrentTask {
     fn deref(&self) -> &Task {
         &self.task
     }
-}
-
-impl Waker for Task {
-    fn wake(&self, _events: crate::wait::EventMask) {}
 }

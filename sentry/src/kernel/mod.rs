@@ -1,23 +1,32 @@
 //! Tasks and everything they share: the part of Linux's `kernel/`.
 //!
-//! * [`Kernel`]: one sandbox. [`Task`]: one guest thread, seen from everywhere.
+//! * [`Kernel`]: one sandbox. [`Task`]: one guest thread, seen from everywhere. [`ThreadGroup`]: a
+//!   process. [`tree`]: who is whose parent, group and session.
 //! * [`CurrentTask`]: the same thread, seen from its own host thread, with registers and context.
+//! * `run`: the loop that drives it. `clone`, `exec`, `exit`, `wait`: a life of a process.
+//! * [`signal`]: sending, queues, delivery. [`futex`]: user-space locks.
 
+pub mod accounting;
+pub mod config;
 pub mod credentials;
 pub mod current;
+pub mod exit;
+pub mod futex;
+pub mod rlimit;
+pub mod sandbox;
+pub mod sched;
+pub mod signal;
 pub mod task;
+pub mod thread_group;
+pub mod tree;
+pub mod tty;
 
+pub use config::{KernelConfig, LogSink};
 pub use credentials::Credentials;
 pub use current::{CurrentTask, Wake};
+pub use rlimit::{Limit, Limits, Rlimit};
+pub use sandbox::Kernel;
+pub use signal::{SigInfo, SigSet, Signal};
 pub use task::Task;
-
-use platform::{MemoryFile, Platform};
-use std::sync::Arc;
-
-/// One sandbox: everything that its tasks share.
-pub struct Kernel {
-    /// Guest memory.
-    pub memory: Arc<MemoryFile>,
-    /// Runs guest code.
-    pub platform: Arc<dyn Platform>,
-}
+pub use thread_group::ThreadGroup;
+pub use tty::ControllingTty;

@@ -1,65 +1,308 @@
 //! One guest thread, seen from everywhere (`task_struct`).
 
-use super::{Credentials, Kernel};
-use crate::errno::Result;
+use super::sched::Sched;
+use super::signal::{Pending, SigInfo, SigSet};
+use super::{Credentials, Kernel, Limit, Rlimit, ThreadGroup};
+use crate::errno::{Errno, Result};
 use crate::mm::MemoryManager;
 use crate::sync::{Mutex, rank};
 use crate::vfs::{FdTable, File, FsContext};
+use crate::wait::{EventMask, Waker};
+use platform::Interrupter;
+use platform::host::park::Parker;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
+
+/// Reasons to leave guest code or a sleep (`TIF_*`), bits of [`Task::work`].
+pub mod work {
+    /// A signal that is not blocked may be pending.
+    pub const SIGNAL: u32 = 1;
+    /// The task must die.
+    pub const KILL: u32 = 2;
+    /// The task must stop with its process.
+    pub const STOP: u32 = 4;
+    /// A signal mask saved by `sigsuspend(2)` and its kin must be put back.
+    pub const RESTORE_MASK: u32 = 8;
+    /// The CPU-time timers must be looked at.
+    pub const CPU_TIMERS: u32 = 16;
+
+    /// What ends a sleep in a system call.
+    pub const INTERRUPTS: u32 = SIGNAL | KILL | STOP;
+}
+
+/// Where a task's host thread is.
+pub(super) mod place {
+    /// In the sentry.
+    pub const KERNEL: u8 = 0;
+    /// In guest code, or about to enter it.
+    pub const GUEST: u8 = 1;
+    /// Asleep in a system call, or about to sleep.
+    pub const ASLEEP: u8 = 2;
+    /// Stopped by a signal.
+    pub const STOPPED: u8 = 3;
+    /// Gone.
+    pub const DEAD: u8 = 4;
+}
 
 /// One guest thread.
 pub struct Task {
     kernel: Arc<Kernel>,
-    tid: i32,
-    shared: Mutex<Shared, { rank::TASK }>,
+    group: Arc<ThreadGroup>,
+    tid: AtomicI32,
+    shared: Mutex<Option<Shared>, { rank::TASK }>,
+    creds: Mutex<Arc<Credentials>, { rank::LEAF }>,
+    comm: Mutex<[u8; 16], { rank::LEAF }>,
+    /// Signals for this thread alone.
+    pub(super) pending: Mutex<Pending, { rank::PENDING }>,
+    /// Blocked signals; written by the task itself.
+    pub(super) blocked: AtomicU64,
+    /// Bits of [`work`].
+    pub(super) work: AtomicU32,
+    /// Where it is, a constant of [`place`].
+    pub(super) place: AtomicU8,
+    /// A waker was told of something since the last sleep.
+    pub(super) woken: AtomicBool,
+    pub(super) parker: Parker,
+    pub(super) interrupter: Mutex<Option<Arc<dyn Interrupter>>, { rank::LEAF }>,
+    /// Host thread that runs it, and the one that runs its guest code, for CPU time; 0 unknown.
+    pub(super) host_tids: [AtomicI32; 2],
+    /// Nanoseconds of `CLOCK_BOOTTIME` at which it was created.
+    pub start_time: u64,
+    /// `set_tid_address(2)`.
+    pub clear_child_tid: AtomicU64,
+    /// `set_robust_list(2)`.
+    pub robust_list: AtomicU64,
+    /// `PR_SET_PDEATHSIG`.
+    pub pdeath_signal: AtomicI32,
+    /// `PR_SET_TIMERSLACK`, nanoseconds.
+    pub timer_slack: AtomicU64,
+    /// `personality(2)`.
+    pub personality: AtomicU32,
+    /// Scheduling policy, niceness and affinity.
+    pub sched: Mutex<Sched, { rank::LEAF }>,
+    /// Voluntary context switches (sleeps).
+    pub switches: AtomicU64,
+    /// Page faults that the sentry handled.
+    pub faults: AtomicU64,
+    /// The system call it is in (`/proc/PID/syscall`, `wchan`); `u64::MAX` outside.
+    pub syscall: AtomicU64,
 }
 
-/// What `clone(2)` can share between tasks.
-struct Shared {
-    mm: Arc<MemoryManager>,
-    files: Arc<FdTable>,
-    fs: Arc<FsContext>,
-    creds: Arc<Credentials>,
+/// What `clone(2)` can share between tasks. Gone once the task has exited.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub mm: Arc<MemoryManager>,
+    pub files: Arc<FdTable>,
+    pub fs: Arc<FsContext>,
+}
+
+/// What a new task starts with.
+pub(super) struct NewTask {
+    pub tid: i32,
+    pub shared: Shared,
+    pub creds: Arc<Credentials>,
+    pub comm: [u8; 16],
+    pub blocked: SigSet,
+    pub sched: Sched,
+    pub personality: u32,
+    pub timer_slack: u64,
 }
 
 impl Task {
+    pub(super) fn new(kernel: Arc<Kernel>, group: Arc<ThreadGroup>, new: NewTask) -> Arc<Task> {
+        let start_time = kernel.time.boottime();
+        Arc::new(Task {
+            kernel,
+            group,
+            tid: AtomicI32::new(new.tid),
+            shared: Mutex::new(Some(new.shared)),
+            creds: Mutex::new(new.creds),
+            comm: Mutex::new(new.comm),
+            pending: Mutex::new(Pending::default()),
+            blocked: AtomicU64::new(new.blocked.0),
+            work: AtomicU32::new(0),
+            place: AtomicU8::new(place::KERNEL),
+            woken: AtomicBool::new(false),
+            parker: Parker::new(),
+            interrupter: Mutex::new(None),
+            host_tids: [AtomicI32::new(0), AtomicI32::new(0)],
+            start_time,
+            clear_child_tid: AtomicU64::new(0),
+            robust_list: AtomicU64::new(0),
+            pdeath_signal: AtomicI32::new(0),
+            timer_slack: AtomicU64::new(new.timer_slack),
+            personality: AtomicU32::new(new.personality),
+            sched: Mutex::new(new.sched),
+            switches: AtomicU64::new(0),
+            faults: AtomicU64::new(0),
+            syscall: AtomicU64::new(u64::MAX),
+        })
+    }
+
     /// The sandbox.
     pub fn kernel(&self) -> &Arc<Kernel> {
         &self.kernel
     }
 
+    /// Its process.
+    pub fn group(&self) -> &Arc<ThreadGroup> {
+        &self.group
+    }
+
     /// Thread id in the root pid namespace.
     pub fn tid(&self) -> i32 {
-        self.tid
+        self.tid.load(Ordering::Relaxed)
+    }
+
+    /// An exec'ing thread takes its leader's id.
+    pub(super) fn set_tid(&self, tid: i32) {
+        self.tid.store(tid, Ordering::Relaxed);
     }
 
     /// Process id.
     pub fn tgid(&self) -> i32 {
-        self.tid
+        self.group.tgid()
     }
 
-    /// Memory of its process.
-    pub fn mm(&self) -> Arc<MemoryManager> {
-        self.shared.lock().mm.clone()
+    /// True if it is the thread whose id is the process id.
+    pub fn is_leader(&self) -> bool {
+        self.tid() == self.tgid()
     }
 
-    /// Its file descriptors.
-    pub fn files(&self) -> Arc<FdTable> {
-        self.shared.lock().files.clone()
+    pub(super) fn shared(&self) -> Result<Shared> {
+        self.shared.lock().clone().ok_or(Errno::ESRCH)
     }
 
-    /// Its root, working directory and umask.
-    pub fn fs(&self) -> Arc<FsContext> {
-        self.shared.lock().fs.clone()
+    pub(super) fn set_shared(&self, shared: Option<Shared>) -> Option<Shared> {
+        std::mem::replace(&mut *self.shared.lock(), shared)
+    }
+
+    /// Memory of its process. `ESRCH` once it has exited.
+    pub fn mm(&self) -> Result<Arc<MemoryManager>> {
+        self.shared.lock().as_ref().map(|s| s.mm.clone()).ok_or(Errno::ESRCH)
+    }
+
+    /// Its file descriptors. `ESRCH` once it has exited.
+    pub fn files(&self) -> Result<Arc<FdTable>> {
+        self.shared.lock().as_ref().map(|s| s.files.clone()).ok_or(Errno::ESRCH)
+    }
+
+    /// Its root, working directory and umask. `ESRCH` once it has exited.
+    pub fn fs(&self) -> Result<Arc<FsContext>> {
+        self.shared.lock().as_ref().map(|s| s.fs.clone()).ok_or(Errno::ESRCH)
     }
 
     /// Its credentials.
     pub fn creds(&self) -> Arc<Credentials> {
-        self.shared.lock().creds.clone()
+        self.creds.lock().clone()
+    }
+
+    pub(super) fn publish_creds(&self, creds: Arc<Credentials>) {
+        *self.creds.lock() = creds;
     }
 
     /// The file behind a descriptor. `EBADF` if there is none.
     pub fn file(&self, fd: i32) -> Result<Arc<File>> {
-        self.files().get(fd)
+        self.files()?.get(fd)
+    }
+
+    /// Its name (`PR_GET_NAME`), without the NUL bytes at the end.
+    pub fn comm(&self) -> Vec<u8> {
+        let comm = *self.comm.lock();
+        comm.split(|b| *b == 0).next().unwrap_or_default().to_vec()
+    }
+
+    /// The name with its padding.
+    pub fn comm_bytes(&self) -> [u8; 16] {
+        *self.comm.lock()
+    }
+
+    /// Sets the name; what is beyond 15 bytes is cut off.
+    pub fn set_comm(&self, name: &[u8]) {
+        *self.comm.lock() = comm_from(name);
+    }
+
+    /// A resource limit of its process.
+    pub fn limit(&self, which: Rlimit) -> Limit {
+        self.group.limit(which)
+    }
+
+    /// Blocked signals.
+    pub fn blocked(&self) -> SigSet {
+        SigSet(self.blocked.load(Ordering::Relaxed))
+    }
+
+    /// Sends a signal to this thread alone, on the kernel's behalf: permission is not checked.
+    pub fn send_signal(self: &Arc<Self>, info: &SigInfo) {
+        super::signal::send::to_task(self, info);
+    }
+
+    /// Bits of [`work`] that are set.
+    pub fn work(&self) -> u32 {
+        self.work.load(Ordering::SeqCst)
+    }
+
+    /// Sets bits of [`work`] and makes the task look at them.
+    pub(super) fn add_work(&self, bits: u32) {
+        // Sequentially consistent, and paired with the task's own order: it publishes where it goes
+        // and only then looks at the bits.
+        self.work.fetch_or(bits, Ordering::SeqCst);
+        match self.place.load(Ordering::SeqCst) {
+            place::GUEST => {
+                let interrupter = self.interrupter.lock().clone();
+                if let Some(i) = interrupter {
+                    i.interrupt();
+                }
+            }
+            place::ASLEEP | place::STOPPED => self.parker.unpark(),
+            _ => {}
+        }
+    }
+
+    pub(super) fn clear_work(&self, bits: u32) {
+        self.work.fetch_and(!bits, Ordering::SeqCst);
+    }
+
+    /// State as `/proc/PID/stat` shows it: `R`, `S`, `T`, `Z` or `X`.
+    pub fn state(&self) -> char {
+        match self.place.load(Ordering::Relaxed) {
+            place::ASLEEP => 'S',
+            place::STOPPED => 'T',
+            place::DEAD => 'Z',
+            _ => 'R',
+        }
+    }
+
+    /// CPU time used so far, in nanoseconds: in guest code and in the sentry.
+    pub fn cpu_times(&self) -> (u64, u64) {
+        let read = |i: usize| {
+            let tid = self.host_tids.get(i).map_or(0, |t| t.load(Ordering::Relaxed));
+            platform::host::time::thread_cpu_time(tid).unwrap_or(0)
+        };
+        (read(1), read(0))
+    }
+}
+
+/// A task name: at most 15 bytes, padded with NUL.
+pub fn comm_from(name: &[u8]) -> [u8; 16] {
+    let mut comm = [0; 16];
+    for (to, from) in comm.iter_mut().take(15).zip(name.iter().take_while(|b| **b != 0)) {
+        *to = *from;
+    }
+    comm
+}
+
+impl Waker for Task {
+    fn wake(&self, _events: EventMask) {
+        self.woken.store(true, Ordering::SeqCst);
+        if self.place.load(Ordering::SeqCst) == place::ASLEEP {
+            self.parker.unpark();
+        }
+    }
+}
+
+impl std::fmt::Debug for Task {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Task").field("tid", &self.tid()).finish_non_exhaustive()
     }
 }

@@ -69,7 +69,7 @@ impl Arg for PathPtr {
         Ok(PathPtr(UserAddr(raw)))
     }
     fn show(raw: u64, task: &Task, out: &mut String) {
-        match task.mm().read_cstr(UserAddr(raw), 255) {
+        match task.mm().and_then(|mm| mm.read_cstr(UserAddr(raw), 255)) {
             Ok(s) => {
                 let _ = write!(out, "\"{}\"", s.escape_ascii());
             }
@@ -81,7 +81,7 @@ impl Arg for PathPtr {
 impl PathPtr {
     /// The path. `ENAMETOOLONG` at `PATH_MAX`, `EFAULT` for a bad pointer.
     pub fn read(self, task: &Task) -> Result<Vec<u8>> {
-        task.mm().read_cstr(self.0, 4095)
+        task.mm()?.read_cstr(self.0, 4095)
     }
 }
 

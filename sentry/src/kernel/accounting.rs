@@ -1,0 +1,112 @@
+//! CPU time and other usage (`getrusage(2)`, `times(2)`).
+
+use super::Task;
+use super::ThreadGroup;
+
+/// What ended threads of a process, and its reaped children, have used. Times in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Usage {
+    /// Ended threads: in guest code.
+    pub user: u64,
+    /// Ended threads: in the sentry.
+    pub system: u64,
+    /// Ended threads: page faults handled by the sentry.
+    pub faults: u64,
+    /// Ended threads: sleeps.
+    pub switches: u64,
+    /// Largest resident set of the process, in bytes.
+    pub max_rss: u64,
+    /// Reaped children and their children.
+    pub children: Rusage,
+}
+
+/// Totals of some tasks. Times in nanoseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Rusage {
+    /// In guest code.
+    pub user: u64,
+    /// In the sentry.
+    pub system: u64,
+    /// Page faults.
+    pub faults: u64,
+    /// Sleeps.
+    pub switches: u64,
+    /// Largest resident set, in bytes.
+    pub max_rss: u64,
+}
+
+impl Rusage {
+    /// Adds another; of the resident sets the larger counts.
+    pub fn add(&mut self, other: &Rusage) {
+        self.user = self.user.saturating_add(other.user);
+        self.system = self.system.saturating_add(other.system);
+        self.faults = self.faults.saturating_add(other.faults);
+        self.switches = self.switches.saturating_add(other.switches);
+        self.max_rss = self.max_rss.max(other.max_rss);
+    }
+}
+
+/// Nanoseconds in a clock tick (`USER_HZ` is 100).
+pub const TICK: u64 = 10_000_000;
+
+impl Task {
+    /// What this thread has used.
+    pub fn rusage(&self) -> Rusage {
+        let (user, system) = self.cpu_times();
+        Rusage {
+            user,
+            system,
+            faults: self.faults.load(std::sync::atomic::Ordering::Relaxed),
+            switches: self.switches.load(std::sync::atomic::Ordering::Relaxed),
+            max_rss: 0,
+        }
+    }
+}
+
+impl ThreadGroup {
+    /// What the process has used, ended threads included.
+    pub fn rusage(&self) -> Rusage {
+        let tasks = self.tasks();
+        let mut total = {
+            let usage = self.usage.lock();
+            Rusage {
+                user: usage.user,
+                system: usage.system,
+                faults: usage.faults,
+                switches: usage.switches,
+                max_rss: usage.max_rss,
+            }
+        };
+        for task in &tasks {
+            total.add(&task.rusage());
+        }
+        total
+    }
+
+    /// What reaped children have used.
+    pub fn children_rusage(&self) -> Rusage {
+        self.usage.lock().children
+    }
+
+    /// CPU time of the process in nanoseconds: in guest code and in the sentry.
+    pub fn cpu_times(&self) -> (u64, u64) {
+        let usage = self.rusage();
+        (usage.user, usage.system)
+    }
+
+    /// CPU time in clock ticks, as `siginfo_t` carries it.
+    pub fn cpu_ticks(&self) -> (i64, i64) {
+        let (user, system) = self.cpu_times();
+        ((user / TICK) as i64, (system / TICK) as i64)
+    }
+
+    /// Takes over the usage of a task that ends.
+    pub(super) fn absorb(&self, task: &Task) {
+        let of_task = task.rusage();
+        let mut usage = self.usage.lock();
+        usage.user = usage.user.saturating_add(of_task.user);
+        usage.system = usage.system.saturating_add(of_task.system);
+        usage.faults = usage.faults.saturating_add(of_task.faults);
+        usage.switches = usage.switches.saturating_add(of_task.switches);
+    }
+}

@@ -1,0 +1,50 @@
+//! What a sandbox is configured with.
+
+use std::sync::Arc;
+
+/// Where `--strace` and other diagnostic lines go.
+pub trait LogSink: Send + Sync {
+    /// Writes one line; `line` has no line end.
+    fn line(&self, line: &str);
+}
+
+/// What a sandbox is configured with. Plain data, but for the log.
+#[derive(Clone)]
+pub struct KernelConfig {
+    /// `uname(2)`'s nodename.
+    pub hostname: Vec<u8>,
+    /// `uname(2)`'s domainname.
+    pub domainname: Vec<u8>,
+    /// CPUs that programs are told of.
+    pub cpus: u32,
+    /// Most tasks that may exist at a time; `clone(2)` fails with `EAGAIN` beyond.
+    pub max_tasks: usize,
+    /// Where every system call is logged; `None`: nowhere.
+    pub strace: Option<Arc<dyn LogSink>>,
+    /// `execve(2)` honours set-user-ID and set-group-ID bits and file capabilities.
+    pub setuid_exec: bool,
+}
+
+impl Default for KernelConfig {
+    fn default() -> Self {
+        let cpus = std::thread::available_parallelism().map_or(1, |n| n.get());
+        KernelConfig {
+            hostname: b"runsc".to_vec(),
+            domainname: b"(none)".to_vec(),
+            cpus: u32::try_from(cpus).unwrap_or(1),
+            max_tasks: 32_000,
+            strace: None,
+            setuid_exec: true,
+        }
+    }
+}
+
+impl std::fmt::Debug for KernelConfig {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KernelConfig")
+            .field("cpus", &self.cpus)
+            .field("max_tasks", &self.max_tasks)
+            .field("strace", &self.strace.is_some())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,184 @@
+//! One sandbox: everything that its tasks share.
+
+use super::futex::FutexTable;
+use super::signal::SigInfo;
+use super::tree::Tree;
+use super::{ControllingTty, KernelConfig, Task, ThreadGroup};
+use crate::errno::{Errno, Result};
+use crate::sync::{Mutex, MutexGuard, RwLock, rank};
+use crate::time::{TimeSource, TimerQueue};
+use platform::{MemoryFile, Platform};
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+/// One sandbox.
+pub struct Kernel {
+    /// Guest memory.
+    pub memory: Arc<MemoryFile>,
+    /// Runs guest code.
+    pub platform: Arc<dyn Platform>,
+    /// How it was configured.
+    pub config: KernelConfig,
+    /// The clocks.
+    pub time: TimeSource,
+    /// Timers.
+    pub timers: Arc<TimerQueue>,
+    /// Futexes that tasks wait on.
+    pub futexes: FutexTable,
+    /// Random id of this boot (`/proc/sys/kernel/random/boot_id`).
+    pub boot_id: [u8; 16],
+    /// Host and domain name (`uname(2)`).
+    pub names: RwLock<Names, { rank::LEAF }>,
+    /// Number of tasks, to hold against the limit.
+    pub(super) task_count: AtomicUsize,
+    /// Processes ever created (`/proc/stat`).
+    pub(super) forks: AtomicU64,
+    /// Thread id handed out last (`/proc/loadavg`).
+    pub(super) last_pid: AtomicI32,
+    tree: Mutex<Tree, { rank::TASKS }>,
+    finished: Finished,
+    pub(super) myself: Weak<Kernel>,
+}
+
+/// Host and domain name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Names {
+    /// `nodename`.
+    pub host: Vec<u8>,
+    /// `domainname`.
+    pub domain: Vec<u8>,
+}
+
+/// Wait status of the first process, once it has ended.
+#[derive(Default)]
+struct Finished {
+    status: parking_lot::Mutex<Option<i32>>,
+    changed: parking_lot::Condvar,
+}
+
+impl Kernel {
+    /// A sandbox without tasks.
+    pub fn new(
+        config: KernelConfig,
+        platform: Arc<dyn Platform>,
+        memory: Arc<MemoryFile>,
+    ) -> Arc<Kernel> {
+        let mut boot_id = [0; 16];
+        // A host without random numbers fails elsewhere first (ASLR, stack canaries).
+        let _ = platform::host::random::fill(&mut boot_id);
+        boot_id[6] = boot_id[6] & 0x0f | 0x40;
+        boot_id[8] = boot_id[8] & 0x3f | 0x80;
+        let names = Names { host: config.hostname.clone(), domain: config.domainname.clone() };
+        Arc::new_cyclic(|myself| Kernel {
+            memory,
+            platform,
+            config,
+            time: TimeSource::new(),
+            timers: TimerQueue::new(),
+            futexes: FutexTable::new(),
+            boot_id,
+            names: RwLock::new(names),
+            task_count: AtomicUsize::new(0),
+            forks: AtomicU64::new(0),
+            last_pid: AtomicI32::new(0),
+            tree: Mutex::new(Tree::default()),
+            finished: Finished::default(),
+            myself: myself.clone(),
+        })
+    }
+
+    /// The process tree, locked.
+    pub fn tree(&self) -> MutexGuard<'_, Tree> {
+        self.tree.lock()
+    }
+
+    /// The living task of that thread id.
+    pub fn task(&self, tid: i32) -> Option<Arc<Task>> {
+        self.tree().pids.tasks.get(&tid).cloned()
+    }
+
+    /// The process of that id, zombies included.
+    pub fn thread_group(&self, tgid: i32) -> Option<Arc<ThreadGroup>> {
+        self.tree().process(tgid).cloned()
+    }
+
+    /// Every process in the order of their ids, zombies included.
+    pub fn thread_groups(&self) -> Vec<Arc<ThreadGroup>> {
+        self.tree().nodes.values().map(|n| n.group.clone()).collect()
+    }
+
+    /// Number of living tasks.
+    pub fn task_count(&self) -> usize {
+        self.task_count.load(Ordering::Relaxed)
+    }
+
+    /// Processes created since boot.
+    pub fn forks(&self) -> u64 {
+        self.forks.load(Ordering::Relaxed)
+    }
+
+    /// Thread id handed out last.
+    pub fn last_pid(&self) -> i32 {
+        self.last_pid.load(Ordering::Relaxed)
+    }
+
+    /// Sends a signal to every process of a process group, on the kernel's behalf. `ESRCH` if there
+    /// is no such group.
+    pub fn signal_process_group(&self, pgid: i32, info: &SigInfo) -> Result<()> {
+        let members = self.tree().members(pgid);
+        if members.is_empty() {
+            return Err(Errno::ESRCH);
+        }
+        for group in members {
+            group.send_signal(self, info);
+        }
+        Ok(())
+    }
+
+    /// True when no member of the process group has a parent in another group of its session: the
+    /// terminal must not stop it (`setpgid(2)`).
+    pub fn is_orphaned_pgroup(&self, pgid: i32) -> bool {
+        self.tree().is_orphaned(pgid, None)
+    }
+
+    /// The session of a process group.
+    pub fn session_of_pgroup(&self, pgid: i32) -> Option<i32> {
+        self.tree().pgroups.get(&pgid).map(|g| g.sid)
+    }
+
+    /// The controlling terminal of a session.
+    pub fn session_tty(&self, sid: i32) -> Option<Arc<dyn ControllingTty>> {
+        self.tree().sessions.get(&sid)?.tty.clone()
+    }
+
+    /// Gives a session a controlling terminal, or takes it away. Returns the one it had.
+    pub fn set_session_tty(
+        &self,
+        sid: i32,
+        tty: Option<Arc<dyn ControllingTty>>,
+    ) -> Option<Arc<dyn ControllingTty>> {
+        let mut tree = self.tree();
+        let session = tree.sessions.get_mut(&sid)?;
+        std::mem::replace(&mut session.tty, tty)
+    }
+
+    /// Waits until the first process has ended; its wait status (`wait(2)`).
+    pub fn wait_finished(&self) -> i32 {
+        let mut status = self.finished.status.lock();
+        loop {
+            if let Some(s) = *status {
+                return s;
+            }
+            self.finished.changed.wait(&mut status);
+        }
+    }
+
+    /// Notes that the first process has ended.
+    pub(super) fn finish(&self, status: i32) {
+        let mut place = self.finished.status.lock();
+        if place.is_none() {
+            *place = Some(status);
+        }
+        self.finished.changed.notify_all();
+    }
+}

@@ -1,0 +1,135 @@
+//! The clocks of the sandbox (`clock_gettime(2)`): the host's, read through its vDSO.
+
+use crate::errno::{Errno, Result};
+use platform::host::time::Clock;
+
+/// A clock's number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClockId {
+    /// `CLOCK_REALTIME` and its coarse and alarm forms.
+    Realtime,
+    /// `CLOCK_MONOTONIC` and its coarse form.
+    Monotonic,
+    /// `CLOCK_MONOTONIC_RAW`.
+    MonotonicRaw,
+    /// `CLOCK_BOOTTIME` and its alarm form.
+    Boottime,
+    /// `CLOCK_TAI`.
+    Tai,
+    /// CPU time of a process; 0 is the caller's.
+    ProcessCpu(i32, CpuClock),
+    /// CPU time of a thread; 0 is the caller.
+    ThreadCpu(i32, CpuClock),
+}
+
+/// What a CPU clock counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CpuClock {
+    /// User and system time.
+    Prof,
+    /// User time.
+    Virt,
+    /// Time on a CPU.
+    Sched,
+}
+
+impl ClockId {
+    /// Decodes a `clockid_t`. `EINVAL` for one that does not exist.
+    pub fn decode(id: i32) -> Result<ClockId> {
+        Ok(match id {
+            0 | 5 | 8 => ClockId::Realtime,
+            1 | 6 => ClockId::Monotonic,
+            2 => ClockId::ProcessCpu(0, CpuClock::Sched),
+            3 => ClockId::ThreadCpu(0, CpuClock::Sched),
+            4 => ClockId::MonotonicRaw,
+            7 | 9 => ClockId::Boottime,
+            11 => ClockId::Tai,
+            id if id < 0 => {
+                let kind = match id & 3 {
+                    0 => CpuClock::Prof,
+                    1 => CpuClock::Virt,
+                    2 => CpuClock::Sched,
+                    // A dynamic (device) clock.
+                    _ => return Err(Errno::EINVAL),
+                };
+                let pid = !(id >> 3);
+                match id & 4 {
+                    0 => ClockId::ProcessCpu(pid, kind),
+                    _ => ClockId::ThreadCpu(pid, kind),
+                }
+            }
+            _ => return Err(Errno::EINVAL),
+        })
+    }
+
+    /// True for the clocks that count CPU time.
+    pub fn is_cpu(self) -> bool {
+        matches!(self, ClockId::ProcessCpu(..) | ClockId::ThreadCpu(..))
+    }
+}
+
+/// Reads the clocks. Every clock of the sandbox goes through it, so that a restored sandbox can be
+/// given other offsets.
+#[derive(Debug)]
+pub struct TimeSource {
+    start: u64,
+}
+
+impl Default for TimeSource {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl TimeSource {
+    /// Starts now.
+    pub fn new() -> TimeSource {
+        TimeSource { start: Clock::Boottime.now() }
+    }
+
+    /// `CLOCK_REALTIME` in nanoseconds.
+    pub fn realtime(&self) -> u64 {
+        Clock::Realtime.now()
+    }
+
+    /// `CLOCK_MONOTONIC` in nanoseconds.
+    pub fn monotonic(&self) -> u64 {
+        Clock::Monotonic.now()
+    }
+
+    /// `CLOCK_BOOTTIME` in nanoseconds.
+    pub fn boottime(&self) -> u64 {
+        Clock::Boottime.now()
+    }
+
+    /// Nanoseconds since the sandbox started.
+    pub fn uptime(&self) -> u64 {
+        self.boottime().saturating_sub(self.start)
+    }
+
+    /// `CLOCK_BOOTTIME` at which the sandbox started.
+    pub fn start(&self) -> u64 {
+        self.start
+    }
+
+    /// A clock that is not a CPU clock, in nanoseconds; `EINVAL` for those.
+    pub fn now(&self, clock: ClockId) -> Result<u64> {
+        Ok(match clock {
+            // The host's TAI offset is 0 unless an NTP daemon sets it; ours is always 0.
+            ClockId::Realtime | ClockId::Tai => self.realtime(),
+            ClockId::Monotonic => self.monotonic(),
+            ClockId::MonotonicRaw => Clock::MonotonicRaw.now(),
+            ClockId::Boottime => self.boottime(),
+            ClockId::ProcessCpu(..) | ClockId::ThreadCpu(..) => return Err(Errno::EINVAL),
+        })
+    }
+
+    /// The `CLOCK_MONOTONIC` time at which a clock reaches `at`. A time that has passed is now.
+    pub fn monotonic_deadline(&self, clock: ClockId, at: u64) -> Result<u64> {
+        if clock == ClockId::Monotonic {
+            return Ok(at);
+        }
+        let now = self.now(clock)?;
+        Ok(self.monotonic().saturating_add(at.saturating_sub(now)))
+    }
+}
