@@ -3,8 +3,12 @@
 //! The CLI translates an OCI bundle or the flags of `runsc do` into a [`ContainerSpec`], forks the
 //! sentry and calls [`run`] there.
 
+pub mod config;
+pub mod control;
 pub mod spec;
 
+pub use config::{BootError, Config, ExitStatus, PlatformKind};
+pub use control::ControlMessage;
 pub use spec::{
     CapabilitySets, ContainerSpec, Ids, MountKind, MountSpec, ProcessSpec, RlimitSpec, RootSpec,
 };

@@ -5,3 +5,6 @@ pub mod epoll;
 pub mod eventfd;
 pub mod ioctl;
 pub mod pipe;
+pub mod proc;
+pub mod pseudo;
+pub mod sysfs;

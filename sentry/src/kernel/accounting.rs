@@ -18,6 +18,8 @@ pub struct Usage {
     pub max_rss: u64,
     /// Reaped children and their children.
     pub children: Rusage,
+    /// Name of the thread that ended last, for `/proc/PID` of a zombie.
+    pub comm: [u8; 16],
 }
 
 /// Totals of some tasks. Times in nanoseconds.
@@ -103,10 +105,12 @@ impl ThreadGroup {
     /// Takes over the usage of a task that ends.
     pub(super) fn absorb(&self, task: &Task) {
         let of_task = task.rusage();
+        let comm = task.comm_bytes();
         let mut usage = self.usage.lock();
         usage.user = usage.user.saturating_add(of_task.user);
         usage.system = usage.system.saturating_add(of_task.system);
         usage.faults = usage.faults.saturating_add(of_task.faults);
         usage.switches = usage.switches.saturating_add(of_task.switches);
+        usage.comm = comm;
     }
 }

@@ -19,6 +19,8 @@ pub struct KernelConfig {
     pub cpus: u32,
     /// Most tasks that may exist at a time; `clone(2)` fails with `EAGAIN` beyond.
     pub max_tasks: usize,
+    /// Memory that programs are told of, in bytes.
+    pub memory_total: u64,
     /// Where every system call is logged; `None`: nowhere.
     pub strace: Option<Arc<dyn LogSink>>,
     /// `execve(2)` honours set-user-ID and set-group-ID bits and file capabilities.
@@ -33,6 +35,7 @@ impl Default for KernelConfig {
             domainname: b"(none)".to_vec(),
             cpus: u32::try_from(cpus).unwrap_or(1),
             max_tasks: 32_000,
+            memory_total: 4 << 30,
             strace: None,
             setuid_exec: true,
         }

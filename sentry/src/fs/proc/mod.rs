@@ -1,0 +1,21 @@
+//! `proc`: the kernel and its processes as files (`proc(5)`).
+//!
+//! `system` has the files of the top directory, [`process`] those of `/proc/PID`, [`sysctl`] the tree
+//! under `/proc/sys`. All text is made when it is read; nothing here keeps state.
+
+mod process;
+mod root;
+mod sysctl;
+mod system;
+
+use super::pseudo::{PseudoFs, PseudoInode};
+use crate::kernel::Kernel;
+use std::sync::Arc;
+
+/// `PROC_SUPER_MAGIC`.
+const MAGIC: u64 = 0x9fa0;
+
+/// A new instance; `dev` is its device number.
+pub fn mount(kernel: &Arc<Kernel>, dev: u64) -> Arc<PseudoInode> {
+    PseudoFs::mount("proc", MAGIC, dev, true, Arc::new(root::Root::new(kernel)))
+}

@@ -1,0 +1,151 @@
+//! `maps`, `smaps`, `smaps_rollup`: the memory map.
+
+use super::Subject;
+use crate::errno::Result;
+use crate::mm::MemoryManager;
+use crate::mm::stats::MapsEntry;
+use platform::Prot;
+use std::fmt::Write;
+use std::sync::Arc;
+
+fn mappings(subject: &Subject) -> Option<(Arc<MemoryManager>, Vec<MapsEntry>)> {
+    let mm = subject.mm()?;
+    let list = mm.maps();
+    Some((mm, list))
+}
+
+/// The line of `maps`.
+fn line(subject: &Subject, m: &MapsEntry, out: &mut Vec<u8>) -> Result<()> {
+    let flag = |right: Prot, c: char| if m.prot.contains(right) { c } else { '-' };
+    let attr = m.file.as_ref().and_then(|file| file.attr().ok());
+    let (dev, ino) = attr.map_or((0, 0), |attr| (attr.dev, attr.ino));
+    let mut text = format!(
+        "{:08x}-{:08x} {}{}{}{} {:08x} {:02x}:{:02x} {ino}",
+        m.start,
+        m.end,
+        flag(Prot::READ, 'r'),
+        flag(Prot::WRITE, 'w'),
+        flag(Prot::EXEC, 'x'),
+        if m.shared { 's' } else { 'p' },
+        m.offset,
+        libc::major(dev),
+        libc::minor(dev),
+    );
+    let name = match &m.file {
+        Some(file) => super::fd::name_of(subject, file)?,
+        None if m.shared_anonymous => b"/dev/zero (deleted)".to_vec(),
+        None => m.name.text().as_bytes().to_vec(),
+    };
+    if !name.is_empty() {
+        // Linux starts the name in column 74.
+        text = format!("{text:<72} ");
+    }
+    out.extend_from_slice(text.as_bytes());
+    // A line end in a name would break the line.
+    out.extend(name.iter().flat_map(|&b| match b {
+        b'\n' => b"\\012".to_vec(),
+        b => vec![b],
+    }));
+    out.push(b'\n');
+    Ok(())
+}
+
+/// `maps`
+pub fn maps(subject: &Subject) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    for m in mappings(subject).map(|(_, list)| list).unwrap_or_default() {
+        line(subject, &m, &mut out)?;
+    }
+    Ok(out)
+}
+
+/// Memory of one mapping, or of several.
+#[derive(Default, Clone, Copy)]
+struct Sizes {
+    size: u64,
+    anonymous: u64,
+    file: u64,
+    shared: u64,
+}
+
+fn sizes(mm: &MemoryManager, m: &MapsEntry) -> Sizes {
+    let usage = mm.usage(m.start, m.end);
+    Sizes {
+        size: m.end - m.start,
+        anonymous: usage.anonymous,
+        file: usage.file,
+        shared: usage.shared,
+    }
+}
+
+fn write_sizes(s: &Sizes, rollup: bool, out: &mut String) {
+    let mut row = |name: &str, bytes: u64| {
+        let _ = writeln!(out, "{:<16}{:>8} kB", format!("{name}:"), bytes / 1024);
+    };
+    if !rollup {
+        row("Size", s.size);
+        row("KernelPageSize", 4096);
+        row("MMUPageSize", 4096);
+    }
+    let rss = s.anonymous + s.file + s.shared;
+    row("Rss", rss);
+    row("Pss", rss);
+    row("Shared_Clean", s.file);
+    row("Shared_Dirty", s.shared);
+    row("Private_Clean", 0);
+    row("Private_Dirty", s.anonymous);
+    row("Referenced", rss);
+    row("Anonymous", s.anonymous);
+    for zero in [
+        "LazyFree",
+        "AnonHugePages",
+        "ShmemPmdMapped",
+        "FilePmdMapped",
+        "Shared_Hugetlb",
+        "Private_Hugetlb",
+        "Swap",
+        "SwapPss",
+        "Locked",
+    ] {
+        row(zero, 0);
+    }
+}
+
+/// `smaps`
+pub fn smaps(subject: &Subject) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    let Some((mm, list)) = mappings(subject) else { return Ok(out) };
+    for m in list {
+        line(subject, &m, &mut out)?;
+        let mut text = String::new();
+        write_sizes(&sizes(&mm, &m), false, &mut text);
+        let flag = |set: bool, name: &'static str| if set { name } else { "" };
+        let flags = [
+            flag(m.prot.contains(Prot::READ), "rd "),
+            flag(m.prot.contains(Prot::WRITE), "wr "),
+            flag(m.prot.contains(Prot::EXEC), "ex "),
+            flag(m.shared, "sh "),
+        ];
+        let _ = writeln!(text, "THPeligible:           0\nVmFlags: {}", flags.concat());
+        out.extend_from_slice(text.as_bytes());
+    }
+    Ok(out)
+}
+
+/// `smaps_rollup`
+pub fn smaps_rollup(subject: &Subject) -> Result<Vec<u8>> {
+    let Some((mm, list)) = mappings(subject) else { return Ok(Vec::new()) };
+    let mut total = Sizes::default();
+    for m in &list {
+        let one = sizes(&mm, m);
+        total.size += one.size;
+        total.anonymous += one.anonymous;
+        total.file += one.file;
+        total.shared += one.shared;
+    }
+    let (start, end) = (list.first().map_or(0, |m| m.start), list.last().map_or(0, |m| m.end));
+    let mut text = format!("{start:08x}-{end:08x} ---p 00000000 00:00 0 ");
+    text = format!("{text:<73}[rollup]\n");
+    write_sizes(&total, true, &mut text);
+    Ok(text.into_bytes())
+}

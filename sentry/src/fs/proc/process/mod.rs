@@ -1,0 +1,214 @@
+//! `/proc/PID` and `/proc/PID/task/TID`.
+
+mod fd;
+mod links;
+mod maps;
+mod mem;
+mod mounts;
+mod stat;
+mod status;
+mod tasks;
+mod texts;
+
+use crate::errno::{Errno, Result};
+use crate::fs::pseudo::{Directory, Listed, Node, Rights, Text};
+use crate::kernel::{Kernel, Task, ThreadGroup};
+use crate::mm::MemoryManager;
+use std::sync::{Arc, Weak};
+
+/// The process or thread that a file is about.
+#[derive(Clone)]
+pub struct Subject {
+    kernel: Weak<Kernel>,
+    group: Arc<ThreadGroup>,
+    /// The thread, below `task/`.
+    task: Option<Arc<Task>>,
+}
+
+impl Subject {
+    fn kernel(&self) -> Result<Arc<Kernel>> {
+        self.kernel.upgrade().ok_or(Errno::ESRCH)
+    }
+
+    /// The thread, or one that stands for the process. `ESRCH` for a zombie.
+    fn task(&self) -> Result<Arc<Task>> {
+        match &self.task {
+            Some(task) => Ok(task.clone()),
+            None => self.group.any_task().ok_or(Errno::ESRCH),
+        }
+    }
+
+    /// Its memory; `None` for a zombie.
+    fn mm(&self) -> Option<Arc<MemoryManager>> {
+        self.task().ok()?.mm().ok()
+    }
+
+    /// The id that the directory is named after.
+    fn id(&self) -> i32 {
+        self.task.as_ref().map_or(self.group.tgid(), |task| task.tid())
+    }
+
+    /// Its files belong to the effective user, unless it may not be inspected.
+    fn owned(&self, mode: u32) -> Rights {
+        match self.task() {
+            Ok(task) if self.group.is_dumpable() => {
+                let creds = task.creds();
+                Rights { mode, uid: creds.euid, gid: creds.egid }
+            }
+            _ => Rights::root(mode),
+        }
+    }
+
+    /// The check for files that show memory or files of a process (`PTRACE_MODE_READ`): same user,
+    /// or `CAP_SYS_PTRACE`.
+    fn may_inspect(&self) -> Result<()> {
+        const CAP_SYS_PTRACE: u32 = 19;
+        let Some(reader) = crate::kernel::current() else { return Ok(()) };
+        if reader.tgid() == self.group.tgid() {
+            return Ok(());
+        }
+        let (mine, its) = (reader.creds(), self.task()?.creds());
+        let same = [its.uid, its.euid, its.suid].iter().all(|id| *id == mine.fsuid)
+            && [its.gid, its.egid, its.sgid].iter().all(|id| *id == mine.fsgid)
+            && self.group.is_dumpable();
+        if same || mine.has(CAP_SYS_PTRACE) { Ok(()) } else { Err(Errno::EACCES) }
+    }
+}
+
+/// One file of the directory.
+#[derive(Clone, Copy)]
+struct Entry {
+    name: &'static str,
+    /// How it is made.
+    node: fn(&Subject) -> Node,
+    /// Not in `task/TID`.
+    process_only: bool,
+}
+
+const fn entry(name: &'static str, node: fn(&Subject) -> Node) -> Entry {
+    Entry { name, node, process_only: false }
+}
+
+const fn process_entry(name: &'static str, node: fn(&Subject) -> Node) -> Entry {
+    Entry { name, node, process_only: true }
+}
+
+const ENTRIES: &[Entry] = &[
+    process_entry("task", tasks::directory),
+    entry("fd", fd::links),
+    entry("fdinfo", fd::infos),
+    entry("ns", links::namespaces),
+    entry("net", texts::net),
+    entry("attr", texts::attr),
+    entry("auxv", |s| file(s, 0o400, texts::auxv)),
+    entry("cgroup", |s| file(s, 0o444, |_| Ok(b"0::/\n".to_vec()))),
+    entry("children", |s| file(s, 0o444, texts::children)),
+    entry("cmdline", |s| file(s, 0o444, texts::cmdline)),
+    entry("comm", |s| Node::Text(Arc::new(texts::Comm(s.clone())))),
+    entry("cwd", links::cwd),
+    entry("environ", |s| inspected(s, 0o400, texts::environ)),
+    entry("exe", links::exe),
+    entry("gid_map", |s| file(s, 0o644, |_| Ok(texts::ID_MAP.to_vec()))),
+    entry("io", |s| inspected(s, 0o400, texts::io)),
+    entry("limits", |s| file(s, 0o444, texts::limits)),
+    entry("loginuid", |s| file(s, 0o644, |_| Ok(b"4294967295".to_vec()))),
+    entry("maps", |s| inspected(s, 0o444, maps::maps)),
+    entry("mem", |s| Node::Text(Arc::new(mem::Mem(s.clone())))),
+    entry("mountinfo", |s| file(s, 0o444, mounts::mountinfo)),
+    entry("mounts", |s| file(s, 0o444, mounts::mounts)),
+    process_entry("mountstats", |s| file(s, 0o400, mounts::mountstats)),
+    entry("oom_adj", |s| {
+        Node::Text(Arc::new(texts::OomScoreAdj { subject: s.clone(), old: true }))
+    }),
+    entry("oom_score", |s| file(s, 0o444, texts::oom_score)),
+    entry("oom_score_adj", |s| {
+        Node::Text(Arc::new(texts::OomScoreAdj { subject: s.clone(), old: false }))
+    }),
+    entry("personality", |s| inspected(s, 0o400, texts::personality)),
+    entry("root", links::root),
+    entry("schedstat", |s| file(s, 0o444, stat::schedstat)),
+    entry("sessionid", |s| file(s, 0o444, |_| Ok(b"4294967295".to_vec()))),
+    entry("setgroups", |s| file(s, 0o644, |_| Ok(b"allow\n".to_vec()))),
+    entry("smaps", |s| inspected(s, 0o444, maps::smaps)),
+    process_entry("smaps_rollup", |s| inspected(s, 0o444, maps::smaps_rollup)),
+    entry("stat", |s| file(s, 0o444, stat::stat)),
+    entry("statm", |s| file(s, 0o444, stat::statm)),
+    entry("status", |s| file(s, 0o444, status::status)),
+    entry("syscall", |s| inspected(s, 0o400, texts::syscall)),
+    process_entry("timerslack_ns", |s| file(s, 0o666, texts::timer_slack)),
+    entry("uid_map", |s| file(s, 0o644, |_| Ok(texts::ID_MAP.to_vec()))),
+    entry("wchan", |s| file(s, 0o444, texts::wchan)),
+];
+
+/// `/proc/PID` or `/proc/PID/task/TID`.
+pub struct ProcessDir {
+    subject: Subject,
+}
+
+impl ProcessDir {
+    /// `/proc/PID`.
+    pub fn of_process(kernel: &Arc<Kernel>, group: Arc<ThreadGroup>) -> Self {
+        Self { subject: Subject { kernel: Arc::downgrade(kernel), group, task: None } }
+    }
+
+    fn of_task(process: &Subject, task: Arc<Task>) -> Self {
+        Self { subject: Subject { task: Some(task), ..process.clone() } }
+    }
+
+    fn entries(&self) -> impl Iterator<Item = &'static Entry> {
+        let thread = self.subject.task.is_some();
+        // `children` exists for threads only.
+        ENTRIES.iter().filter(move |e| if thread { !e.process_only } else { e.name != "children" })
+    }
+}
+
+impl Directory for ProcessDir {
+    fn lookup(&self, name: &[u8]) -> Result<Node> {
+        let found = self.entries().find(|e| e.name.as_bytes() == name);
+        found.map(|e| (e.node)(&self.subject)).ok_or(Errno::ENOENT)
+    }
+
+    fn list(&self) -> Result<Vec<Listed>> {
+        let listed = |e: &Entry| Listed {
+            name: e.name.as_bytes().to_vec(),
+            file_type: (e.node)(&self.subject).file_type(),
+        };
+        Ok(self.entries().map(listed).collect())
+    }
+
+    fn rights(&self) -> Rights {
+        self.subject.owned(0o555)
+    }
+}
+
+/// A file whose text comes from a function of the subject.
+struct Made {
+    subject: Subject,
+    mode: u32,
+    inspected: bool,
+    make: fn(&Subject) -> Result<Vec<u8>>,
+}
+
+impl Text for Made {
+    fn read(&self) -> Result<Vec<u8>> {
+        (self.make)(&self.subject)
+    }
+
+    fn rights(&self) -> Rights {
+        self.subject.owned(self.mode)
+    }
+
+    fn may_open(&self) -> Result<()> {
+        if self.inspected { self.subject.may_inspect() } else { Ok(()) }
+    }
+}
+
+/// A file that everyone may read whom its permission bits let.
+fn file(subject: &Subject, mode: u32, make: fn(&Subject) -> Result<Vec<u8>>) -> Node {
+    Node::Text(Arc::new(Made { subject: subject.clone(), mode, inspected: false, make }))
+}
+
+/// A file for those who may inspect the process.
+fn inspected(subject: &Subject, mode: u32, make: fn(&Subject) -> Result<Vec<u8>>) -> Node {
+    Node::Text(Arc::new(Made { subject: subject.clone(), mode, inspected: true, make }))
+}

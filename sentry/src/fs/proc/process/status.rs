@@ -1,0 +1,132 @@
+//! `status`: what a process is, for people.
+
+use super::Subject;
+use crate::errno::Result;
+use crate::kernel::Rlimit;
+use std::fmt::Write;
+use std::sync::atomic::Ordering;
+
+/// `status`
+pub fn status(subject: &Subject) -> Result<Vec<u8>> {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = write_status(subject, &mut text);
+    Ok(text.into_bytes())
+}
+
+fn write_status(subject: &Subject, out: &mut String) -> std::fmt::Result {
+    let group = &subject.group;
+    let task = subject.task().ok();
+    let comm = task.as_ref().map_or_else(|| group.comm(), |t| t.comm());
+    writeln!(out, "Name:\t{}", comm.escape_ascii())?;
+    let umask = task.as_ref().and_then(|t| t.fs().ok()).map(|fs| fs.umask());
+    if let Some(umask) = umask {
+        writeln!(out, "Umask:\t{umask:04o}")?;
+    }
+    let state = subject.task.as_ref().map_or_else(|| group.state(), |t| t.state());
+    let word = match state {
+        'R' => "running",
+        'S' => "sleeping",
+        'T' => "stopped",
+        'Z' => "zombie",
+        _ => "dead",
+    };
+    writeln!(out, "State:\t{state} ({word})")?;
+    let (id, tgid) = (subject.id(), group.tgid());
+    writeln!(out, "Tgid:\t{tgid}\nNgid:\t0\nPid:\t{id}\nPPid:\t{}\nTracerPid:\t0", group.ppid())?;
+    if let Some(task) = &task {
+        let c = task.creds();
+        writeln!(out, "Uid:\t{}\t{}\t{}\t{}", c.uid, c.euid, c.suid, c.fsuid)?;
+        writeln!(out, "Gid:\t{}\t{}\t{}\t{}", c.gid, c.egid, c.sgid, c.fsgid)?;
+        writeln!(out, "FDSize:\t{}", task.files().map_or(0, |files| files.size()))?;
+        let groups: String = c.groups.iter().map(|g| format!("{g} ")).collect();
+        writeln!(out, "Groups:\t{groups}")?;
+    }
+    let (pgid, sid) = (group.pgid(), group.sid());
+    writeln!(out, "NStgid:\t{tgid}\nNSpid:\t{id}\nNSpgid:\t{pgid}\nNSsid:\t{sid}\nKthread:\t0")?;
+    if let Some(mm) = subject.mm() {
+        let (all, used) = (mm.totals(), mm.usage(0, u64::MAX));
+        for (name, bytes) in [
+            ("VmPeak", all.total),
+            ("VmSize", all.total),
+            ("VmLck", all.locked),
+            ("VmPin", 0),
+            ("VmHWM", used.total()),
+            ("VmRSS", used.total()),
+            ("RssAnon", used.anonymous),
+            ("RssFile", used.file),
+            ("RssShmem", used.shared),
+            ("VmData", all.data),
+            ("VmStk", all.stack),
+            ("VmExe", all.exec),
+            ("VmLib", 0),
+            ("VmPTE", 0),
+            ("VmSwap", 0),
+        ] {
+            writeln!(out, "{name}:\t{:>8} kB", bytes / 1024)?;
+        }
+        writeln!(out, "HugetlbPages:\t       0 kB\nCoreDumping:\t0\nTHP_enabled:\t1")?;
+    }
+    writeln!(out, "Threads:\t{}", group.tasks().len().max(1))?;
+    if let Some(task) = &task {
+        let limit = group.limit(Rlimit::Sigpending).soft;
+        let (own, shared) = group.pending_split(task);
+        writeln!(out, "SigQ:\t{}/{limit}", group.queued_signals())?;
+        writeln!(out, "SigPnd:\t{:016x}\nShdPnd:\t{:016x}", own.0, shared.0)?;
+        let handlers = group.signals().handlers.clone();
+        writeln!(out, "SigBlk:\t{:016x}", task.blocked().0)?;
+        writeln!(out, "SigIgn:\t{:016x}", handlers.ignored().0)?;
+        writeln!(out, "SigCgt:\t{:016x}", handlers.caught().0)?;
+        let c = task.creds();
+        for (name, set) in [
+            ("CapInh", c.inheritable),
+            ("CapPrm", c.permitted),
+            ("CapEff", c.effective),
+            ("CapBnd", c.bounding),
+            ("CapAmb", c.ambient),
+        ] {
+            writeln!(out, "{name}:\t{set:016x}")?;
+        }
+        writeln!(out, "NoNewPrivs:\t{}", u8::from(c.no_new_privs))?;
+        writeln!(out, "Seccomp:\t0\nSeccomp_filters:\t0\nSpeculation_Store_Bypass:\tvulnerable")?;
+        writeln!(out, "SpeculationIndirectBranch:\tconditional enabled")?;
+        let cpus = subject.kernel().map_or(1, |k| k.config.cpus);
+        writeln!(out, "Cpus_allowed:\t{}", mask(cpus))?;
+        writeln!(out, "Cpus_allowed_list:\t{}", list(cpus))?;
+        writeln!(out, "Mems_allowed:\t1\nMems_allowed_list:\t0")?;
+        let switches = task.switches.load(Ordering::Relaxed);
+        writeln!(out, "voluntary_ctxt_switches:\t{switches}\nnonvoluntary_ctxt_switches:\t0")?;
+    }
+    Ok(())
+}
+
+/// A CPU mask with the first `cpus` bits set, in groups of eight digits.
+fn mask(cpus: u32) -> String {
+    let words: Vec<String> = (0..cpus.div_ceil(32))
+        .rev()
+        .map(|word| {
+            let bits = (cpus - word * 32).min(32);
+            let value = if bits == 32 { u32::MAX } else { (1 << bits) - 1 };
+            if word == (cpus - 1) / 32 { format!("{value:x}") } else { format!("{value:08x}") }
+        })
+        .collect();
+    words.join(",")
+}
+
+/// The same as a list.
+fn list(cpus: u32) -> String {
+    if cpus <= 1 { "0".into() } else { format!("0-{}", cpus - 1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{list, mask};
+
+    #[test]
+    fn cpu_masks() {
+        assert_eq!((mask(1), list(1)), ("1".into(), "0".into()));
+        assert_eq!((mask(2), list(2)), ("3".into(), "0-1".into()));
+        assert_eq!(mask(32), "ffffffff");
+        assert_eq!(mask(40), "ff,ffffffff");
+    }
+}

@@ -1,0 +1,83 @@
+//! The top directory: fixed files, and a directory for each process.
+
+use super::process::ProcessDir;
+use super::{sysctl, system};
+use crate::errno::{Errno, Result};
+use crate::fs::pseudo::{Directory, Link, Listed, Node, empty, link};
+use crate::kernel::Kernel;
+use std::sync::{Arc, Weak};
+
+/// `/proc`.
+pub struct Root {
+    kernel: Weak<Kernel>,
+    fixed: Vec<(&'static str, Node)>,
+}
+
+impl Root {
+    /// The tree of a sandbox.
+    pub fn new(kernel: &Arc<Kernel>) -> Self {
+        let mut fixed = system::nodes(kernel);
+        fixed.push(("sys", sysctl::tree(kernel)));
+        fixed.push(("self", link(SelfLink { thread: false })));
+        fixed.push(("thread-self", link(SelfLink { thread: true })));
+        fixed.push(("mounts", link(crate::fs::pseudo::FixedLink("self/mounts"))));
+        fixed.push(("net", link(crate::fs::pseudo::FixedLink("self/net"))));
+        fixed.push(("sysvipc", empty()));
+        Self { kernel: Arc::downgrade(kernel), fixed }
+    }
+}
+
+/// Reads a name as a process or thread id: digits only, no leading zero.
+pub fn parse_id(name: &[u8]) -> Option<i32> {
+    if name.first() == Some(&b'0') || !name.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(name).ok()?.parse().ok()
+}
+
+impl Directory for Root {
+    fn lookup(&self, name: &[u8]) -> Result<Node> {
+        if let Some(id) = parse_id(name) {
+            let kernel = self.kernel.upgrade().ok_or(Errno::ENOENT)?;
+            // A thread's id works, too, though it is not listed.
+            let group = match kernel.thread_group(id) {
+                Some(group) => group,
+                None => kernel.task(id).ok_or(Errno::ENOENT)?.group().clone(),
+            };
+            return Ok(Node::Directory(Arc::new(ProcessDir::of_process(&kernel, group))));
+        }
+        let found = self.fixed.iter().find(|(n, _)| n.as_bytes() == name);
+        found.map(|(_, node)| node.clone()).ok_or(Errno::ENOENT)
+    }
+
+    fn list(&self) -> Result<Vec<Listed>> {
+        let kernel = self.kernel.upgrade().ok_or(Errno::ENOENT)?;
+        let mut names: Vec<Listed> = self
+            .fixed
+            .iter()
+            .map(|(name, node)| Listed {
+                name: name.as_bytes().to_vec(),
+                file_type: node.file_type(),
+            })
+            .collect();
+        let ids = kernel.thread_groups().into_iter().map(|g| g.tgid());
+        names.extend(ids.map(|id| Listed::directory(id.to_string())));
+        Ok(names)
+    }
+}
+
+/// `/proc/self` and `/proc/thread-self`.
+struct SelfLink {
+    thread: bool,
+}
+
+impl Link for SelfLink {
+    fn text(&self) -> Result<Vec<u8>> {
+        let task = crate::kernel::current().ok_or(Errno::ENOENT)?;
+        let text = match self.thread {
+            true => format!("{}/task/{}", task.tgid(), task.tid()),
+            false => task.tgid().to_string(),
+        };
+        Ok(text.into_bytes())
+    }
+}

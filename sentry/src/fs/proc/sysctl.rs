@@ -1,0 +1,160 @@
+//! `/proc/sys`: the kernel's settings (`proc_sys(5)`).
+//!
+//! What can be written acts; everything else is read-only and true.
+
+use super::system::of_kernel;
+use crate::errno::{Errno, Result};
+use crate::fs::pseudo::{Fixed, Node, Rights, Text, directory, empty, text, text_fn};
+use crate::kernel::{Kernel, version::UTS};
+use std::sync::{Arc, Weak};
+
+/// The tree.
+pub fn tree(kernel: &Arc<Kernel>) -> Node {
+    directory(vec![
+        ("fs", fs()),
+        ("kernel", kernel_settings(kernel)),
+        ("net", directory(vec![("core", net_core())])),
+        ("vm", vm()),
+    ])
+}
+
+fn fs() -> Node {
+    directory(vec![
+        ("aio-max-nr", text(Fixed("65536\n"))),
+        ("epoll", directory(vec![("max_user_watches", text(Fixed("5000000\n")))])),
+        ("file-max", text(Fixed("9223372036854775807\n"))),
+        ("file-nr", text(Fixed("0\t0\t9223372036854775807\n"))),
+        (
+            "inotify",
+            directory(vec![
+                ("max_queued_events", text(Fixed("16384\n"))),
+                ("max_user_instances", text(Fixed("128\n"))),
+                ("max_user_watches", text(Fixed("524288\n"))),
+            ]),
+        ),
+        ("lease-break-time", text(Fixed("45\n"))),
+        ("leases-enable", text(Fixed("1\n"))),
+        ("nr_open", text(Fixed("1048576\n"))),
+        ("overflowgid", text(Fixed("65534\n"))),
+        ("overflowuid", text(Fixed("65534\n"))),
+        ("pipe-max-size", text(Fixed("1048576\n"))),
+        ("pipe-user-pages-hard", text(Fixed("0\n"))),
+        ("pipe-user-pages-soft", text(Fixed("16384\n"))),
+        ("protected_fifos", text(Fixed("0\n"))),
+        ("protected_hardlinks", text(Fixed("0\n"))),
+        ("protected_regular", text(Fixed("0\n"))),
+        ("protected_symlinks", text(Fixed("0\n"))),
+        ("suid_dumpable", text(Fixed("0\n"))),
+    ])
+}
+
+fn kernel_settings(kernel: &Arc<Kernel>) -> Node {
+    let weak = Arc::downgrade(kernel);
+    let uuid = |bytes: [u8; 16]| {
+        let hex = |range: std::ops::Range<usize>| -> String {
+            bytes.get(range).unwrap_or_default().iter().map(|b| format!("{b:02x}")).collect()
+        };
+        format!("{}-{}-{}-{}-{}\n", hex(0..4), hex(4..6), hex(6..8), hex(8..10), hex(10..16))
+    };
+    directory(vec![
+        ("cap_last_cap", text(Fixed("40\n"))),
+        ("core_pattern", text(Fixed("core\n"))),
+        ("core_uses_pid", text(Fixed("0\n"))),
+        ("domainname", text(Name { kernel: weak.clone(), domain: true })),
+        ("hostname", text(Name { kernel: weak, domain: false })),
+        ("keys", empty()),
+        ("msgmax", text(Fixed("8192\n"))),
+        ("msgmnb", text(Fixed("16384\n"))),
+        ("msgmni", text(Fixed("32000\n"))),
+        ("ngroups_max", text(Fixed("65536\n"))),
+        ("osrelease", text_fn(|| format!("{}\n", UTS.release))),
+        ("ostype", text_fn(|| format!("{}\n", UTS.sysname))),
+        ("overflowgid", text(Fixed("65534\n"))),
+        ("overflowuid", text(Fixed("65534\n"))),
+        ("perf_event_paranoid", text(Fixed("4\n"))),
+        ("pid_max", text(Fixed("4194304\n"))),
+        ("printk", text(Fixed("4\t4\t1\t7\n"))),
+        (
+            "random",
+            directory(vec![
+                ("boot_id", of_kernel(kernel, move |k| uuid(k.boot_id))),
+                ("entropy_avail", text(Fixed("256\n"))),
+                ("poolsize", text(Fixed("256\n"))),
+                (
+                    "uuid",
+                    text_fn(move || {
+                        let mut bytes = [0; 16];
+                        let _ = platform::host::random::fill(&mut bytes);
+                        bytes[6] = bytes[6] & 0x0f | 0x40;
+                        bytes[8] = bytes[8] & 0x3f | 0x80;
+                        uuid(bytes)
+                    }),
+                ),
+            ]),
+        ),
+        ("randomize_va_space", text(Fixed("2\n"))),
+        ("sched_child_runs_first", text(Fixed("0\n"))),
+        ("sched_rr_timeslice_ms", text(Fixed("100\n"))),
+        ("sem", text(Fixed("32000\t1024000000\t500\t32000\n"))),
+        ("seccomp", directory(vec![("actions_avail", text(Fixed("\n")))])),
+        ("shmall", text(Fixed("18446744073692774399\n"))),
+        ("shmmax", text(Fixed("18446744073692774399\n"))),
+        ("shmmni", text(Fixed("4096\n"))),
+        ("tainted", text(Fixed("0\n"))),
+        ("threads-max", of_kernel(kernel, |k| format!("{}\n", k.config.max_tasks))),
+        ("version", text_fn(|| format!("{}\n", UTS.version))),
+        ("yama", directory(vec![("ptrace_scope", text(Fixed("0\n")))])),
+    ])
+}
+
+fn net_core() -> Node {
+    directory(vec![
+        ("optmem_max", text(Fixed("131072\n"))),
+        ("rmem_default", text(Fixed("212992\n"))),
+        ("rmem_max", text(Fixed("212992\n"))),
+        ("somaxconn", text(Fixed("4096\n"))),
+        ("wmem_default", text(Fixed("212992\n"))),
+        ("wmem_max", text(Fixed("212992\n"))),
+    ])
+}
+
+fn vm() -> Node {
+    directory(vec![
+        ("max_map_count", text(Fixed("65530\n"))),
+        ("mmap_min_addr", text(Fixed("65536\n"))),
+        ("nr_hugepages", text(Fixed("0\n"))),
+        ("overcommit_memory", text(Fixed("0\n"))),
+        ("overcommit_ratio", text(Fixed("50\n"))),
+        ("swappiness", text(Fixed("60\n"))),
+    ])
+}
+
+/// `hostname` and `domainname`, which a process with `CAP_SYS_ADMIN` may write.
+struct Name {
+    kernel: Weak<Kernel>,
+    domain: bool,
+}
+
+impl Text for Name {
+    fn read(&self) -> Result<Vec<u8>> {
+        let kernel = self.kernel.upgrade().ok_or(Errno::ENOENT)?;
+        let names = kernel.names.read();
+        let mut text = if self.domain { names.domain.clone() } else { names.host.clone() };
+        text.push(b'\n');
+        Ok(text)
+    }
+
+    fn write(&self, data: &[u8]) -> Result<()> {
+        let kernel = self.kernel.upgrade().ok_or(Errno::ENOENT)?;
+        let line = data.split(|b| matches!(b, b'\n' | 0)).next().unwrap_or_default();
+        let name = line.get(..64).unwrap_or(line).to_vec();
+        let mut names = kernel.names.write();
+        let place = if self.domain { &mut names.domain } else { &mut names.host };
+        *place = name;
+        Ok(())
+    }
+
+    fn rights(&self) -> Rights {
+        Rights::root(0o644)
+    }
+}

@@ -1,0 +1,69 @@
+//! The files of the top directory, about the sandbox as a whole.
+
+mod cpu;
+pub(super) mod memory;
+
+use crate::fs::pseudo::{Fixed, Node, text, text_fn};
+use crate::kernel::Kernel;
+use std::fmt::Write;
+use std::sync::{Arc, Weak};
+
+/// Clock ticks a second in `proc` (`sysconf(_SC_CLK_TCK)`).
+pub const USER_HZ: u64 = 100;
+
+/// A text made from the kernel.
+pub fn of_kernel(
+    kernel: &Arc<Kernel>,
+    make: impl Fn(&Arc<Kernel>) -> String + Send + Sync + 'static,
+) -> Node {
+    let kernel: Weak<Kernel> = Arc::downgrade(kernel);
+    text_fn(move || kernel.upgrade().map_or(String::new(), |kernel| make(&kernel)))
+}
+
+/// Names and nodes.
+pub fn nodes(kernel: &Arc<Kernel>) -> Vec<(&'static str, Node)> {
+    vec![
+        ("cgroups", text(Fixed("#subsys_name\thierarchy\tnum_cgroups\tenabled\n"))),
+        ("cmdline", text(Fixed("runsc\n"))),
+        ("consoles", text(Fixed(""))),
+        ("cpuinfo", of_kernel(kernel, cpu::cpuinfo)),
+        ("devices", text(Fixed(DEVICES))),
+        ("diskstats", text(Fixed(""))),
+        ("filesystems", text(Fixed(FILESYSTEMS))),
+        ("interrupts", of_kernel(kernel, cpu::interrupts)),
+        ("loadavg", of_kernel(kernel, cpu::loadavg)),
+        ("locks", text_fn(crate::vfs::locks::proc_locks)),
+        ("meminfo", of_kernel(kernel, memory::meminfo)),
+        ("misc", text(Fixed(""))),
+        ("modules", text(Fixed(""))),
+        ("partitions", text(Fixed("major minor  #blocks  name\n\n"))),
+        ("stat", of_kernel(kernel, cpu::stat)),
+        ("swaps", text(Fixed("Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n"))),
+        ("uptime", of_kernel(kernel, uptime)),
+        ("version", text_fn(version)),
+        ("vmstat", of_kernel(kernel, memory::vmstat)),
+        ("zoneinfo", text(Fixed(""))),
+    ]
+}
+
+const DEVICES: &str = "Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n\
+                       136 pts\n\nBlock devices:\n";
+
+const FILESYSTEMS: &str = "nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tdevtmpfs\n\
+                           nodev\tdevpts\nnodev\tmqueue\nnodev\toverlay\nnodev\tgofer\n";
+
+fn version() -> String {
+    let names = crate::kernel::version::UTS;
+    format!("{} version {} ({}) {}\n", names.sysname, names.release, "runsc", names.version)
+}
+
+fn uptime(kernel: &Arc<Kernel>) -> String {
+    let up = kernel.time.boottime();
+    let cpus = u64::from(kernel.config.cpus);
+    let idle = (up * cpus).saturating_sub(cpu::busy(kernel).0 + cpu::busy(kernel).1);
+    let mut text = String::new();
+    let centiseconds = |ns: u64| (ns / 1_000_000_000, ns / 10_000_000 % 100);
+    let ((up, up_cs), (idle, idle_cs)) = (centiseconds(up), centiseconds(idle));
+    let _ = writeln!(text, "{up}.{up_cs:02} {idle}.{idle_cs:02}");
+    text
+}

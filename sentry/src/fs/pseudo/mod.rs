@@ -1,0 +1,280 @@
+//! Pseudo file systems: trees whose names and contents the kernel makes up when they are looked at.
+//!
+//! `proc` and `sysfs` describe their trees with three small traits, [`Directory`], [`Text`] and
+//! [`Link`]; the inodes, open files and attributes around them are made here.
+
+mod inode;
+mod open;
+
+pub use inode::PseudoInode;
+
+use crate::errno::{Errno, Result};
+use crate::vfs::{FileSystem, FileType, Path, StatFs};
+use std::any::Any;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// Owner and permission bits of a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rights {
+    /// Permission bits (0777).
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+impl Rights {
+    /// Root's, with these permission bits.
+    pub const fn root(mode: u32) -> Self {
+        Self { mode, uid: 0, gid: 0 }
+    }
+}
+
+/// What stands behind a name. Cheap to make: it is made at every look-up.
+#[derive(Clone)]
+pub enum Node {
+    /// A directory.
+    Directory(Arc<dyn Directory>),
+    /// A file with text or bytes that are made when it is read.
+    Text(Arc<dyn Text>),
+    /// A symbolic link.
+    Link(Arc<dyn Link>),
+}
+
+impl Node {
+    /// Its type.
+    pub fn file_type(&self) -> FileType {
+        match self {
+            Node::Directory(_) => FileType::Directory,
+            Node::Text(_) => FileType::Regular,
+            Node::Link(_) => FileType::Symlink,
+        }
+    }
+
+    fn rights(&self) -> Rights {
+        match self {
+            Node::Directory(d) => d.rights(),
+            Node::Text(t) => t.rights(),
+            Node::Link(l) => l.rights(),
+        }
+    }
+}
+
+/// A name that a directory lists.
+pub struct Listed {
+    /// The name.
+    pub name: Vec<u8>,
+    /// Its type.
+    pub file_type: FileType,
+}
+
+impl Listed {
+    /// A directory.
+    pub fn directory(name: impl Into<Vec<u8>>) -> Self {
+        Self { name: name.into(), file_type: FileType::Directory }
+    }
+
+    /// A file.
+    pub fn file(name: impl Into<Vec<u8>>) -> Self {
+        Self { name: name.into(), file_type: FileType::Regular }
+    }
+
+    /// A symbolic link.
+    pub fn link(name: impl Into<Vec<u8>>) -> Self {
+        Self { name: name.into(), file_type: FileType::Symlink }
+    }
+}
+
+/// A directory.
+pub trait Directory: Send + Sync {
+    /// What `name` stands for. `ENOENT` if nothing.
+    fn lookup(&self, name: &[u8]) -> Result<Node>;
+
+    /// The names, in the order in which they are to be listed.
+    fn list(&self) -> Result<Vec<Listed>>;
+
+    /// Owner and permission bits.
+    fn rights(&self) -> Rights {
+        Rights::root(0o555)
+    }
+}
+
+/// A file whose contents are made when it is read.
+pub trait Text: Send + Sync {
+    /// The contents now.
+    fn read(&self) -> Result<Vec<u8>>;
+
+    /// Takes what one `write(2)` brought, at most [`WRITE_MAX`] bytes.
+    fn write(&self, _data: &[u8]) -> Result<()> {
+        Err(Errno::EINVAL)
+    }
+
+    /// Owner and permission bits.
+    fn rights(&self) -> Rights {
+        Rights::root(0o444)
+    }
+
+    /// Checks made when it is opened, beyond the permission bits.
+    fn may_open(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// For files that are not text made at once (`/proc/PID/mem`): reads at `offset`.
+    fn read_at(&self, _dst: &mut dyn crate::io::Sink, _offset: u64) -> Option<Result<usize>> {
+        None
+    }
+
+    /// As [`Text::read_at`], writing.
+    fn write_at(&self, _src: &mut dyn crate::io::Source, _offset: u64) -> Option<Result<usize>> {
+        None
+    }
+}
+
+/// A symbolic link.
+pub trait Link: Send + Sync {
+    /// Its text.
+    fn text(&self) -> Result<Vec<u8>>;
+
+    /// Where it leads, for a magic link whose text is not walked.
+    fn target(&self) -> Option<Result<Path>> {
+        None
+    }
+
+    /// Owner and permission bits.
+    fn rights(&self) -> Rights {
+        Rights::root(0o777)
+    }
+}
+
+/// Longest write that a [`Text`] takes, in bytes (as `proc`'s handlers: one page).
+pub const WRITE_MAX: usize = 4096;
+
+/// A [`Text`] from a function.
+pub struct TextFn<F>(pub F);
+
+impl<F: Fn() -> String + Send + Sync> Text for TextFn<F> {
+    fn read(&self) -> Result<Vec<u8>> {
+        Ok((self.0)().into_bytes())
+    }
+}
+
+/// A [`Text`] that never changes.
+pub struct Fixed(pub &'static str);
+
+impl Text for Fixed {
+    fn read(&self) -> Result<Vec<u8>> {
+        Ok(self.0.as_bytes().to_vec())
+    }
+}
+
+/// A symbolic link with a fixed text.
+pub struct FixedLink(pub &'static str);
+
+impl Link for FixedLink {
+    fn text(&self) -> Result<Vec<u8>> {
+        Ok(self.0.as_bytes().to_vec())
+    }
+}
+
+/// A directory with fixed names.
+pub struct FixedDirectory(pub Vec<(Cow<'static, str>, Node)>);
+
+impl FixedDirectory {
+    /// The directory of these entries.
+    pub fn new<N: Into<Cow<'static, str>>>(entries: Vec<(N, Node)>) -> Self {
+        Self(entries.into_iter().map(|(name, node)| (name.into(), node)).collect())
+    }
+}
+
+impl Directory for FixedDirectory {
+    fn lookup(&self, name: &[u8]) -> Result<Node> {
+        let found = self.0.iter().find(|(n, _)| n.as_bytes() == name);
+        found.map(|(_, node)| node.clone()).ok_or(Errno::ENOENT)
+    }
+
+    fn list(&self) -> Result<Vec<Listed>> {
+        let listed = |(name, node): &(Cow<'static, str>, Node)| Listed {
+            name: name.as_bytes().to_vec(),
+            file_type: node.file_type(),
+        };
+        Ok(self.0.iter().map(listed).collect())
+    }
+}
+
+/// A directory node with fixed names.
+pub fn directory<N: Into<Cow<'static, str>>>(entries: Vec<(N, Node)>) -> Node {
+    Node::Directory(Arc::new(FixedDirectory::new(entries)))
+}
+
+/// A directory node without entries.
+pub fn empty() -> Node {
+    Node::Directory(Arc::new(FixedDirectory(Vec::new())))
+}
+
+/// A text node.
+pub fn text(text: impl Text + 'static) -> Node {
+    Node::Text(Arc::new(text))
+}
+
+/// A text node from a function.
+pub fn text_fn(f: impl Fn() -> String + Send + Sync + 'static) -> Node {
+    Node::Text(Arc::new(TextFn(f)))
+}
+
+/// A link node.
+pub fn link(link: impl Link + 'static) -> Node {
+    Node::Link(Arc::new(link))
+}
+
+/// An instance of a pseudo file system.
+pub struct PseudoFs {
+    type_name: &'static str,
+    magic: u64,
+    dev: u64,
+    volatile: bool,
+    /// When it was mounted, nanoseconds since the epoch: the time stamp of everything in it.
+    made: i64,
+}
+
+impl PseudoFs {
+    /// The root inode of a new instance with the given tree. `dev` is its device number; `volatile`
+    /// as in [`FileSystem::volatile_names`].
+    pub fn mount(
+        type_name: &'static str,
+        magic: u64,
+        dev: u64,
+        volatile: bool,
+        root: Arc<dyn Directory>,
+    ) -> Arc<PseudoInode> {
+        let made = crate::fs::anon::now();
+        let fs = Arc::new(PseudoFs { type_name, magic, dev, volatile, made });
+        PseudoInode::root(fs, root)
+    }
+}
+
+impl FileSystem for PseudoFs {
+    fn type_name(&self) -> &'static str {
+        self.type_name
+    }
+
+    fn dev(&self) -> u64 {
+        self.dev
+    }
+
+    fn statfs(&self) -> Result<StatFs> {
+        Ok(StatFs { magic: self.magic, block_size: 4096, name_max: 255, ..StatFs::default() })
+    }
+
+    fn volatile_names(&self) -> bool {
+        self.volatile
+    }
+}
+
+impl PseudoFs {
+    /// For downcasts.
+    pub fn as_any(&self) -> &dyn Any {
+        self
+    }
+}

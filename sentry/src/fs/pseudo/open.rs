@@ -1,0 +1,129 @@
+//! Open files of pseudo file systems.
+
+use super::{Directory, PseudoInode, Text, WRITE_MAX};
+use crate::errno::{Errno, Result};
+use crate::io::{Sink, Source};
+use crate::sync::{Mutex, rank};
+use crate::vfs::{DirEntry, File, FileOps, FileType};
+use std::any::Any;
+use std::sync::Arc;
+
+/// An open directory.
+pub struct OpenDirectory {
+    inode: Arc<PseudoInode>,
+    directory: Arc<dyn Directory>,
+}
+
+impl OpenDirectory {
+    pub(super) fn new(inode: Arc<PseudoInode>, directory: Arc<dyn Directory>) -> Self {
+        Self { inode, directory }
+    }
+}
+
+impl FileOps for OpenDirectory {
+    fn readdir(
+        &self,
+        file: &File,
+        pos: u64,
+        emit: &mut dyn FnMut(DirEntry<'_>) -> bool,
+    ) -> Result<()> {
+        let parent = file.path().and_then(|p| p.dentry.parent());
+        let parent_ino = match parent {
+            Some(parent) => parent.inode().attr()?.ino,
+            None => self.inode.ino(),
+        };
+        let dots = [(&b"."[..], self.inode.ino()), (&b".."[..], parent_ino)];
+        for (i, (name, ino)) in (0u64..).zip(dots) {
+            let next = i + 1;
+            let file_type = FileType::Directory;
+            if pos < next && !emit(DirEntry { name, ino, file_type, next }) {
+                return Ok(());
+            }
+        }
+        for (next, listed) in (3u64..).zip(self.directory.list()?) {
+            let (name, file_type) = (&*listed.name, listed.file_type);
+            let ino = self.inode.child_ino(name);
+            if pos < next && !emit(DirEntry { name, ino, file_type, next }) {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn read(&self, _file: &File, _dst: &mut dyn Sink, _offset: u64) -> Result<usize> {
+        Err(Errno::EISDIR)
+    }
+
+    fn seekable(&self) -> bool {
+        true
+    }
+
+    fn size(&self) -> Result<u64> {
+        Ok(0)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// An open text. Like Linux's `seq_file` it is made when it is read from the start, so that the parts
+/// of one pass fit together.
+pub struct OpenText {
+    text: Arc<dyn Text>,
+    made: Mutex<Option<Arc<[u8]>>, { rank::INODE }>,
+}
+
+impl OpenText {
+    pub(super) fn new(text: Arc<dyn Text>) -> Self {
+        Self { text, made: Mutex::new(None) }
+    }
+
+    fn contents(&self, offset: u64) -> Result<Arc<[u8]>> {
+        if offset != 0
+            && let Some(made) = &*self.made.lock()
+        {
+            return Ok(made.clone());
+        }
+        let fresh: Arc<[u8]> = self.text.read()?.into();
+        *self.made.lock() = Some(fresh.clone());
+        Ok(fresh)
+    }
+}
+
+impl FileOps for OpenText {
+    fn read(&self, _file: &File, dst: &mut dyn Sink, offset: u64) -> Result<usize> {
+        if let Some(result) = self.text.read_at(dst, offset) {
+            return result;
+        }
+        let contents = self.contents(offset)?;
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        match contents.get(start..) {
+            None | Some([]) => Ok(0),
+            Some(rest) => dst.put(rest),
+        }
+    }
+
+    fn write(&self, _file: &File, src: &mut dyn Source, offset: u64) -> Result<usize> {
+        if let Some(result) = self.text.write_at(src, offset) {
+            return result;
+        }
+        let mut buf = vec![0; src.remaining().min(WRITE_MAX)];
+        let n = src.take(&mut buf)?;
+        buf.truncate(n);
+        self.text.write(&buf)?;
+        Ok(n)
+    }
+
+    fn seekable(&self) -> bool {
+        true
+    }
+
+    fn size(&self) -> Result<u64> {
+        Ok(0)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
