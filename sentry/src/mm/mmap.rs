@@ -1,6 +1,6 @@
 //! Making and removing mappings: `mmap(2)` and `munmap(2)`.
 
-use super::layout::STACK_GUARD_GAP;
+use super::layout::{Layout, STACK_GUARD_GAP};
 use super::manager::{Edit, MemoryManager};
 use super::vma::{Backing, Vma, VmaFlags, VmaName};
 use super::{PAGE_SIZE, UserAddr};
@@ -263,3 +263,38 @@ impl Edit<'_> {
         top.checked_sub(low).is_some_and(|gap| gap >= len).then(|| top - len)
     }
 }
+
+impl MemoryManager {
+    /// Where the parts of the process lie.
+    pub fn layout(&self) -> Layout {
+        self.read_state().layout
+    }
+
+    /// Maps the main stack: `len` bytes below `top`, growing on demand. `ENOMEM` over the limit.
+    pub fn map_stack(&self, top: u64, len: u64, executable: bool) -> Result<()> {
+        let limit = self.limits.stack() & !(PAGE_SIZE - 1);
+        let len = len.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::ENOMEM)?;
+        let len = len.min(limit.max(STACK_LEAST));
+        // Frames for all of it, so that the host sees one mapping; they cost nothing until touched.
+        let spare = self.memory.allocate(limit.clamp(len, STACK_SPARE_MOST)).ok();
+        let mut prot = Prot::READ | Prot::WRITE;
+        prot.set(Prot::EXEC, executable);
+        let request = MapRequest {
+            name: VmaName::Stack,
+            ..MapRequest::anonymous(
+                top - len,
+                len,
+                prot,
+                MapFlags::FIXED | MapFlags::GROWSDOWN | MapFlags::STACK,
+            )
+        };
+        let mut edit = self.edit();
+        edit.state.stack_spare = spare;
+        edit.mmap(request).map(|_| ())
+    }
+}
+
+/// A stack smaller than this cannot hold what a program starts with.
+const STACK_LEAST: u64 = 32 * PAGE_SIZE;
+/// Frames that a stack without a limit gets ahead.
+const STACK_SPARE_MOST: u64 = 256 << 20;

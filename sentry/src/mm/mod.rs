@@ -31,7 +31,7 @@ mod vma;
 pub use addr::UserAddr;
 pub use fault::{FaultSignal, FaultState};
 pub use futex::FutexKey;
-pub use layout::random_u64;
+pub use layout::{Layout, random_u64};
 pub use limits::{ExecInfo, Limits};
 pub use manager::MemoryManager;
 pub use mmap::{MapFlags, MapRequest};
