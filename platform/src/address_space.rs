@@ -30,11 +30,13 @@ pub enum MapSource {
 /// A guest process's view of memory. See the crate's contract for when operations take effect.
 ///
 /// Addresses and lengths are multiples of the page size and lie inside
-/// [`crate::Platform::user_addresses`]; the caller has checked that. Dropping the last reference ends
-/// the stub process and releases everything it held.
+/// [`crate::Platform::user_addresses`]; the caller has checked that, and others are ignored. Dropping
+/// the last reference ends the stub process and waits for its end; only then may the caller let go of
+/// frames that are still mapped.
 pub trait AddressSpace: Send + Sync {
     /// Maps `len` bytes of `source` at `addr`, replacing what was mapped there.
     ///
+    /// The caller keeps its own reference to the frames for as long as they are mapped.
     /// `replaced` are the frames the range held before; they are released after the queue ran.
     fn map(&self, addr: u64, len: u64, prot: Prot, source: MapSource, replaced: Vec<Frames>);
 
@@ -43,6 +45,10 @@ pub trait AddressSpace: Send + Sync {
 
     /// Changes the access rights of whatever is mapped in the range. Holes are skipped.
     fn protect(&self, addr: u64, len: u64, prot: Prot);
+
+    /// Allocates the pages of whatever is mapped writable in the range ahead of their first use, as
+    /// `MAP_POPULATE` does. A hint: failure is no error.
+    fn populate(&self, addr: u64, len: u64);
 
     /// Fails when an earlier queued operation was refused by the host (for example `ENOMEM` at the
     /// host's `vm.max_map_count`). The process must then be ended as by the OOM killer.

@@ -66,7 +66,8 @@ pub trait Context {
 
     /// A copy of the address space and the context of its first thread, which starts with this
     /// context's FP state. Queued operations are executed first; the caller has already queued the
-    /// write protection that copy-on-write needs, so that both sides have it.
+    /// write protection that copy-on-write needs, so that both sides have it, and lets nobody queue
+    /// operations meanwhile.
     fn fork(&mut self) -> Result<(Arc<dyn AddressSpace>, Box<dyn PendingContext>)>;
 
     /// The FP/vector state, in XSAVE layout.

@@ -18,6 +18,7 @@
 
 pub mod address_space;
 pub mod context;
+pub mod cpu;
 pub mod error;
 pub mod host;
 pub mod memory_file;
@@ -25,6 +26,7 @@ pub mod placement;
 pub mod ptrace;
 pub mod registers;
 pub mod safecopy;
+mod stub;
 
 pub use address_space::{AddressSpace, MapSource, Prot};
 pub use context::{Access, Context, Event, Fault, Interrupter, PendingContext};

@@ -1,5 +1,7 @@
 //! Guest register state, as plain data.
 
+use crate::cpu;
+
 /// General registers of a guest thread. Field order and meaning are `struct user_regs_struct`'s.
 #[expect(missing_docs, reason = "the fields are the CPU's registers")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -71,4 +73,47 @@ pub const EFLAGS_USER: u64 = 0x0005_0dd5 | (1 << 8);
 pub struct XState {
     /// The XSAVE area; its length is fixed per host, see [`XState::size`].
     pub bytes: Box<[u8]>,
+}
+
+impl XState {
+    /// Length of the area on this host, in bytes.
+    pub fn size() -> usize {
+        cpu::xsave_layout().size
+    }
+
+    /// Components the host has enabled (XCR0); `xfeatures` in a signal frame.
+    pub fn features() -> u64 {
+        cpu::xsave_layout().features
+    }
+
+    /// State of a thread at `execve(2)`.
+    pub fn initial() -> Self {
+        let layout = cpu::xsave_layout();
+        let mut bytes = vec![0; layout.size].into_boxed_slice();
+        // FCW: all exceptions masked, double-extended precision. MXCSR: all exceptions masked.
+        put(&mut bytes, 0, &0x37f_u16.to_le_bytes());
+        put(&mut bytes, 24, &0x1f80_u32.to_le_bytes());
+        let mut present = 0b11_u64;
+        if let Some(offset) = layout.pkru_offset {
+            // Linux's default: only key 0 may be used.
+            put(&mut bytes, offset, &0x5555_5554_u32.to_le_bytes());
+            present |= 1 << cpu::PKRU;
+        }
+        put(&mut bytes, LEGACY_SIZE, &present.to_le_bytes());
+        Self { bytes }
+    }
+
+    /// The legacy (`fxsave`) part: the first 512 bytes.
+    pub fn legacy(&self) -> &[u8] {
+        self.bytes.get(..LEGACY_SIZE).unwrap_or_default()
+    }
+}
+
+/// Length of the legacy (`fxsave`) part of an XSAVE area, in bytes.
+pub const LEGACY_SIZE: usize = 512;
+
+fn put(bytes: &mut [u8], at: usize, value: &[u8]) {
+    if let Some(slot) = bytes.get_mut(at..at + value.len()) {
+        slot.copy_from_slice(value);
+    }
 }

@@ -107,6 +107,13 @@ impl Frames {
         Ok(self)
     }
 
+    /// Takes over `next`, which must directly follow; otherwise it is just released.
+    pub(crate) fn append(&mut self, mut next: Self) {
+        if Arc::ptr_eq(&self.file, &next.file) && self.start + self.len == next.start {
+            self.len += std::mem::take(&mut next.len);
+        }
+    }
+
     /// Whether any page of the range has more than one reference.
     pub fn is_shared(&self, range: Range<u64>) -> bool {
         self.part(range).is_some_and(|part| self.file.is_shared(part))

@@ -1,0 +1,183 @@
+//! Lists of system calls that a stub executes in one go.
+//!
+//! A list lies in a page of the memory file that the stub can read but not write: no guest thread can
+//! change what another one of its process is about to execute. Calls that need writable memory
+//! (receiving a descriptor) use a second page; a guest that scribbles there can only make its own
+//! call fail, as everything that decides what is mapped comes from the list.
+
+use super::filter::{MAP_FLAGS, RECEIVE_FLAGS};
+use super::layout::{BATCH, FD_LINK, FD_MEMORY, FD_RECEIVED, SCRATCH};
+use super::queue::Operation;
+use crate::{AccessError, Frames, MapSource, MemoryFile, PAGE_SIZE, Result};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
+
+/// A system call: number and arguments.
+pub type Call = [u64; 7];
+
+/// Bytes of an entry in the list.
+pub const ENTRY: u64 = 64;
+
+/// Most entries of one list.
+pub const CAPACITY: usize = (PAGE_SIZE / ENTRY) as usize;
+
+/// Bytes of scratch memory for receiving one descriptor.
+const SLOT: u64 = 256;
+
+/// Most descriptors received by one list.
+const SLOTS: usize = (PAGE_SIZE / SLOT) as usize;
+
+/// Fixed offsets within a slot: `struct msghdr`, `struct iovec`, the byte received, control data.
+const IOVEC: u64 = 64;
+const DATA: u64 = 96;
+const CONTROL: u64 = 128;
+/// `CMSG_SPACE(sizeof(int))`.
+const CONTROL_LEN: u64 = 24;
+
+/// The calls for some operations, and the descriptors to send before they are executed.
+#[derive(Debug, Default)]
+pub struct Plan<'a> {
+    /// In order.
+    pub calls: Vec<Call>,
+    /// In the order in which the calls receive them.
+    pub descriptors: Vec<BorrowedFd<'a>>,
+}
+
+impl<'a> Plan<'a> {
+    /// Adds an operation's calls; `false` when they do not fit any more and nothing was added.
+    pub fn add(&mut self, operation: &'a Operation) -> bool {
+        let mut calls = Vec::with_capacity(3);
+        let mut descriptor = None;
+        match operation {
+            Operation::Map { range, prot, source } => {
+                let (fd, offset) = match source {
+                    MapSource::Frames(frames) => (FD_MEMORY, frames.offset()),
+                    MapSource::HostFd(fd, offset) => {
+                        descriptor = Some(fd.as_fd());
+                        let header = SCRATCH + SLOT * self.descriptors.len() as u64;
+                        calls.push(call(
+                            libc::SYS_recvmsg,
+                            &[FD_LINK, header, RECEIVE_FLAGS.into()],
+                        ));
+                        (FD_RECEIVED, *offset)
+                    }
+                };
+                calls.push(call(
+                    libc::SYS_mmap,
+                    &[
+                        range.start,
+                        range.end - range.start,
+                        prot.bits().into(),
+                        MAP_FLAGS.into(),
+                        fd,
+                        offset,
+                    ],
+                ));
+                if descriptor.is_some() {
+                    calls.push(call(libc::SYS_close, &[FD_RECEIVED]));
+                }
+            }
+            Operation::Unmap(range) => {
+                calls.push(call(libc::SYS_munmap, &[range.start, range.end - range.start]));
+            }
+            Operation::Protect(range, prot) => calls.push(call(
+                libc::SYS_mprotect,
+                &[range.start, range.end - range.start, prot.bits().into()],
+            )),
+            Operation::Populate(range) => calls.push(call(
+                libc::SYS_madvise,
+                &[range.start, range.end - range.start, libc::MADV_POPULATE_WRITE as u64],
+            )),
+        }
+        let fits = self.calls.len() + calls.len() <= CAPACITY
+            && (descriptor.is_none() || self.descriptors.len() < SLOTS);
+        if fits {
+            self.calls.extend(calls);
+            self.descriptors.extend(descriptor);
+        }
+        fits
+    }
+}
+
+/// Whether the failure of a call means nothing: populating is a hint.
+pub fn is_hint(call: &Call) -> bool {
+    call[0] == libc::SYS_madvise as u64 && call[3] == libc::MADV_POPULATE_WRITE as u64
+}
+
+/// Pads a call's arguments with zeroes.
+pub fn call(number: i64, arguments: &[u64]) -> Call {
+    let mut call = [0; 7];
+    call[0] = number as u64;
+    for (slot, argument) in call.iter_mut().skip(1).zip(arguments) {
+        *slot = *argument;
+    }
+    call
+}
+
+/// The two pages of one stub.
+#[derive(Debug)]
+pub struct BatchPages {
+    frames: Frames,
+}
+
+impl BatchPages {
+    /// Pages for a stub; they are not mapped yet.
+    pub fn new(memory: &Arc<MemoryFile>) -> Result<Self> {
+        Ok(Self { frames: memory.allocate(2 * PAGE_SIZE)? })
+    }
+
+    /// The call that maps both read-only.
+    pub fn map_call(&self) -> Call {
+        call(
+            libc::SYS_mmap,
+            &[
+                BATCH,
+                2 * PAGE_SIZE,
+                libc::PROT_READ as u64,
+                MAP_FLAGS.into(),
+                FD_MEMORY,
+                self.frames.offset(),
+            ],
+        )
+    }
+
+    /// Calls that the first list begins with: a copy of the stub shall not have these pages.
+    pub fn setup_calls() -> [Call; 2] {
+        let writable = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+        [
+            call(libc::SYS_mprotect, &[SCRATCH, PAGE_SIZE, writable]),
+            call(libc::SYS_madvise, &[BATCH, 2 * PAGE_SIZE, libc::MADV_DONTFORK as u64]),
+        ]
+    }
+
+    /// Writes a list of at most [`CAPACITY`] calls, and what receiving that many descriptors needs.
+    pub fn write(&self, calls: &[Call], descriptors: usize) -> Result<(), AccessError> {
+        let mut bytes = Vec::with_capacity(calls.len() * ENTRY as usize);
+        for call in calls {
+            for word in call {
+                bytes.extend_from_slice(&word.to_le_bytes());
+            }
+            bytes.extend_from_slice(&[0; 8]);
+        }
+        self.frames.write(0, &bytes)?;
+        for slot in 0..descriptors.min(SLOTS) as u64 {
+            let base = SCRATCH + slot * SLOT;
+            let words = [
+                // struct msghdr: no name, one vector entry, control data, no flags.
+                (0, 0),
+                (8, 0),
+                (16, base + IOVEC),
+                (24, 1),
+                (32, base + CONTROL),
+                (40, CONTROL_LEN),
+                (48, 0),
+                (IOVEC, base + DATA),
+                (IOVEC + 8, 1),
+            ];
+            for (offset, word) in words {
+                self.frames.store64(PAGE_SIZE + slot * SLOT + offset, word)?;
+            }
+        }
+        Ok(())
+    }
+}

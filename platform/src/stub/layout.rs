@@ -1,0 +1,32 @@
+//! Fixed addresses and descriptors inside a stub.
+
+use crate::PAGE_SIZE;
+use std::ops::Range;
+
+/// What guest memory may use. The lower bound is Linux's default `vm.mmap_min_addr`; the upper one
+/// leaves the last megabytes of the user half to us.
+pub const GUEST: Range<u64> = 0x1_0000..0x7fff_ff00_0000;
+
+/// End of what the host lets a process map (47 bits less one page).
+pub const TASK_END: u64 = 0x7fff_ffff_f000;
+
+/// Our code, readable and executable; the same page of the memory file in all stubs.
+pub const TEXT: u64 = 0x7fff_ffff_0000;
+
+/// The list of system calls to make, read-only for the stub. See [`super::batch`].
+pub const BATCH: u64 = TEXT + PAGE_SIZE;
+
+/// Writable page for system calls that need one, right behind the list.
+pub const SCRATCH: u64 = BATCH + PAGE_SIZE;
+
+/// The memory file.
+pub const FD_MEMORY: u64 = 0;
+
+/// Receiving end of the channel that brings descriptors. See [`super::link`].
+pub const FD_LINK: u64 = 1;
+
+/// Reading end of a pipe whose other end only the sentry has, so that end-of-file means it has ended.
+pub const FD_ALIVE: u64 = 2;
+
+/// Lowest free descriptor: what a received one becomes.
+pub const FD_RECEIVED: u64 = 3;

@@ -1,0 +1,199 @@
+//! Mapping operations that wait to be executed in a stub.
+
+use super::mapped::MappedRanges;
+use crate::{Frames, MapSource, Prot};
+use std::ops::Range;
+
+/// One thing to do in the stub.
+#[derive(Debug)]
+pub enum Operation {
+    /// `mmap(2)`, shared and fixed.
+    Map {
+        /// Where, in bytes.
+        range: Range<u64>,
+        /// Access.
+        prot: Prot,
+        /// What.
+        source: MapSource,
+    },
+    /// `munmap(2)`.
+    Unmap(Range<u64>),
+    /// `mprotect(2)` of a range without holes.
+    Protect(Range<u64>, Prot),
+    /// `madvise(MADV_POPULATE_WRITE)` of a range without holes.
+    Populate(Range<u64>),
+}
+
+impl Operation {
+    /// The frames it maps.
+    pub fn frames(self) -> Option<Frames> {
+        match self {
+            Self::Map { source: MapSource::Frames(frames), .. } => Some(frames),
+            _ => None,
+        }
+    }
+}
+
+/// Operations in the order in which they take effect, and what they make the stub look like.
+#[derive(Debug, Default)]
+pub struct Queue {
+    operations: Vec<Operation>,
+    /// To be released once the operations are done.
+    frames: Vec<Frames>,
+    /// What is mapped after all operations.
+    mapped: MappedRanges,
+}
+
+/// What [`Queue::take`] returns.
+#[derive(Debug, Default)]
+pub struct Work {
+    /// To be done, in this order.
+    pub operations: Vec<Operation>,
+    /// To be released afterwards.
+    pub frames: Vec<Frames>,
+}
+
+impl Queue {
+    /// The queue of a copy of this stub: nothing waits, the same is mapped.
+    ///
+    /// Waiting operations of the original must have been executed before the copy was made.
+    pub fn for_copy(&self) -> Self {
+        Self { mapped: self.mapped.clone(), ..Self::default() }
+    }
+
+    /// Queues a mapping.
+    pub fn map(&mut self, range: Range<u64>, prot: Prot, source: MapSource, replaced: Vec<Frames>) {
+        self.frames.extend(replaced);
+        if range.is_empty() {
+            return;
+        }
+        self.mapped.insert(range.clone());
+        let Some(Operation::Map {
+            range: last,
+            prot: last_prot,
+            source: MapSource::Frames(before),
+        }) = self.operations.last_mut()
+        else {
+            self.operations.push(Operation::Map { range, prot, source });
+            return;
+        };
+        // A mapping that continues the one before, in the stub and in the memory file, is one call.
+        match source {
+            MapSource::Frames(frames)
+                if last.end == range.start
+                    && *last_prot == prot
+                    && before.offset() + before.len() == frames.offset()
+                    && before.len() == last.end - last.start =>
+            {
+                last.end = range.end;
+                before.append(frames);
+            }
+            source => self.operations.push(Operation::Map { range, prot, source }),
+        }
+    }
+
+    /// Queues the removal of all mappings in a range.
+    pub fn unmap(&mut self, range: Range<u64>, frames: Vec<Frames>) {
+        self.frames.extend(frames);
+        let Some(first) = self.mapped.within(range.clone()).next() else { return };
+        let end = self.mapped.within(range.clone()).last().map_or(first.end, |part| part.end);
+        self.mapped.remove(range);
+        let range = first.start..end;
+        match self.operations.last_mut() {
+            Some(Operation::Unmap(last)) if last.end == range.start => last.end = range.end,
+            Some(Operation::Unmap(last)) if last.start == range.end => last.start = range.start,
+            _ => self.operations.push(Operation::Unmap(range)),
+        }
+    }
+
+    /// Queues a change of access to what is mapped in a range.
+    pub fn protect(&mut self, range: Range<u64>, prot: Prot) {
+        // mprotect(2) stops at a hole, so it gets each part on its own.
+        for part in self.mapped.within(range) {
+            match self.operations.last_mut() {
+                Some(Operation::Protect(last, last_prot))
+                    if last.end == part.start && *last_prot == prot =>
+                {
+                    last.end = part.end;
+                }
+                _ => self.operations.push(Operation::Protect(part, prot)),
+            }
+        }
+    }
+
+    /// Queues populating of what is mapped in a range.
+    pub fn populate(&mut self, range: Range<u64>) {
+        self.operations.extend(self.mapped.within(range).map(Operation::Populate));
+    }
+
+    /// Takes everything out, to be executed.
+    pub fn take(&mut self) -> Work {
+        Work {
+            operations: std::mem::take(&mut self.operations),
+            frames: std::mem::take(&mut self.frames),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::MemoryFile;
+
+    const P: u64 = crate::PAGE_SIZE;
+
+    fn shape(queue: &mut Queue) -> Vec<String> {
+        let describe = |operation| match operation {
+            Operation::Map { range, prot, source: MapSource::Frames(f) } => {
+                assert!(range.end - range.start <= f.len());
+                format!("map {}..{} {}", range.start / P, range.end / P, prot.bits())
+            }
+            Operation::Map { range, .. } => format!("fd {}..{}", range.start / P, range.end / P),
+            Operation::Unmap(r) => format!("unmap {}..{}", r.start / P, r.end / P),
+            Operation::Protect(r, p) => {
+                format!("protect {}..{} {}", r.start / P, r.end / P, p.bits())
+            }
+            Operation::Populate(r) => format!("populate {}..{}", r.start / P, r.end / P),
+        };
+        queue.take().operations.into_iter().map(describe).collect()
+    }
+
+    #[test]
+    fn neighbours_become_one_call() {
+        let file = MemoryFile::new().unwrap();
+        let (mut queue, frames) = (Queue::default(), file.allocate(8 * P).unwrap());
+        let map = |queue: &mut Queue, page: u64, frame: u64, prot| {
+            let source = frames.slice(frame * P..(frame + 1) * P).unwrap();
+            queue.map(page * P..(page + 1) * P, prot, MapSource::Frames(source), Vec::new());
+        };
+        let (r, rw) = (Prot::READ, Prot::READ | Prot::WRITE);
+        map(&mut queue, 10, 0, rw);
+        map(&mut queue, 11, 1, rw);
+        map(&mut queue, 12, 3, rw);
+        map(&mut queue, 13, 4, r);
+        map(&mut queue, 20, 5, r);
+        queue.unmap(11 * P..12 * P, Vec::new());
+        queue.unmap(12 * P..14 * P, Vec::new());
+        queue.unmap(14 * P..20 * P, Vec::new());
+        queue.protect(0..30 * P, r);
+        queue.populate(0..15 * P);
+        assert_eq!(
+            shape(&mut queue),
+            [
+                "map 10..12 3",
+                "map 12..13 3",
+                "map 13..14 1",
+                "map 20..21 1",
+                "unmap 11..14",
+                "protect 10..11 1",
+                "protect 20..21 1",
+                "populate 10..11",
+            ]
+        );
+        assert!(shape(&mut queue.for_copy()).is_empty());
+        queue.unmap(0..100 * P, Vec::new());
+        assert_eq!(shape(&mut queue), ["unmap 10..21"]);
+        queue.unmap(0..100 * P, Vec::new());
+        assert!(shape(&mut queue).is_empty());
+    }
+}
