@@ -1,0 +1,178 @@
+//! Runs one command under a time limit in a process of its own that adopts every orphan the
+//! command leaves, so that nothing outlives a test and what was left behind is known by name.
+
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+/// How long processes of a command that has ended may take to disappear.
+const GRACE: Duration = Duration::from_secs(2);
+
+/// How one supervised command ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// Exit status in the shell's convention (128 + signal), or `None` when the limit passed.
+    pub status: Option<i32>,
+    /// Wall time, in milliseconds.
+    pub millis: u128,
+    /// Names of the processes it left behind, comma separated; empty when there were none.
+    pub leftover: String,
+}
+
+/// Runs `command` through this program's `supervise` sub-command, its output going to two files.
+///
+/// # Errors
+/// When the supervisor cannot be started or does not answer.
+pub fn run(limit: Duration, out: &Path, err: &Path, command: &[String]) -> Result<Ended> {
+    let own = std::env::current_exe().context("finding the runner's own program")?;
+    let child = Command::new(own)
+        .arg("supervise")
+        .args([&limit.as_secs().to_string()])
+        .args([out, err])
+        .arg("--")
+        .args(command)
+        .stdin(Stdio::piped()) // Closed when the runner ends: the supervisor then cleans up.
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("starting the supervisor")?;
+    // `wait_with_output` would close stdin at once, so the output is read first.
+    let mut child = child;
+    let mut text = String::new();
+    if let Some(mut stdout) = child.stdout.take() {
+        stdout.read_to_string(&mut text).context("reading the supervisor's answer")?;
+    }
+    child.wait().context("waiting for the supervisor")?;
+    let mut fields = text.trim_end_matches('\n').splitn(3, ' ');
+    let (Some(status), Some(millis)) = (fields.next(), fields.next()) else {
+        bail!("the supervisor of {command:?} gave no answer, see {}", err.display());
+    };
+    let status = if status == "limit" { None } else { Some(status.parse()?) };
+    let leftover = fields.next().unwrap_or("").to_owned();
+    Ok(Ended { status, millis: millis.parse()?, leftover })
+}
+
+/// What can end the wait of a supervisor.
+enum Event {
+    Exited(i32),
+    RunnerGone,
+}
+
+/// The `supervise` sub-command: runs `command`, prints `STATUS MILLISECONDS LEFTOVER`.
+///
+/// # Errors
+/// When the command cannot be started or `/proc` cannot be read.
+pub fn supervise(limit: Duration, out: &Path, err: &Path, command: &[String]) -> Result<()> {
+    nix::sys::prctl::set_child_subreaper(true).context("becoming the reaper of orphans")?;
+    let [program, args @ ..] = command else { bail!("no command to supervise") };
+    let start = Instant::now();
+    let mut child = Command::new(program)
+        .args(args)
+        .process_group(0) // Ctrl-C reaches the runner alone, which then closes our stdin.
+        .stdin(Stdio::null())
+        .stdout(File::create(out).with_context(|| format!("creating {}", out.display()))?)
+        .stderr(File::create(err).with_context(|| format!("creating {}", err.display()))?)
+        .spawn()
+        .with_context(|| format!("starting {program}"))?;
+    let (sender, events) = mpsc::channel();
+    let exited = sender.clone();
+    thread::spawn(move || {
+        let status = child.wait().map_or(255, |s| {
+            s.code().unwrap_or_else(|| 128_i32.saturating_add(s.signal().unwrap_or(127)))
+        });
+        exited.send(Event::Exited(status))
+    });
+    thread::spawn(move || {
+        let end = io::copy(&mut io::stdin(), &mut io::sink());
+        drop(end); // End of file or an error: either way nobody waits for the result.
+        sender.send(Event::RunnerGone)
+    });
+    let status = match events.recv_timeout(limit) {
+        Ok(Event::Exited(status)) => status.to_string(),
+        Ok(Event::RunnerGone) | Err(_) => "limit".to_owned(),
+    };
+    let millis = start.elapsed().as_millis();
+    let leftover = if status == "limit" { Vec::new() } else { settle()? };
+    kill_all()?;
+    println!("{status} {millis} {}", leftover.join(","));
+    Ok(())
+}
+
+/// Waits for descendants to disappear by themselves; answers with the names of those that stay.
+fn settle() -> Result<Vec<String>> {
+    let start = Instant::now();
+    loop {
+        reap();
+        let left = descendants()?;
+        if left.is_empty() || start.elapsed() > GRACE {
+            return Ok(left.into_iter().map(|(_, name)| name).collect());
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Kills descendants until there are none, since a dying process can leave new orphans.
+fn kill_all() -> Result<()> {
+    let start = Instant::now();
+    loop {
+        let left = descendants()?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        if start.elapsed() > GRACE.saturating_mul(5) {
+            bail!("processes survive SIGKILL: {left:?}");
+        }
+        for (pid, _) in left {
+            // It may have ended meanwhile; the next round looks again.
+            let _gone = kill(pid, Signal::SIGKILL);
+        }
+        thread::sleep(Duration::from_millis(10));
+        reap();
+    }
+}
+
+/// Collects the statuses of adopted orphans.
+fn reap() {
+    while let Ok(status) = waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
+        if status == WaitStatus::StillAlive {
+            break;
+        }
+    }
+}
+
+/// All living processes below this one, with their names; zombies do not count.
+fn descendants() -> Result<Vec<(Pid, String)>> {
+    let mut processes = Vec::new();
+    for entry in fs::read_dir("/proc").context("listing /proc")?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else {
+            continue;
+        };
+        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
+        // pid (name) state ppid …; the name may contain anything, also parentheses.
+        let (Some(open), Some(close)) = (stat.find('('), stat.rfind(") ")) else { continue };
+        let name = stat.get(open.saturating_add(1)..close).unwrap_or("").to_owned();
+        let mut rest = stat.get(close.saturating_add(2)..).unwrap_or("").split(' ');
+        let (Some(state), Some(Ok(parent))) = (rest.next(), rest.next().map(str::parse::<i32>))
+        else {
+            continue;
+        };
+        processes.push((pid, parent, state != "Z", name));
+    }
+    let mut ours = vec![nix::unistd::getpid().as_raw()];
+    let mut next = 0;
+    while let Some(parent) = ours.get(next).copied() {
+        ours.extend(processes.iter().filter(|p| p.1 == parent).map(|p| p.0));
+        next = next.saturating_add(1);
+    }
+    let living = processes.into_iter().filter(|p| p.2 && ours.iter().skip(1).any(|o| *o == p.0));
+    Ok(living.map(|(pid, _, _, name)| (Pid::from_raw(pid), name)).collect())
+}
