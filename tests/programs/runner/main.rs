@@ -246,7 +246,8 @@ fn output_files(places: &Places, case: &Case, target: &str) -> [PathBuf; 2] {
 /// The command line of a case: a clean environment, the working directory, then the case.
 fn command(case: &Case, places: &Places, work: &Path, prefix: &[String]) -> Vec<String> {
     let mut line = prefix.to_vec();
-    line.extend(["/usr/bin/env".into(), "-i".into()]);
+    // The runner may have been started with signals ignored, which programs would inherit.
+    line.extend(["/usr/bin/env", "-i", "--default-signal"].map(str::to_owned));
     let variables = [
         ("PATH", "/usr/bin:/bin:/usr/sbin:/sbin".to_owned()),
         ("LC_ALL", "C.UTF-8".to_owned()),
