@@ -3,7 +3,7 @@
 use super::layout::Layout;
 use super::runs::{Run, Runs};
 use super::vma::{Vma, VmaFlags, VmaName, VmaTree};
-use super::{ExecInfo, Limits, PAGE_SIZE};
+use super::{ExecInfo, Limits, PAGE_SIZE, UserAddr};
 use crate::errno::{Errno, Result};
 use crate::sync::{ReadGuard, RwLock, WriteGuard, rank};
 use platform::{AddressSpace, Frames, MapSource, MemoryFile, PendingContext, Platform, Prot};
@@ -133,6 +133,21 @@ impl MemoryManager {
         let mut new = Arc::new(info);
         std::mem::swap(&mut self.state.write().exec, &mut new);
         // The old record may hold the last reference to a file: it goes with no lock held.
+    }
+
+    /// True if every byte of a range is mapped.
+    pub fn is_mapped(&self, addr: UserAddr, len: u64) -> bool {
+        addr.0.checked_add(len).is_some_and(|end| self.state.read().vmas.covers(addr.0, end))
+    }
+
+    /// Notes a registration of `membarrier(2)`.
+    pub fn register_membarrier(&self, command: u64) {
+        self.membarrier.fetch_or(command, Ordering::Relaxed);
+    }
+
+    /// Registrations of `membarrier(2)` so far, a command's bit each.
+    pub fn membarrier_registrations(&self) -> u64 {
+        self.membarrier.load(Ordering::Relaxed)
     }
 
     /// Counts changes of the memory map.

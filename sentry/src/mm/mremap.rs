@@ -81,6 +81,13 @@ impl MemoryManager {
     }
 }
 
+impl MemoryManager {
+    /// `remap_file_pages(2)`: `EINVAL` unless the range is a shared file mapping.
+    pub fn remap_file_pages(&self, addr: UserAddr, size: u64, page: u64) -> Result<()> {
+        self.edit().remap_file_pages(addr.0, size, page)
+    }
+}
+
 trait PageRound {
     /// Rounded up to pages; `None` beyond the end of all addresses.
     fn next_multiple_of_page(self) -> Option<u64>;
@@ -255,8 +262,8 @@ impl Edit<'_> {
         Ok(target)
     }
 
-    /// `remap_file_pages(2)`, which Linux emulates by a new mapping of the other part of the file.
-    pub fn remap_file_pages(&mut self, start: u64, size: u64, page: u64) -> Result<()> {
+    /// Linux, too, emulates it by a new mapping of the other part of the file.
+    fn remap_file_pages(&mut self, start: u64, size: u64, page: u64) -> Result<()> {
         let start = start & !(PAGE_SIZE - 1);
         let size = size & !(PAGE_SIZE - 1);
         let end = start.checked_add(size).filter(|&end| end > start).ok_or(Errno::EINVAL)?;

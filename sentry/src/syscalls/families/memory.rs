@@ -1,1 +1,0 @@
-//! Memory: `mmap(2)` and its kin.

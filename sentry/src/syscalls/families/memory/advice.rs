@@ -1,0 +1,36 @@
+//! `madvise(2)`.
+
+use super::CAP_SYS_ADMIN;
+use crate::errno::Errno;
+use crate::kernel::CurrentTask;
+use crate::mm::{Advice, PAGE_SIZE, UserAddr};
+use crate::syscalls::SysResult;
+
+/// `madvise(2)`
+pub fn madvise(t: &mut CurrentTask, addr: UserAddr, len: u64, advice: i32) -> SysResult {
+    let advice = match advice {
+        // NORMAL, RANDOM, SEQUENTIAL, WILLNEED, MERGEABLE, UNMERGEABLE, HUGEPAGE, NOHUGEPAGE, COLD,
+        // PAGEOUT: nothing that a program could see.
+        0..=3 | 12..=15 | 20 | 21 => Advice::Hint,
+        4 => Advice::DontNeed { locked: false },
+        8 => Advice::Free,
+        9 => Advice::Remove,
+        10 => Advice::DontFork(true),
+        11 => Advice::DontFork(false),
+        16 => Advice::DontDump(true),
+        17 => Advice::DontDump(false),
+        18 => Advice::WipeOnFork(true),
+        19 => Advice::WipeOnFork(false),
+        22 => Advice::Populate(false),
+        23 => Advice::Populate(true),
+        24 => Advice::DontNeed { locked: true },
+        // HWPOISON and SOFT_OFFLINE are for the machine's administrator, which no guest is.
+        100 | 101 if !t.creds().has(CAP_SYS_ADMIN) => return Err(Errno::EPERM),
+        // COLLAPSE and GUARD_INSTALL among them: unknown to this kernel.
+        _ => return Err(Errno::EINVAL),
+    };
+    if !addr.0.is_multiple_of(PAGE_SIZE) {
+        return Err(Errno::EINVAL);
+    }
+    t.mm().madvise(addr, len, advice).map(|()| 0)
+}

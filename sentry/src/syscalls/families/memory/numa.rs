@@ -1,0 +1,197 @@
+//! NUMA policy (`mempolicy(7)`), on a machine with one node.
+//!
+//! Policies are checked as Linux checks them; with a single node they have no effect, and the default
+//! one is what is reported.
+
+use super::process_vm::may_access;
+use crate::errno::{Errno, Result};
+use crate::kernel::CurrentTask;
+use crate::mm::{PAGE_SIZE, UserAddr};
+use crate::syscalls::SysResult;
+use crate::syscalls::arg::Flags;
+
+const MODE_FLAGS: i32 = 0xe000;
+const MPOL_DEFAULT: i32 = 0;
+const MPOL_LOCAL: i32 = 4;
+const MPOL_MAX: i32 = 6;
+/// Most bits of a node mask.
+const MAX_NODES: u64 = PAGE_SIZE * 8;
+
+/// Reads a node mask of `max` - 1 bits. True if node 0 is in it; `EINVAL` for a node that is not there.
+fn read_mask(t: &CurrentTask, mask: UserAddr, max: u64) -> Result<bool> {
+    let bits = max.saturating_sub(1);
+    if bits == 0 || mask.is_null() {
+        return Ok(false);
+    }
+    if bits > MAX_NODES {
+        return Err(Errno::EINVAL);
+    }
+    let mut bytes = vec![0u8; bits.div_ceil(64) as usize * 8];
+    t.mm().read(mask, &mut bytes)?;
+    // Bits beyond the mask's length do not count.
+    let mut node0 = false;
+    for bit in 0..bits {
+        let byte = bytes.get((bit / 8) as usize).copied().unwrap_or(0);
+        match (byte >> (bit % 8) & 1 != 0, bit) {
+            (false, _) => {}
+            (true, 0) => node0 = true,
+            (true, _) => return Err(Errno::EINVAL),
+        }
+    }
+    Ok(node0)
+}
+
+/// Checks a policy and its nodes.
+fn check_policy(t: &CurrentTask, mode: i32, mask: UserAddr, max: u64) -> Result<()> {
+    let kind = mode & !MODE_FLAGS;
+    if !(0..=MPOL_MAX).contains(&kind) {
+        return Err(Errno::EINVAL);
+    }
+    let node0 = read_mask(t, mask, max)?;
+    match kind {
+        MPOL_DEFAULT | MPOL_LOCAL if node0 => Err(Errno::EINVAL),
+        // MPOL_PREFERRED (1) without nodes means the local one.
+        MPOL_DEFAULT | MPOL_LOCAL | 1 => Ok(()),
+        _ if node0 => Ok(()),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// `set_mempolicy(2)`
+pub fn set_mempolicy(t: &mut CurrentTask, mode: i32, mask: UserAddr, max: u64) -> SysResult {
+    check_policy(t, mode, mask, max).map(|()| 0)
+}
+
+/// `mbind(2)`
+pub fn mbind(
+    t: &mut CurrentTask,
+    addr: UserAddr,
+    len: u64,
+    mode: i32,
+    mask: UserAddr,
+    max: u64,
+    flags: Flags,
+) -> SysResult {
+    const MPOL_MF_VALID: u32 = 7;
+    if flags.0 & !MPOL_MF_VALID != 0 || !addr.0.is_multiple_of(PAGE_SIZE) {
+        return Err(Errno::EINVAL);
+    }
+    check_policy(t, mode, mask, max)?;
+    let len = len.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::EINVAL)?;
+    let end = addr.0.checked_add(len).ok_or(Errno::EINVAL)?;
+    if end > addr.0 && !t.mm().is_mapped(addr, len) {
+        return Err(Errno::EFAULT);
+    }
+    Ok(0)
+}
+
+/// `get_mempolicy(2)`
+pub fn get_mempolicy(
+    t: &mut CurrentTask,
+    mode: UserAddr,
+    mask: UserAddr,
+    max: u64,
+    addr: UserAddr,
+    flags: u64,
+) -> SysResult {
+    const NODE: u64 = 1;
+    const ADDR: u64 = 2;
+    const MEMS_ALLOWED: u64 = 4;
+    if flags & !(NODE | ADDR | MEMS_ALLOWED) != 0 || !mask.is_null() && max < 1 {
+        return Err(Errno::EINVAL);
+    }
+    let mut node0 = 0u64;
+    if flags & MEMS_ALLOWED != 0 {
+        if flags & (NODE | ADDR) != 0 {
+            return Err(Errno::EINVAL);
+        }
+        node0 = 1;
+    } else if flags & ADDR != 0 {
+        if !t.mm().is_mapped(UserAddr(addr.0 & !(PAGE_SIZE - 1)), PAGE_SIZE) {
+            return Err(Errno::EFAULT);
+        }
+    } else if !addr.is_null() || flags & NODE != 0 {
+        return Err(Errno::EINVAL);
+    }
+    if !mode.is_null() {
+        // The default policy, or with MPOL_F_NODE the node of the page: both are 0.
+        t.mm().write_obj(mode, &0i32)?;
+    }
+    if !mask.is_null() && max > 1 {
+        let bytes = (max - 1).min(MAX_NODES).div_ceil(64) * 8;
+        t.mm().zero(mask, bytes)?;
+        t.mm().write_obj(mask, &node0)?;
+    }
+    Ok(0)
+}
+
+/// `set_mempolicy_home_node(2)`
+pub fn set_home_node(
+    t: &mut CurrentTask,
+    addr: UserAddr,
+    len: u64,
+    node: u64,
+    flags: u64,
+) -> SysResult {
+    if !addr.0.is_multiple_of(PAGE_SIZE) || flags != 0 || node != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let len = len.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::EINVAL)?;
+    addr.0.checked_add(len).ok_or(Errno::EINVAL)?;
+    // Only ranges with a policy can have one, and no range has.
+    if len > 0 && t.mm().is_mapped(addr, len) { Err(Errno::EOPNOTSUPP) } else { Ok(0) }
+}
+
+/// `migrate_pages(2)`
+pub fn migrate_pages(
+    t: &mut CurrentTask,
+    pid: i32,
+    max: u64,
+    old: UserAddr,
+    new: UserAddr,
+) -> SysResult {
+    read_mask(t, old, max)?;
+    if !read_mask(t, new, max)? {
+        return Err(Errno::EINVAL);
+    }
+    may_access(t, pid)?;
+    Ok(0)
+}
+
+/// `move_pages(2)`
+pub fn move_pages(
+    t: &mut CurrentTask,
+    pid: i32,
+    count: u64,
+    pages: UserAddr,
+    nodes: UserAddr,
+    status: UserAddr,
+    flags: i32,
+) -> SysResult {
+    const MPOL_MF_MOVE: i32 = 2;
+    const MPOL_MF_MOVE_ALL: i32 = 4;
+    if flags & !(MPOL_MF_MOVE | MPOL_MF_MOVE_ALL) != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let mm = may_access(t, pid)?;
+    for i in 0..count {
+        let page: u64 = t.mm().read_obj(pages.offset(i.wrapping_mul(8)))?;
+        if !nodes.is_null() {
+            let node: i32 = t.mm().read_obj(nodes.offset(i.wrapping_mul(4)))?;
+            if node != 0 {
+                return Err(Errno::ENODEV);
+            }
+        }
+        let mut present = Vec::new();
+        let found = match mm.mincore(page & !(PAGE_SIZE - 1), 1, &mut present) {
+            Err(_) => -Errno::EFAULT.raw(),
+            Ok(()) if present == [1] => 0,
+            Ok(()) => -Errno::ENOENT.raw(),
+        };
+        t.mm().write_obj(status.offset(i.wrapping_mul(4)), &found)?;
+        if i % 1024 == 1023 && t.interrupted() {
+            return Err(Errno::EINTR);
+        }
+    }
+    Ok(0)
+}

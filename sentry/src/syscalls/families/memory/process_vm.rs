@@ -1,0 +1,116 @@
+//! Another process's memory: `process_vm_readv(2)` and `process_vm_writev(2)`.
+
+use super::CAP_SYS_PTRACE;
+use crate::errno::{Errno, Result};
+use crate::io::{Sink, Source};
+use crate::kernel::CurrentTask;
+use crate::mm::sink::IOV_MAX;
+use crate::mm::{MemoryManager, UserAddr, UserSink, UserSource};
+use crate::syscalls::SysResult;
+use std::sync::Arc;
+
+/// Memory of a process that the caller may look into (`ptrace_may_access`). 0 is the caller's own.
+/// `ESRCH`, `EPERM`.
+pub fn may_access(t: &CurrentTask, pid: i32) -> Result<Arc<MemoryManager>> {
+    if pid == 0 || pid == t.tid() || pid == t.tgid() {
+        return Ok(t.mm().clone());
+    }
+    let other = t.kernel().task(pid).ok_or(Errno::ESRCH)?;
+    let (mine, theirs) = (t.creds(), other.creds());
+    let same_user = [theirs.uid, theirs.euid, theirs.suid].iter().all(|&id| id == mine.uid)
+        && [theirs.gid, theirs.egid, theirs.sgid].iter().all(|&id| id == mine.gid)
+        && theirs.permitted & !mine.permitted == 0;
+    if !same_user && !mine.has(CAP_SYS_PTRACE) {
+        return Err(Errno::EPERM);
+    }
+    other.mm()
+}
+
+/// `process_vm_readv(2)`
+pub fn process_vm_readv(
+    t: &mut CurrentTask,
+    pid: i32,
+    local: UserAddr,
+    local_count: u64,
+    remote: UserAddr,
+    remote_count: u64,
+    flags: u64,
+) -> SysResult {
+    transfer(t, pid, (local, local_count), (remote, remote_count), flags, false)
+}
+
+/// `process_vm_writev(2)`
+pub fn process_vm_writev(
+    t: &mut CurrentTask,
+    pid: i32,
+    local: UserAddr,
+    local_count: u64,
+    remote: UserAddr,
+    remote_count: u64,
+    flags: u64,
+) -> SysResult {
+    transfer(t, pid, (local, local_count), (remote, remote_count), flags, true)
+}
+
+fn transfer(
+    t: &mut CurrentTask,
+    pid: i32,
+    local: (UserAddr, u64),
+    remote: (UserAddr, u64),
+    flags: u64,
+    write: bool,
+) -> SysResult {
+    if flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let local = t.mm().read_iovecs(local.0, local.1)?;
+    if remote.1 > IOV_MAX {
+        return Err(Errno::EINVAL);
+    }
+    let remote = t.mm().read_iovecs_unchecked(remote.0, remote.1)?;
+    if local.iter().all(|v| v.len == 0) || remote.iter().all(|v| v.len == 0) {
+        return Ok(0);
+    }
+    let other = may_access(t, pid)?;
+    let mm = t.mm().clone();
+    let done = if write {
+        copy(UserSource::new(&mm, local), UserSink::new(&other, remote))
+    } else {
+        copy(UserSource::new(&other, remote), UserSink::new(&mm, local))
+    }?;
+    Ok(done)
+}
+
+/// Copies from one list of buffers to another, through a kernel buffer: never are two memory maps
+/// locked at once.
+fn copy(mut from: UserSource<'_>, mut to: UserSink<'_>) -> Result<u64> {
+    let mut buf = vec![0u8; 64 << 10];
+    let mut done = 0u64;
+    loop {
+        let want = buf.len().min(to.remaining()).min(from.remaining());
+        if want == 0 {
+            return Ok(done);
+        }
+        let part = buf.get_mut(..want).unwrap_or_default();
+        let got = match from.take(part) {
+            Ok(0) => return Ok(done),
+            Ok(n) => n,
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => return Ok(done),
+        };
+        match to.put(part.get(..got).unwrap_or_default()) {
+            Ok(n) => {
+                done += n as u64;
+                if n < got {
+                    return Ok(done);
+                }
+            }
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => return Ok(done),
+        }
+        if got < want {
+            return Ok(done);
+        }
+    }
+}
+
