@@ -7,6 +7,7 @@
 //! * [`signal`]: sending, queues, delivery. [`futex`]: user-space locks.
 
 pub mod accounting;
+mod barrier;
 pub mod config;
 pub mod credentials;
 pub mod current;

@@ -225,7 +225,12 @@ pub fn mseal(t: &mut CurrentTask, addr: UserAddr, len: u64, flags: u64) -> SysRe
 }
 
 /// `map_shadow_stack(2)`: the guest's CPU has no shadow stacks.
-pub fn map_shadow_stack(_: &mut CurrentTask, _addr: UserAddr, _size: u64, _flags: u64) -> SysResult {
+pub fn map_shadow_stack(
+    _: &mut CurrentTask,
+    _addr: UserAddr,
+    _size: u64,
+    _flags: u64,
+) -> SysResult {
     Err(Errno::EOPNOTSUPP)
 }
 

@@ -113,4 +113,3 @@ fn copy(mut from: UserSource<'_>, mut to: UserSink<'_>) -> Result<u64> {
         }
     }
 }
-
