@@ -17,6 +17,7 @@ pub mod socket;
 pub mod thread;
 pub mod time;
 pub mod tty;
+pub mod watch;
 
 pub use nix::errno::Errno;
 pub use park::Parker;

@@ -3,6 +3,7 @@
 pub mod anon;
 pub mod epoll;
 pub mod eventfd;
+pub mod host;
 pub mod ioctl;
 pub mod pipe;
 pub mod proc;

@@ -1,0 +1,58 @@
+//! `/dev`: a file system in memory with the nodes every program expects, and the memory devices.
+
+mod memory;
+
+use super::tmpfs::{Tmpfs, TmpfsInode, TmpfsOptions};
+use crate::errno::{Errno, Result};
+use crate::vfs::device::Device;
+use crate::vfs::{FileType, Inode, Owner};
+use platform::MemoryFile;
+use std::sync::Arc;
+
+/// Registers the drivers of the memory devices (`mem(4)`, `null(4)`, `random(4)`, `full(4)`).
+pub fn register() {
+    memory::register();
+}
+
+/// Device nodes: name, major, minor.
+const NODES: &[(&str, u32, u32)] = &[
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
+
+const LINKS: &[(&str, &str)] = &[
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("core", "/proc/kcore"),
+    ("ptmx", "pts/ptmx"),
+];
+
+/// Directories that others are mounted on.
+const DIRECTORIES: &[&str] = &["pts", "shm", "mqueue"];
+
+/// A new `/dev`: its root directory.
+pub fn mount(memory: &Arc<MemoryFile>) -> Result<Arc<TmpfsInode>> {
+    let options = TmpfsOptions::parse(b"mode=755,size=64k")?;
+    let root = Tmpfs::named("tmpfs", memory.clone(), options);
+    let owner = Owner { uid: 0, gid: 0 };
+    for &(name, major, minor) in NODES {
+        let mode = FileType::CharDevice as u32 | 0o666;
+        root.create(name.as_bytes(), mode, Device { major, minor }.rdev(), owner)?;
+    }
+    for (name, target) in LINKS {
+        root.symlink(name.as_bytes(), target.as_bytes(), owner)?;
+    }
+    for name in DIRECTORIES {
+        match root.mkdir(name.as_bytes(), 0o755, owner) {
+            Ok(_) | Err(Errno::EEXIST) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(root)
+}

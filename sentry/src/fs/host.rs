@@ -1,0 +1,285 @@
+//! Host descriptors that the sandbox was started with: the standard streams.
+//!
+//! They may be anything (pipe, socket, terminal, file) and are shared with programs outside, so that
+//! their flags are not ours to change: readiness is asked for before every call. One thread of the
+//! sentry watches them all for changes and tells their wait queues.
+
+use super::anon::Identity;
+use super::ioctl::{FIONREAD, put_int};
+use crate::errno::{Errno, Result};
+use crate::io::{Sink, Source, from_host};
+use crate::kernel::Task;
+use crate::mm::UserAddr;
+use crate::sync::{Mutex, rank};
+use crate::vfs::{Attr, File, FileOps, FileType, Mappable, OpenFlags};
+use crate::wait::{EventMask, WaitQueue};
+use platform::MapSource;
+use platform::host::{Errno as HostErrno, file, poll, thread, tty, watch::Watch};
+use std::any::Any;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, OnceLock, Weak};
+
+/// A host descriptor as an open file.
+pub struct HostFile {
+    fd: Arc<OwnedFd>,
+    kind: FileType,
+    tty: bool,
+    identity: Identity,
+    queue: WaitQueue,
+}
+
+/// Terminal attributes (`tty_ioctl(2)`).
+const TCGETS: u32 = 0x5401;
+/// Terminal size.
+const TIOCGWINSZ: u32 = 0x5413;
+
+/// Largest write to a pipe that cannot block once it is writable (`PIPE_BUF`).
+const PIPE_BUF: usize = 4096;
+
+impl HostFile {
+    /// Wraps a descriptor.
+    pub fn open(fd: OwnedFd) -> Result<Arc<File>> {
+        let stat = file::fstat(fd.as_fd()).map_err(from_host)?;
+        let flags = file::status_flags(fd.as_fd()).map_err(from_host)?;
+        let kind = FileType::from_mode(stat.st_mode).unwrap_or(FileType::CharDevice);
+        let tty = kind == FileType::CharDevice && tty::attributes(fd.as_fd()).is_ok();
+        let identity = Identity {
+            ino: stat.st_ino,
+            uid: 0,
+            gid: 0,
+            born: stat.st_mtime.saturating_mul(1_000_000_000),
+        };
+        let host = Arc::new(Self { fd: Arc::new(fd), kind, tty, identity, queue: WaitQueue::new() });
+        if !host.seekable() {
+            watcher()?.add(&host)?;
+        }
+        let start = match host.seekable() {
+            true => file::lseek(host.fd.as_fd(), 0, file::Whence::SeekCur).map_err(from_host)?,
+            false => 0,
+        };
+        let keep = OpenFlags::WRONLY | OpenFlags::RDWR | OpenFlags::APPEND;
+        let flags = OpenFlags::from_bits_retain(flags as u32) & keep;
+        let opened = File::new(host, None, flags);
+        *opened.pos() = start;
+        Ok(opened)
+    }
+
+    /// `EAGAIN` unless one of `events` is there, so that the call that follows does not block.
+    fn ready(&self, events: poll::Events) -> Result<()> {
+        if self.seekable() {
+            return Ok(());
+        }
+        match poll::poll_now(self.fd.as_fd(), events).map_err(from_host)? {
+            0 => Err(Errno::EAGAIN),
+            _ => Ok(()),
+        }
+    }
+
+    /// Moves the position that we share with programs outside.
+    fn moved(&self, to: u64) {
+        if let Ok(to) = i64::try_from(to) {
+            // The file can be one that cannot seek after all; then there is no position to share.
+            let _ = file::lseek(self.fd.as_fd(), to, file::Whence::SeekSet);
+        }
+    }
+}
+
+impl FileOps for HostFile {
+    fn read(&self, _file: &File, dst: &mut dyn Sink, offset: u64) -> Result<usize> {
+        self.ready(libc::POLLIN)?;
+        let max = dst.remaining();
+        if !self.seekable() {
+            return dst.read_host(self.fd.as_fd(), None, max);
+        }
+        let n = dst.read_host(self.fd.as_fd(), Some(offset), max)?;
+        self.moved(offset.saturating_add(n as u64));
+        Ok(n)
+    }
+
+    fn write(&self, file: &File, src: &mut dyn Source, offset: u64) -> Result<usize> {
+        let max = src.remaining();
+        if self.seekable() {
+            let n = src.write_host(self.fd.as_fd(), Some(offset), max)?;
+            if !file.flags().contains(OpenFlags::APPEND) {
+                self.moved(offset.saturating_add(n as u64));
+            }
+            return Ok(n);
+        }
+        let mut done = 0;
+        while done < max {
+            let step = self
+                .ready(libc::POLLOUT)
+                .and_then(|()| src.write_host(self.fd.as_fd(), None, PIPE_BUF.min(max - done)));
+            match step {
+                Ok(0) => break,
+                Ok(n) => done += n,
+                Err(e) if done == 0 => return Err(e),
+                Err(_) => break,
+            }
+        }
+        Ok(done)
+    }
+
+    fn seekable(&self) -> bool {
+        matches!(self.kind, FileType::Regular | FileType::BlockDevice)
+    }
+
+    fn size(&self) -> Result<u64> {
+        match self.seekable() {
+            true => Ok(file::fstat(self.fd.as_fd()).map_err(from_host)?.st_size.max(0) as u64),
+            false => Err(Errno::ESPIPE),
+        }
+    }
+
+    fn poll(&self, file: &File) -> EventMask {
+        let mut wanted = libc::POLLPRI | libc::POLLRDHUP;
+        if file.flags().readable() {
+            wanted |= libc::POLLIN;
+        }
+        if file.flags().writable() {
+            wanted |= libc::POLLOUT;
+        }
+        let found = poll::poll_now(self.fd.as_fd(), wanted).unwrap_or(libc::POLLERR);
+        let mut mask = EventMask::from_bits_truncate(u32::from(found as u16));
+        if mask.contains(EventMask::IN) {
+            mask |= EventMask::RDNORM;
+        }
+        if mask.contains(EventMask::OUT) {
+            mask |= EventMask::WRNORM;
+        }
+        mask
+    }
+
+    fn wait_queue(&self) -> Option<&WaitQueue> {
+        (!self.seekable()).then_some(&self.queue)
+    }
+
+    fn ioctl(&self, task: &Task, _file: &File, cmd: u32, arg: u64) -> Result<u64> {
+        let fd = self.fd.as_fd();
+        let mm = task.mm()?;
+        match (cmd, self.tty) {
+            (FIONREAD, _) if !self.seekable() => {
+                put_int(task, arg, tty::bytes_available(fd).map_err(from_host)?)
+            }
+            (TCGETS, true) => {
+                let t = tty::attributes(fd).map_err(from_host)?;
+                let flags = [t.iflag, t.oflag, t.cflag, t.lflag].map(u32::to_le_bytes).concat();
+                mm.write(UserAddr(arg), &[&flags[..], &[t.line], &t.cc].concat())?;
+                Ok(0)
+            }
+            (TIOCGWINSZ, true) => {
+                let s = tty::window_size(fd).map_err(from_host)?;
+                let size = [s.rows, s.cols, s.xpixel, s.ypixel].map(u16::to_le_bytes).concat();
+                mm.write(UserAddr(arg), &size)?;
+                Ok(0)
+            }
+            _ => Err(Errno::ENOTTY),
+        }
+    }
+
+    fn mappable(&self) -> Result<Arc<dyn Mappable>> {
+        match self.kind {
+            FileType::Regular => Ok(Arc::new(HostMappable(self.fd.clone()))),
+            _ => Err(Errno::ENODEV),
+        }
+    }
+
+    fn sync(&self, data_only: bool) -> Result<()> {
+        match (self.kind, data_only) {
+            (FileType::Regular, true) => file::fdatasync(self.fd.as_fd()).map_err(from_host),
+            (FileType::Regular, false) => file::fsync(self.fd.as_fd()).map_err(from_host),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn attr(&self) -> Option<Result<Attr>> {
+        let stat = match file::fstat(self.fd.as_fd()) {
+            Ok(stat) => stat,
+            Err(e) => return Some(Err(from_host(e))),
+        };
+        let mut attr = self.identity.attr(super::anon::PIPE_DEV, stat.st_mode, self.identity.born);
+        attr.size = stat.st_size.max(0) as u64;
+        attr.blocks = stat.st_blocks.max(0) as u64;
+        attr.rdev = stat.st_rdev;
+        Some(Ok(attr))
+    }
+
+    fn link_text(&self) -> Option<String> {
+        let kind = match self.kind {
+            FileType::Fifo => "pipe",
+            FileType::Socket => "socket",
+            _ if self.tty => return Some("/dev/tty".into()),
+            _ => "host",
+        };
+        Some(format!("{kind}:[{}]", self.identity.ino))
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Memory behind a regular file on a standard stream.
+struct HostMappable(Arc<OwnedFd>);
+
+impl Mappable for HostMappable {
+    fn translate(&self, offset: u64, len: u64, _write: bool) -> Result<Option<(u64, MapSource)>> {
+        let size = file::fstat(self.0.as_fd()).map_err(from_host)?.st_size.max(0) as u64;
+        let pages = size.next_multiple_of(crate::mm::PAGE_SIZE);
+        if offset >= pages {
+            return Ok(None);
+        }
+        Ok(Some((len.min(pages - offset), MapSource::HostFd(self.0.clone(), offset))))
+    }
+}
+
+/// The thread that watches, and what it watches.
+struct Watcher {
+    watch: Watch,
+    files: Mutex<Vec<Weak<HostFile>>, { rank::LEAF }>,
+}
+
+/// Stack of the watching thread, in bytes.
+const STACK: usize = 64 << 10;
+
+fn watcher() -> Result<&'static Watcher> {
+    static WATCHER: OnceLock<std::result::Result<Watcher, HostErrno>> = OnceLock::new();
+    static STARTED: OnceLock<std::result::Result<(), HostErrno>> = OnceLock::new();
+    let made = WATCHER.get_or_init(|| {
+        Ok(Watcher { watch: Watch::new()?, files: Mutex::new(Vec::new()) })
+    });
+    let watcher = made.as_ref().map_err(|e| from_host(*e))?;
+    let started =
+        STARTED.get_or_init(|| thread::spawn("host-files", STACK, || watcher.run()).map(drop));
+    started.as_ref().map_err(|e| from_host(*e))?;
+    Ok(watcher)
+}
+
+impl Watcher {
+    fn add(&self, host: &Arc<HostFile>) -> Result<()> {
+        let mut files = self.files.lock();
+        let key = files.len() as u64;
+        files.push(Arc::downgrade(host));
+        drop(files);
+        match self.watch.add(host.fd.as_fd(), key) {
+            // Always ready, or watched already under another descriptor of the same file.
+            Ok(()) | Err(HostErrno::EPERM | HostErrno::EEXIST) => Ok(()),
+            Err(e) => Err(from_host(e)),
+        }
+    }
+
+    fn run(&self) {
+        loop {
+            let waited = self.watch.wait(|key, events| {
+                let file = self.files.lock().get(key as usize).and_then(Weak::upgrade);
+                if let Some(file) = file {
+                    file.queue.notify(EventMask::from_bits_truncate(events));
+                }
+            });
+            match waited {
+                Ok(()) | Err(HostErrno::EINTR) => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
