@@ -3,8 +3,10 @@
 pub mod anon;
 pub mod epoll;
 pub mod eventfd;
+pub mod gofer;
 pub mod host;
 pub mod ioctl;
+pub mod overlay;
 pub mod pipe;
 pub mod proc;
 pub mod pseudo;

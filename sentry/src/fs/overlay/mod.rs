@@ -1,0 +1,1 @@
+//! The overlay. (The lead is writing this and `fs/gofer` right now.)
