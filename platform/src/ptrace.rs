@@ -23,6 +23,7 @@ use crate::stub::process::StubProcess;
 use crate::stub::{layout, zygote};
 use crate::{
     AddressSpace, MemoryFile, PAGE_SIZE, PendingContext, Platform, PlatformError, Result, XState,
+    placement,
 };
 use context::{PtracePending, park};
 use inject::gone;
@@ -49,6 +50,7 @@ impl PtracePlatform {
     /// To be called when the sentry has its final credentials and namespaces, and best while it has
     /// one thread and little memory. Fails when the host does not allow tracing or lacks a feature.
     pub fn new(memory: Arc<MemoryFile>) -> Result<Arc<Self>> {
+        placement::init();
         let text = memory.allocate(PAGE_SIZE)?;
         text.write(0, code::text())?;
         let link = Link::new().map_err(host("create the descriptor channel of the stubs"))?;
@@ -80,7 +82,7 @@ impl Platform for PtracePlatform {
     fn new_address_space(&self) -> Result<(Arc<dyn AddressSpace>, Box<dyn PendingContext>)> {
         let zygote = self.zygote.lock();
         // Tracer and tracee hand over fastest on one CPU.
-        crate::placement::follow(zygote.pid());
+        placement::follow(zygote.pid());
         let tracee = seize(zygote.pid())?;
         let cloned = inject::clone(&tracee, PROCESS_FLAGS, &mut false);
         let parked = park(&tracee);

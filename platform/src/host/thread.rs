@@ -35,6 +35,13 @@ pub fn current_tid() -> i32 {
     nix::unistd::gettid().as_raw()
 }
 
+/// Number of the CPU the calling thread is on, at this moment.
+pub fn current_cpu() -> usize {
+    // SAFETY: no arguments. It cannot fail on Linux.
+    let cpu = unsafe { libc::sched_getcpu() };
+    usize::try_from(cpu).unwrap_or(0)
+}
+
 /// Blocks every signal in the calling thread but those that report its own faults. New threads
 /// inherit that; one thread then takes signals with [`wait_signal`].
 pub fn block_signals() -> Result<(), Errno> {

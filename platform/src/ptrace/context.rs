@@ -55,8 +55,11 @@ impl PendingContext for PtracePending {
 
 impl Drop for PtracePending {
     fn drop(&mut self) {
-        // A thread that nobody wants must not stay; attaching and dropping a context ends it.
-        if let Some(space) = self.space.take() {
+        // A thread that nobody wants must not stay; attaching and dropping a context ends it. The first
+        // thread of a stub just stays parked: it ends with the stub.
+        if let Some(space) = self.space.take()
+            && self.tid != space.pid()
+        {
             drop(PtraceContext::attach(self.tid, space));
         }
     }

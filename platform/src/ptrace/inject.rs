@@ -28,7 +28,7 @@ fn run(
             Stop::Gone => return Err(PlatformError::StubDied),
             Stop::Signal(libc::SIGTRAP) => {
                 tracee.registers(registers).map_err(gone)?;
-                if entries.contains(registers.rip) && tracee.signal_info().map_err(gone)?.code > 0 {
+                if entries.trapped(registers.rip) {
                     return Ok(());
                 }
             }

@@ -15,6 +15,7 @@ core::arch::global_asm!(
     // One system call, then a trap to the tracer.
     "syscall",
     "int3",
+    "nop",
     ".p2align 4",
     // clone(2): the parent traps, the child (which is not traced yet) parks.
     ".hidden platform_stub_clone",
@@ -24,6 +25,7 @@ core::arch::global_asm!(
     "test rax, rax",
     "je 20f",
     "int3",
+    "nop",
     ".p2align 4",
     // A list of calls: rbx points to the next entry, rbp counts those left. Traps at the end (rbp is
     // zero then) or behind the first that failed.
@@ -45,6 +47,7 @@ core::arch::global_asm!(
     "jne platform_stub_batch",
     "10:",
     "int3",
+    "nop",
     ".p2align 4",
     // Wait for a tracer; end with the sentry.
     ".hidden platform_stub_park",
@@ -135,9 +138,12 @@ impl Entries {
         self.at(&raw const platform_stub_exit)
     }
 
-    /// Whether an address lies in the code.
-    pub fn contains(self, address: u64) -> bool {
-        (self.base..self.base + text().len() as u64 + 1).contains(&address)
+    /// Whether code that is at `rip` has just trapped on purpose. (A `nop` follows each trap, so that
+    /// no jump leads there.)
+    pub fn trapped(self, rip: u64) -> bool {
+        const INT3: u8 = 0xcc;
+        let before = rip.checked_sub(self.base + 1);
+        before.and_then(|at| text().get(at as usize)) == Some(&INT3)
     }
 }
 
@@ -157,5 +163,9 @@ mod tests {
         assert!(!text().is_empty() && text().len() < 4096);
         assert_eq!(text()[..3], [0x0f, 0x05, 0xcc]);
         assert!(Entries::STUB.exit() > Entries::STUB.park());
+        assert!(Entries::STUB.trapped(layout::TEXT + 3));
+        for entry in [Entries::STUB.syscall(), Entries::STUB.batch(), Entries::STUB.park()] {
+            assert!(!Entries::STUB.trapped(entry));
+        }
     }
 }

@@ -397,3 +397,92 @@ fn a_context_outlives_its_platform() {
     .join()
     .unwrap();
 }
+
+/// The CPUs a thread of this process or its stubs may use, as Linux prints them.
+fn allowed_cpus(pid: i32) -> String {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:\t")).unwrap().to_owned()
+}
+
+#[test]
+fn two_that_compute_get_a_cpu_each() {
+    let cpus = std::thread::available_parallelism().unwrap().get();
+    let mut guest = Guest::new(&[&[0xff, 0x07][..], SPIN].concat()); // inc dword [rdi]; spin
+    let ((_space, pending), pids) = new_stubs(|| guest.context.fork().unwrap());
+    let first: Vec<_> = stubs();
+    let (tell, told) = mpsc::channel();
+    let child = on_thread(pending, move |mut context| {
+        tell.send(context.interrupter()).unwrap();
+        let mut regs = Registers::at_entry(CODE + 2, 0);
+        while context.switch(&mut regs).unwrap() != Event::Interrupted {}
+    });
+    let other = told.recv().unwrap();
+    let mine = guest.context.interrupter();
+    let watcher = std::thread::spawn(move || {
+        // Both spin; wait until they have been separated, for at most some seconds.
+        let mut places = Vec::new();
+        for _ in 0..500 {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            // The first of all is the zygote.
+            places = [&first[first.len() - 2..first.len() - 1], &pids[..]].concat();
+            places.dedup();
+            if cpus < 2 || allowed_cpus(places[0]) != allowed_cpus(*places.last().unwrap()) {
+                break;
+            }
+        }
+        mine.interrupt();
+        other.interrupt();
+        places.into_iter().map(allowed_cpus).collect::<Vec<_>>()
+    });
+    guest.regs.rip = CODE + 2;
+    while guest.context.switch(&mut guest.regs).unwrap() != Event::Interrupted {}
+    let places = watcher.join().unwrap();
+    child.join().unwrap();
+    assert!(cpus < 2 || places.first() != places.last(), "{places:?}");
+}
+
+/// Set for the process that plays the sentry in the test below.
+const VICTIM: &str = "PLATFORM_TEST_VICTIM";
+
+#[test]
+fn the_sentrys_death_ends_all_stubs() {
+    use std::io::{BufRead, BufReader};
+    if std::env::var_os(VICTIM).is_some() {
+        // One stub that spins, one whose tracer is idle, one nobody traces, and the zygote.
+        let mut guest = Guest::new(SPIN);
+        let (_space, pending) = guest.context.fork().unwrap();
+        let (_space, _parked) = guest.context.fork().unwrap();
+        let (tell, told) = mpsc::channel();
+        let _idle = on_thread(pending, move |_context| {
+            tell.send(()).unwrap();
+            std::thread::park();
+        });
+        told.recv().unwrap();
+        println!("\nstubs {:?}", stubs());
+        loop {
+            let _ = guest.context.switch(&mut guest.regs);
+        }
+    }
+    let _serial = serial();
+    // Orphans come to us, so that their end can be seen.
+    nix::sys::prctl::set_child_subreaper(true).unwrap();
+    let mut victim = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "processes::the_sentrys_death_ends_all_stubs", "--nocapture"])
+        .env(VICTIM, "1")
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let lines = BufReader::new(victim.stdout.take().unwrap()).lines();
+    let list = lines.map(Result::unwrap).find_map(|l| l.strip_prefix("stubs ").map(str::to_owned));
+    let list = list.unwrap();
+    let pids: Vec<i32> =
+        list.trim_matches(['[', ']']).split(", ").map(|pid| pid.parse().unwrap()).collect();
+    assert_eq!(pids.len(), 4);
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    for pid in pids {
+        let flags = Some(nix::sys::wait::WaitPidFlag::__WALL);
+        nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), flags).unwrap();
+    }
+    nix::sys::prctl::set_child_subreaper(false).unwrap();
+}
