@@ -329,3 +329,8 @@ fn sockets_are_connected_to_where_that_is_allowed() {
         assert_eq!(error.unwrap_err().errno(), Errno::ECONNREFUSED);
     }
 }
+
+#[test]
+fn all_of_it_without_privileges() {
+    common::rerun_unprivileged();
+}

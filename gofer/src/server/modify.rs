@@ -280,7 +280,11 @@ fn change_owner(fd: BorrowedFd<'_>, uid: Option<u32>, gid: Option<u32>) -> Resul
         return Err(Errno::INVAL);
     }
     let (uid, gid) = (uid.map(Uid::from_raw), gid.map(Gid::from_raw));
-    rustix::fs::chownat(fd, c"", uid, gid, AtFlags::EMPTY_PATH)
+    rustix::fs::chownat(fd, c"", uid, gid, AtFlags::EMPTY_PATH).map_err(|error| match error {
+        // A user that an unprivileged gofer's namespace does not have.
+        Errno::INVAL => Errno::PERM,
+        error => error,
+    })
 }
 
 /// Takes a new name away again when what belongs to it failed; the first error is the answer.

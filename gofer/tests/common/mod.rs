@@ -1,7 +1,7 @@
 //! A gofer over a temporary directory.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
-#![expect(dead_code, reason = "each test file uses its own part")]
 
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -58,10 +58,6 @@ impl Fixture {
         Self::over(TempDir::new(), |path| vec![Export::new(path, false)])
     }
 
-    pub fn read_only(dir: TempDir) -> Self {
-        Self::over(dir, |path| vec![Export::new(path, true)])
-    }
-
     pub fn over(dir: TempDir, exports: impl FnOnce(&Path) -> Vec<Export>) -> Self {
         let options = Options::new(exports(dir.path()));
         Self::start(dir, options)
@@ -88,7 +84,11 @@ impl Drop for Fixture {
         self.client.close();
         if !self.reaped {
             let status = self.reap();
-            assert!(status.exited() && status.exit_status() == Some(0), "gofer: {status:?}");
+            assert!(
+                status.exited() && status.exit_status() == Some(0),
+                "gofer with {:?}: {status:?}",
+                self.isolation
+            );
         }
     }
 }
@@ -98,19 +98,21 @@ pub fn names(path: &str) -> Vec<&[u8]> {
     path.split('/').filter(|name| !name.is_empty()).map(str::as_bytes).collect()
 }
 
-/// A small generator of pseudo-random numbers (splitmix64), so that failures can be repeated.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut value = self.0;
-        value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        value = (value ^ (value >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        value ^ (value >> 31)
+/// Runs all tests of this program once more as an unprivileged user, if they run as root.
+pub fn rerun_unprivileged() {
+    const NOBODY: u32 = 65534;
+    if !rustix::process::geteuid().is_root() {
+        return;
     }
-
-    pub fn below(&mut self, limit: usize) -> usize {
-        (self.next() % limit as u64) as usize
-    }
+    let dir = TempDir::new();
+    std::os::unix::fs::chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    // By this name, because that user may not be able to reach the program by its own.
+    let output = std::process::Command::new("/proc/self/exe")
+        .env("TMPDIR", dir.path())
+        .current_dir(dir.path())
+        .uid(NOBODY)
+        .gid(NOBODY)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
