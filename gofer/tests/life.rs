@@ -277,7 +277,7 @@ fn replies_that_do_not_fit_end_the_connection() {
         || Reply::Node { node: None, attr: attr() },
         || Reply::Bytes(Bytes::borrowed(b"x")),
         || Reply::Walk { attrs: vec![attr(); 9], node: None, target: None, error: None },
-        || Reply::List { dir: None, node: None, entries: Vec::new(), more: true },
+        || Reply::List { dir: None, node: None, count: 1, entries: Bytes::default(), more: true },
     ];
     for reply in replies {
         for with_fd in [false, true] {
@@ -317,9 +317,10 @@ fn a_listing_that_never_ends_is_given_up() {
             attr: None,
             target: None,
         };
-        let entries = if first { vec![entry] } else { Vec::new() };
-        let dir = first.then(attr);
-        let _ = out.send(&Reply::List { dir, node: None, entries, more: true }, None);
+        let page = if first { postcard::to_stdvec(&entry).unwrap() } else { Vec::new() };
+        let (dir, count) = (first.then(attr), u32::from(first));
+        let entries = Bytes::borrowed(&page);
+        let _ = out.send(&Reply::List { dir, node: None, count, entries, more: true }, None);
     });
     let error = client.list(NodeId(1), &[], false, ListOptions::default()).unwrap_err();
     assert_eq!(error, ClientError::GoferDied);

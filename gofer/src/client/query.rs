@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 
-use super::{Client, Exchange, Path, Result, UNEXPECTED};
+use super::{Client, ClientError, Exchange, Path, Result, UNEXPECTED};
 use crate::protocol::{
     Attr, Entry, ListOptions, Listing, NodeId, OpenFlags, Reply, Request, Statfs, Walked, WireEntry,
 };
@@ -160,8 +160,17 @@ impl Exchange<'_> {
     /// One page of a directory; its entries are appended to `entries`.
     fn page(&mut self, request: Request<'_>, entries: &mut Vec<Entry>) -> Result<(PageHead, bool)> {
         self.round_trip(request, |reply, _| match reply {
-            Reply::List { dir, node, entries: page, more } => {
-                entries.extend(page.into_iter().map(owned));
+            Reply::List { dir, node, count, entries: page, more } => {
+                let mut rest: &[u8] = &page;
+                for _ in 0..count {
+                    let (entry, after) = postcard::take_from_bytes(rest)
+                        .map_err(|_| ClientError::Protocol("a directory entry does not decode"))?;
+                    entries.push(owned(entry));
+                    rest = after;
+                }
+                if !rest.is_empty() {
+                    return Err(UNEXPECTED);
+                }
                 Ok((dir.map(|dir| (dir, node)), more))
             }
             _ => Err(UNEXPECTED),

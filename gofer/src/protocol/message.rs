@@ -355,9 +355,11 @@ pub enum Reply<'a> {
         dir: Option<Attr>,
         /// Its identifier, if asked for (first page only).
         node: Option<NodeId>,
-        /// Entries, without `.` and `..`.
+        /// Number of entries.
+        count: u32,
+        /// That many [`WireEntry`], encoded one after the other; without `.` and `..`.
         #[serde(borrow)]
-        entries: Vec<WireEntry<'a>>,
+        entries: Bytes<'a>,
         /// There are more: ask with [`Request::ListNext`].
         more: bool,
     },

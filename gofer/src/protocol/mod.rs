@@ -34,6 +34,10 @@ pub const VERSION: u32 = 1;
 /// Below the default socket buffer of Linux (212,992 bytes), which an unprivileged process cannot
 /// raise; larger answers are paged.
 pub const MAX_MESSAGE: usize = 128 * 1024;
+/// How far a page of a directory is filled, in bytes: entries are added until it is exceeded.
+///
+/// Small enough that both sides' buffers stay in memory that was touched before.
+pub const PAGE: usize = 32 * 1024;
 /// Longest path of one request, in bytes, separators included (`PATH_MAX`).
 pub const MAX_PATH: usize = 4096;
 /// Longest name of one directory entry, in bytes (`NAME_MAX`).

@@ -2,7 +2,7 @@
 
 use rustix::io::Errno;
 
-use super::list::Listing;
+use super::list::Lister;
 use super::open::Answer;
 use super::stat::statfs_fd;
 use super::{Result, Server};
@@ -15,12 +15,12 @@ use crate::protocol::{
 #[derive(Debug, Default)]
 pub(super) struct Session {
     greeted: bool,
-    listing: Option<Listing>,
+    lister: Lister,
 }
 
 /// What becomes of the channel after an answer.
-enum Next {
-    Stay(Answer),
+enum Next<'a> {
+    Stay(Answer<'a>),
     Close(Errno),
 }
 
@@ -53,7 +53,7 @@ impl Server {
         }
     }
 
-    fn handle(&self, envelope: &Envelope<'_>, session: &mut Session) -> Next {
+    fn handle<'a>(&self, envelope: &Envelope<'_>, session: &'a mut Session) -> Next<'a> {
         if envelope.forget.len() > MAX_FORGET {
             return Next::Close(Errno::PROTO);
         }
@@ -70,7 +70,7 @@ impl Server {
         // Before the request: it may need the descriptors that this frees.
         self.nodes.forget(&envelope.forget);
         if !matches!(envelope.request, Request::ListNext) {
-            session.listing = None;
+            session.lister.stop();
         }
         match self.perform(&envelope.request, session) {
             Ok(answer) => Next::Stay(answer),
@@ -78,7 +78,7 @@ impl Server {
         }
     }
 
-    fn perform(&self, request: &Request<'_>, session: &mut Session) -> Result<Answer> {
+    fn perform<'a>(&self, request: &Request<'_>, session: &'a mut Session) -> Result<Answer<'a>> {
         let reply = match request {
             Request::Hello { .. } => return Err(Errno::PROTO),
             Request::Nop => Reply::Done,
@@ -90,9 +90,9 @@ impl Server {
             Request::Walk { at, want_node } => self.walk(at, *want_node)?,
             Request::Stat { at } => Self::describe(&self.find(at)?),
             Request::List { at, want_node, options } => {
-                self.list(at, *want_node, *options, &mut session.listing)?
+                session.lister.start(self, at, *want_node, *options)?
             }
-            Request::ListNext => self.list_next(&mut session.listing)?,
+            Request::ListNext => session.lister.next(self)?,
             Request::Open { at, flags, want_node } => return self.open(at, *flags, *want_node),
             Request::Create { at, mode, flags, owner } => {
                 return self.create(at, *mode, *flags, *owner);

@@ -11,7 +11,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags};
 
 use super::Result;
 use super::stat::{stat_fd, stat_name};
-use crate::protocol::{Attr, FileKind};
+use crate::protocol::Attr;
 
 /// Magic numbers, `statfs(2)`, of file systems that show or change the host's kernel.
 const KERNEL_FILESYSTEMS: &[u32] = &[
@@ -166,9 +166,6 @@ pub(super) fn disguise(attr: &Attr) -> Attr {
         ..*attr
     }
 }
-
-/// The type of a hidden file.
-pub(super) const DISGUISED_KIND: FileKind = FileKind::Directory;
 
 /// Keeps a lookup of one name from mounting what an automounter would put there.
 pub(super) const STAT_NAME_FLAGS: AtFlags = AtFlags::SYMLINK_NOFOLLOW.union(AtFlags::NO_AUTOMOUNT);

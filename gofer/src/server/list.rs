@@ -1,39 +1,48 @@
 //! Whole directories, a page at a time.
+//!
+//! Entries are encoded straight into the page, which stays allocated between listings: touching
+//! fresh memory would cost more than asking the host for the attributes.
 
-use std::collections::VecDeque;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{FileType, OFlags, RawDir};
 use rustix::io::Errno;
 
-use super::hidden::{DISGUISED_KIND, disguise};
+use super::hidden::disguise;
 use super::node::{File, Node};
 use super::resolve::{fd_errno, open_name, read_link};
 use super::stat::{stat_fd, stat_name};
 use super::{Result, Server};
 use crate::protocol::{
-    At, Attr, Bytes, FileKind, ListOptions, MAX_MESSAGE, MAX_PATH, NodeId, Reply, WireEntry,
+    At, Attr, Bytes, FileKind, ListOptions, MAX_PATH, NodeId, PAGE, Reply, WireEntry,
 };
 
 /// Bytes of directory entries asked of the host at once.
-const BATCH: usize = 32 * 1024;
-/// Room that an entry may need beside its name and target: its attributes and all lengths.
-const ENTRY_OVERHEAD: usize = 192;
-/// Room for entries in one page.
-const PAGE: usize = MAX_MESSAGE - 1024;
+const BATCH: usize = 16 * 1024;
 
-/// A directory that is being listed; belongs to one channel.
+/// The directory that a channel is listing, and its buffers.
+#[derive(Debug, Default)]
+pub(super) struct Lister {
+    listing: Option<Listing>,
+    /// Encoded entries of the current page.
+    page: Vec<u8>,
+    /// Entries read from the host and not sent yet, the next one last.
+    pending: Vec<Pending>,
+    /// Their names.
+    names: Vec<u8>,
+    batch: Vec<MaybeUninit<u8>>,
+}
+
 #[derive(Debug)]
-pub(super) struct Listing {
+struct Listing {
     /// The directory as it was found; knows its export.
     node: Arc<Node>,
     /// Open for reading.
     dir: OwnedFd,
     dir_attr: Attr,
-    /// Entries read from the host but not sent yet.
-    pending: VecDeque<Pending>,
     end: bool,
     attrs_left: u32,
     targets: bool,
@@ -41,185 +50,198 @@ pub(super) struct Listing {
 
 #[derive(Debug)]
 struct Pending {
-    name: Vec<u8>,
+    /// Where in `names`.
+    name: Range<usize>,
     ino: u64,
     kind: FileKind,
 }
 
-impl Server {
-    /// The first page of a directory; what is left of it goes into `listing`.
-    pub(super) fn list(
-        &self,
+impl Lister {
+    /// Forgets the listing under way.
+    pub(super) fn stop(&mut self) {
+        self.listing = None;
+        self.pending.clear();
+        self.names.clear();
+    }
+
+    /// The first page of a directory.
+    pub(super) fn start(
+        &mut self,
+        server: &Server,
         at: &At<'_>,
         want_node: bool,
         options: ListOptions,
-        listing: &mut Option<Listing>,
-    ) -> Result<Reply<'static>> {
-        *listing = None;
-        let found = self.find(at)?;
+    ) -> Result<Reply<'_>> {
+        self.stop();
+        let found = server.find(at)?;
         if found.attr.kind() != FileKind::Directory {
             return Err(Errno::NOTDIR);
         }
         if matches!(found.node.file, File::Hidden(_)) {
-            let node = if want_node { Some(self.hold(found.node)?) } else { None };
-            let dir = Some(found.attr);
-            return Ok(Reply::List { dir, node, entries: Vec::new(), more: false });
+            let node = if want_node { Some(server.hold(found.node)?) } else { None };
+            let (dir, entries) = (Some(found.attr), Bytes::default());
+            return Ok(Reply::List { dir, node, count: 0, entries, more: false });
         }
-        let dir = self.reopen(found.fd()?, OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let dir = server.reopen(found.fd()?, OFlags::RDONLY | OFlags::DIRECTORY)?;
         // The identifier comes first: when it cannot be had, nothing was begun.
-        let node = if want_node { Some(self.hold(Arc::clone(&found.node))?) } else { None };
-        *listing = Some(Listing {
+        let node = if want_node { Some(server.hold(Arc::clone(&found.node))?) } else { None };
+        self.listing = Some(Listing {
             node: found.node,
             dir,
             dir_attr: found.attr,
-            pending: VecDeque::new(),
             end: false,
             attrs_left: options.attr_limit,
             targets: options.targets,
         });
-        let page = self.page(listing, Some(found.attr), node);
-        if let (Err(_), Some(node)) = (&page, node) {
-            self.nodes.forget(&[node]);
+        let reply = self.reply(server, Some(found.attr), node);
+        if let (Err(_), Some(node)) = (&reply, node) {
+            server.nodes.forget(&[node]);
         }
-        page
+        reply
     }
 
     /// The next page of the directory listed before.
-    pub(super) fn list_next(&self, listing: &mut Option<Listing>) -> Result<Reply<'static>> {
-        self.page(listing, None, None)
+    pub(super) fn next(&mut self, server: &Server) -> Result<Reply<'_>> {
+        self.reply(server, None, None)
     }
 
-    fn page(
-        &self,
-        listing: &mut Option<Listing>,
+    fn reply(
+        &mut self,
+        server: &Server,
         dir: Option<Attr>,
         node: Option<NodeId>,
-    ) -> Result<Reply<'static>> {
-        let current = listing.as_mut().ok_or(Errno::INVAL)?;
-        let filled = current.fill(self);
-        let more = matches!(filled, Ok((_, true)));
-        if !more {
-            *listing = None;
+    ) -> Result<Reply<'_>> {
+        let filled = self.fill(server);
+        if !matches!(filled, Ok((_, true))) {
+            self.stop();
         }
-        let (entries, more) = filled?;
-        Ok(Reply::List { dir, node, entries, more })
+        let (count, more) = filled?;
+        Ok(Reply::List { dir, node, count, entries: Bytes::borrowed(&self.page), more })
+    }
+
+    /// Fills the page, and says with how many entries and whether there are more.
+    fn fill(&mut self, server: &Server) -> Result<(u32, bool)> {
+        let listing = self.listing.as_mut().ok_or(Errno::INVAL)?;
+        let hidden = &server.export_of(&listing.node)?.hidden;
+        self.page.clear();
+        let mut count = 0;
+        // The last entry may go beyond it: a message has room for the longest.
+        while self.page.len() < PAGE {
+            let Some(next) = self.pending.pop() else {
+                if listing.end {
+                    return Ok((count, false));
+                }
+                self.names.clear();
+                self.batch.resize(BATCH, MaybeUninit::uninit());
+                listing.read(&mut self.batch, &mut self.pending, &mut self.names)?;
+                continue;
+            };
+            let name = self.names.get(next.name.clone()).unwrap_or_default();
+            let covers = |attr: &Attr| {
+                hidden.covers_name(listing.dir.as_fd(), &listing.dir_attr, name, attr)
+            };
+            let mut target = [MaybeUninit::uninit(); MAX_PATH];
+            let known = match listing.attrs_left.checked_sub(1) {
+                None => Known { attr: None, target: None },
+                Some(left) => {
+                    listing.attrs_left = left;
+                    let targets = listing.targets;
+                    match know(listing.dir.as_fd(), name, targets, covers, &mut target)? {
+                        Some(known) => known,
+                        None => continue,
+                    }
+                }
+            };
+            let entry = WireEntry {
+                name: Bytes::borrowed(name),
+                ino: known.attr.map_or(next.ino, |attr| attr.ino),
+                kind: known.attr.map_or(next.kind, |attr| attr.kind()),
+                attr: known.attr,
+                target: known.target,
+            };
+            postcard::to_io(&entry, &mut self.page).map_err(|_| Errno::NOMEM)?;
+            count += 1;
+        }
+        Ok((count, true))
     }
 }
 
 impl Listing {
-    /// Entries for one page, and whether there are more.
-    fn fill(&mut self, server: &Server) -> Result<(Vec<WireEntry<'static>>, bool)> {
-        let mut entries = Vec::new();
-        let mut used = 0;
-        loop {
-            let Some(next) = self.pending.front() else {
-                if self.end {
-                    return Ok((entries, false));
-                }
-                self.read_batch()?;
-                continue;
-            };
-            let target_room = match next.kind {
-                FileKind::Symlink | FileKind::Unknown if self.targets => MAX_PATH,
-                _ => 0,
-            };
-            if used + next.name.len() + ENTRY_OVERHEAD + target_room > PAGE {
-                return Ok((entries, true));
-            }
-            let Some(next) = self.pending.pop_front() else { continue };
-            let Some(entry) = self.describe(server, next)? else { continue };
-            used += entry.name.len() + ENTRY_OVERHEAD;
-            used += entry.target.as_ref().map_or(0, |target| target.len());
-            entries.push(entry);
-        }
-    }
-
-    /// Reads the next entries from the host.
-    fn read_batch(&mut self) -> Result<()> {
-        let mut buffer = vec![MaybeUninit::uninit(); BATCH];
-        let mut entries = RawDir::new(&self.dir, &mut buffer);
+    /// Reads the next entries from the host, in the order that suits taking them from the end.
+    fn read(
+        &mut self,
+        batch: &mut [MaybeUninit<u8>],
+        pending: &mut Vec<Pending>,
+        names: &mut Vec<u8>,
+    ) -> Result<()> {
+        let mut entries = RawDir::new(&self.dir, batch);
         loop {
             match entries.next() {
-                None => {
-                    self.end = true;
-                    return Ok(());
-                }
+                None => self.end = true,
                 Some(Err(error)) => return Err(error),
                 Some(Ok(entry)) => {
                     let name = entry.file_name().to_bytes();
                     if !matches!(name, b"." | b"..") {
-                        self.pending.push_back(Pending {
-                            name: name.to_vec(),
+                        let start = names.len();
+                        names.extend_from_slice(name);
+                        pending.push(Pending {
+                            name: start..names.len(),
                             ino: entry.ino(),
                             kind: kind(entry.file_type()),
                         });
                     }
                 }
             }
-            if entries.is_buffer_empty() {
+            if self.end || entries.is_buffer_empty() {
+                pending.reverse();
                 return Ok(());
             }
         }
     }
-
-    /// One entry with its attributes, or `None` if it has vanished.
-    fn describe(&mut self, server: &Server, entry: Pending) -> Result<Option<WireEntry<'static>>> {
-        let Pending { name, ino, kind } = entry;
-        if self.attrs_left == 0 {
-            let name = Bytes::owned(name);
-            return Ok(Some(WireEntry { name, ino, kind, attr: None, target: None }));
-        }
-        self.attrs_left -= 1;
-        let attr = match stat_name(&self.dir, &name) {
-            Ok(attr) => Some(attr),
-            Err(Errno::NOENT) => return Ok(None),
-            Err(_) => None,
-        };
-        let Some(mut attr) = attr else {
-            let name = Bytes::owned(name);
-            return Ok(Some(WireEntry { name, ino, kind, attr: None, target: None }));
-        };
-        let dir = self.dir.as_fd();
-        let hidden = &server.export_of(&self.node)?.hidden;
-        if hidden.covers_name(dir, &self.dir_attr, &name, &attr)? {
-            let attr = disguise(&attr);
-            let name = Bytes::owned(name);
-            let kind = DISGUISED_KIND;
-            return Ok(Some(WireEntry {
-                name,
-                ino: attr.ino,
-                kind,
-                attr: Some(attr),
-                target: None,
-            }));
-        }
-        let mut target = None;
-        if self.targets && attr.kind() == FileKind::Symlink {
-            match read_target(dir, &name, &attr)? {
-                Some((of, bytes)) => {
-                    attr = of;
-                    target = bytes.map(Bytes::owned);
-                }
-                None => return Ok(None),
-            }
-        }
-        let name = Bytes::owned(name);
-        Ok(Some(WireEntry { name, ino: attr.ino, kind: attr.kind(), attr: Some(attr), target }))
-    }
 }
 
-/// Attributes and target of the symbolic link `name`, which had `attr` just before. It may be
-/// something else by now (then there is no target), or gone.
-fn read_target(
+/// What is known about an entry beside what its directory says.
+struct Known<'a> {
+    attr: Option<Attr>,
+    target: Option<Bytes<'a>>,
+}
+
+/// Attributes, and target if it is a symbolic link and that is wanted. `None` if the entry has
+/// vanished.
+fn know<'a>(
     dir: BorrowedFd<'_>,
     name: &[u8],
-    attr: &Attr,
-) -> Result<Option<(Attr, Option<Vec<u8>>)>> {
+    targets: bool,
+    covers: impl Fn(&Attr) -> Result<bool>,
+    buffer: &'a mut [MaybeUninit<u8>],
+) -> Result<Option<Known<'a>>> {
+    let attr = match stat_name(dir, name) {
+        Ok(attr) => attr,
+        Err(Errno::NOENT) => return Ok(None),
+        Err(_) => return Ok(Some(Known { attr: None, target: None })),
+    };
+    if covers(&attr)? {
+        return Ok(Some(Known { attr: Some(disguise(&attr)), target: None }));
+    }
+    if targets && attr.kind() == FileKind::Symlink {
+        return read_target(dir, name, attr, buffer);
+    }
+    Ok(Some(Known { attr: Some(attr), target: None }))
+}
+
+/// The target of the symbolic link `name`, which had `attr` just before. It may be something else
+/// by now (then there is no target), or gone.
+fn read_target<'a>(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    attr: Attr,
+    buffer: &'a mut [MaybeUninit<u8>],
+) -> Result<Option<Known<'a>>> {
     // A target of the length that the attributes have is theirs, or as good as.
-    if let Ok(target) = rustix::fs::readlinkat(dir, name, Vec::new())
-        && u64::try_from(target.as_bytes().len()) == Ok(attr.size)
+    if let Ok((target, _)) = rustix::fs::readlinkat_raw(dir, name, buffer)
+        && u64::try_from(target.len()) == Ok(attr.size)
     {
-        return Ok(Some((*attr, Some(target.into_bytes()))));
+        return Ok(Some(Known { attr: Some(attr), target: Some(Bytes::borrowed(target)) }));
     }
     let fd = match open_name(dir, name) {
         Ok(fd) => fd,
@@ -228,10 +250,10 @@ fn read_target(
     };
     let attr = stat_fd(&fd)?;
     let target = match attr.kind() {
-        FileKind::Symlink => Some(read_link(fd.as_fd())?),
+        FileKind::Symlink => Some(Bytes::owned(read_link(fd.as_fd())?)),
         _ => None,
     };
-    Ok(Some((attr, target)))
+    Ok(Some(Known { attr: Some(attr), target }))
 }
 
 fn kind(kind: FileType) -> FileKind {

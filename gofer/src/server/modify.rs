@@ -27,7 +27,7 @@ impl Server {
         mode: u32,
         flags: CreateFlags,
         owner: Option<Owner>,
-    ) -> Result<Answer> {
+    ) -> Result<Answer<'static>> {
         if CreateFlags::from_bits(flags.bits()).is_none() {
             return Err(Errno::INVAL);
         }

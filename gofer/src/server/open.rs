@@ -16,11 +16,16 @@ use crate::protocol::{At, FileKind, OpenFlags, Reply};
 const ALWAYS: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
 
 /// A reply and the descriptor that goes with it.
-pub(super) type Answer = (Reply<'static>, Option<OwnedFd>);
+pub(super) type Answer<'a> = (Reply<'a>, Option<OwnedFd>);
 
 impl Server {
     /// Opens a regular file and donates it.
-    pub(super) fn open(&self, at: &At<'_>, flags: OpenFlags, want_node: bool) -> Result<Answer> {
+    pub(super) fn open(
+        &self,
+        at: &At<'_>,
+        flags: OpenFlags,
+        want_node: bool,
+    ) -> Result<Answer<'static>> {
         let found = self.find(at)?;
         match found.attr.kind() {
             FileKind::Regular => {}
@@ -40,7 +45,7 @@ impl Server {
     }
 
     /// Connects to a Unix socket and donates the connection.
-    pub(super) fn connect(&self, at: &At<'_>, kind: i32) -> Result<Answer> {
+    pub(super) fn connect(&self, at: &At<'_>, kind: i32) -> Result<Answer<'static>> {
         let found = self.find(at)?;
         if found.attr.kind() != FileKind::Socket || !self.export_of(&found.node)?.allow_connect {
             return Err(Errno::CONNREFUSED);
