@@ -1,1 +1,107 @@
-//! Files of the host, behind the gofer. (The lead is writing this and `fs/overlay` right now.)
+//! Files of the host, behind the gofer.
+//!
+//! An *exclusive* mount (the root) is ours alone: names and attributes are asked for once and then
+//! known. Several components of a path are fetched by one message, and a directory in which a few
+//! names were looked up is fetched whole; after that look-ups, failing ones too, are local. In a
+//! *shared* mount (a volume) the host may change things, so names and attributes are asked for each
+//! time. In both, the contents of open files are read, written and mapped through the descriptor the
+//! gofer donated.
+
+mod children;
+mod convert;
+mod directory;
+mod file;
+mod inode;
+mod modify;
+
+pub use inode::GoferInode;
+
+use super::super_block::next_dev;
+use crate::errno::{Errno, Result};
+use crate::sync::{Mutex, rank};
+use crate::vfs::{FileSystem, StatFs};
+use gofer::{Client, NodeId};
+use rustc_hash::FxHashMap;
+use std::sync::{Arc, Weak};
+
+/// How an export is mounted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// No one else changes it.
+    Exclusive,
+    /// The host may change it at any time.
+    Shared,
+}
+
+/// One mounted export.
+pub struct GoferFs {
+    client: Arc<Client>,
+    sharing: Sharing,
+    root: NodeId,
+    /// Device number in the guest for each device of the host.
+    devs: Mutex<FxHashMap<u64, u64>, { rank::LEAF }>,
+    /// Inodes in use by host device and number: names of one file are one inode.
+    inodes: Mutex<FxHashMap<(u64, u64), Weak<GoferInode>>, { rank::LEAF }>,
+    dev: u64,
+}
+
+impl GoferFs {
+    /// Mounts an export: its root inode.
+    pub fn mount(client: &Arc<Client>, export: u32, sharing: Sharing) -> Result<Arc<GoferInode>> {
+        let (root, attr) = client.attach(export).map_err(convert::errno)?;
+        let dev = next_dev();
+        let devs = FxHashMap::from_iter([(attr.dev, dev)]);
+        let fs = Arc::new(Self {
+            client: client.clone(),
+            sharing,
+            root,
+            devs: Mutex::new(devs),
+            inodes: Mutex::default(),
+            dev,
+        });
+        Ok(GoferInode::root(&fs, root, attr))
+    }
+
+    fn exclusive(&self) -> bool {
+        self.sharing == Sharing::Exclusive
+    }
+
+    /// The guest's number for a device of the host.
+    fn dev_of(&self, host: u64) -> u64 {
+        *self.devs.lock().entry(host).or_insert_with(next_dev)
+    }
+}
+
+impl FileSystem for GoferFs {
+    fn type_name(&self) -> &'static str {
+        "gofer"
+    }
+
+    fn dev(&self) -> u64 {
+        self.dev
+    }
+
+    fn statfs(&self) -> Result<StatFs> {
+        let s = self.client.statfs(self.root, &[]).map_err(convert::errno)?;
+        Ok(StatFs {
+            magic: s.kind,
+            block_size: s.block_size,
+            blocks: [s.blocks, s.blocks_free, s.blocks_available],
+            files: [s.files, s.files_free],
+            name_max: s.name_length,
+        })
+    }
+
+    fn volatile_names(&self) -> bool {
+        !self.exclusive()
+    }
+}
+
+/// Most components fetched by one message.
+const LOOK_AHEAD: usize = 16;
+
+/// After so many look-ups that had to ask, a directory is fetched whole.
+const LIST_AFTER: u32 = 4;
+
+/// An error that only a gofer of another version could cause.
+const UNEXPECTED: Errno = Errno::EIO;

@@ -1,0 +1,480 @@
+//! Inodes of exports.
+
+use super::children::{Children, Known};
+use super::directory::OpenDirectory;
+use super::file::{GoferFile, GoferMappable};
+use super::{GoferFs, LIST_AFTER, LOOK_AHEAD, UNEXPECTED, convert};
+use crate::errno::{Errno, Result};
+use crate::sync::{Mutex, rank};
+use crate::vfs::{
+    Attachments, Attr, FileOps, FileSystem, FileType, Inode, OpenFlags, Owner, Path, SetAttr,
+};
+use gofer::{Attr as HostAttr, ListOptions, NodeId};
+use rustc_hash::FxHashMap;
+use std::any::Any;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, OnceLock, Weak};
+
+/// A file of the host.
+pub struct GoferInode {
+    pub(super) myself: Weak<GoferInode>,
+    pub(super) fs: Arc<GoferFs>,
+    kind: FileType,
+    key: (u64, u64),
+    /// The gofer's handle, once one was needed.
+    pub(super) node: OnceLock<NodeId>,
+    /// Where it can be found as long as there is no handle; `None` for the root.
+    place: Mutex<Option<(Arc<GoferInode>, Box<[u8]>)>, { rank::LEAF }>,
+    /// Attributes as last seen, and whether they can be trusted.
+    attr: Mutex<(HostAttr, bool), { rank::LEAF }>,
+    target: OnceLock<Arc<[u8]>>,
+    pub(super) children: Mutex<Children, { rank::LEAF }>,
+    pub(super) fds: Mutex<Descriptors, { rank::LEAF }>,
+    pub(super) mapped: Mutex<Weak<GoferMappable>, { rank::LEAF }>,
+    attachments: Attachments,
+}
+
+/// Donated descriptors of a regular file.
+#[derive(Default)]
+pub(super) struct Descriptors {
+    read: Option<Arc<OwnedFd>>,
+    /// Open for reading and writing, if the gofer allowed it.
+    write: Option<Arc<OwnedFd>>,
+}
+
+impl GoferInode {
+    pub(super) fn root(fs: &Arc<GoferFs>, node: NodeId, attr: HostAttr) -> Arc<Self> {
+        let inode = Self::new(fs, None, attr, None);
+        let _ = inode.node.set(node);
+        inode
+    }
+
+    fn new(
+        fs: &Arc<GoferFs>,
+        place: Option<(Arc<GoferInode>, Box<[u8]>)>,
+        attr: HostAttr,
+        target: Option<Arc<[u8]>>,
+    ) -> Arc<Self> {
+        let known = OnceLock::new();
+        if let Some(target) = target {
+            let _ = known.set(target);
+        }
+        Arc::new_cyclic(|myself| Self {
+            myself: myself.clone(),
+            fs: fs.clone(),
+            kind: convert::file_type(attr.kind()),
+            key: (attr.dev, attr.ino),
+            node: OnceLock::new(),
+            place: Mutex::new(place),
+            attr: Mutex::new((attr, true)),
+            target: known,
+            children: Mutex::default(),
+            fds: Mutex::default(),
+            mapped: Mutex::default(),
+            attachments: Attachments::default(),
+        })
+    }
+
+    /// Itself, as its children refer to it.
+    pub(super) fn this(&self) -> Result<Arc<GoferInode>> {
+        self.myself.upgrade().ok_or(Errno::ESTALE)
+    }
+
+    /// The inode of a child that was just seen. Names of one file give one inode.
+    pub(super) fn child(
+        self: &Arc<Self>,
+        name: &[u8],
+        attr: HostAttr,
+        target: Option<Arc<[u8]>>,
+    ) -> Arc<GoferInode> {
+        let key = (attr.dev, attr.ino);
+        let place = Some((self.clone(), name.into()));
+        let fresh = Self::new(&self.fs, place, attr, target);
+        // References are dropped after the table's lock, which their end takes.
+        let mut inodes = self.fs.inodes.lock();
+        let old = inodes.get(&key).and_then(Weak::upgrade);
+        match old {
+            Some(old) if old.kind == fresh.kind => {
+                drop(inodes);
+                // What an exclusive mount's inode knows is newer than what its directory does.
+                if !self.fs.exclusive() {
+                    old.seen(attr);
+                }
+                old
+            }
+            stale => {
+                inodes.insert(key, Arc::downgrade(&fresh));
+                drop(inodes);
+                drop(stale);
+                fresh
+            }
+        }
+    }
+
+    /// Takes over attributes that the gofer just told.
+    pub(super) fn seen(&self, attr: HostAttr) {
+        *self.attr.lock() = (attr, true);
+    }
+
+    /// The cached attributes are no longer true.
+    pub(super) fn changed(&self) {
+        self.attr.lock().1 = false;
+        self.forget_in_parent();
+    }
+
+    /// What the directory above remembers of this file is no longer true.
+    pub(super) fn forget_in_parent(&self) {
+        let place = self.place.lock().clone();
+        if let Some((dir, name)) = place {
+            dir.children.lock().forget(&name);
+        }
+    }
+
+    /// Calls the gofer with a handle and the path beneath it that name this file.
+    pub(super) fn at<T>(
+        &self,
+        call: impl FnOnce(NodeId, &[&[u8]]) -> gofer::client::Result<T>,
+    ) -> Result<T> {
+        let mut names: Vec<Box<[u8]>> = Vec::new();
+        let mut node = self.node.get().copied();
+        let mut at = self.place.lock().clone();
+        while node.is_none() {
+            let Some((parent, name)) = at else { return Err(Errno::ESTALE) };
+            names.push(name);
+            node = parent.node.get().copied();
+            at = parent.place.lock().clone();
+        }
+        let Some(node) = node else { return Err(Errno::ESTALE) };
+        let names: Vec<&[u8]> = names.iter().rev().map(|name| &**name).collect();
+        call(node, &names).map_err(convert::errno)
+    }
+
+    /// The gofer's handle, which stays valid when names change.
+    pub(super) fn node(&self) -> Result<NodeId> {
+        if let Some(node) = self.node.get() {
+            return Ok(*node);
+        }
+        let client = &self.fs.client;
+        let walked = self.at(|dir, names| client.walk(dir, names, true))?;
+        if let Some(e) = walked.error {
+            return Err(Errno::from_raw(e as i32));
+        }
+        let node = walked.node.ok_or(UNEXPECTED)?;
+        if self.node.set(node).is_err() {
+            // Another thread was faster.
+            client.forget(node);
+        }
+        self.node.get().copied().ok_or(UNEXPECTED)
+    }
+
+    /// A renamed file is found at its new place.
+    pub(super) fn moved(&self, dir: &Arc<GoferInode>, name: &[u8]) {
+        *self.place.lock() = Some((dir.clone(), name.into()));
+    }
+
+    /// Attributes as the host has them, fetched if need be.
+    pub(super) fn host_attr(&self) -> Result<HostAttr> {
+        let (attr, valid) = *self.attr.lock();
+        if valid && self.fs.exclusive() {
+            return Ok(attr);
+        }
+        if let Some(fd) = self.any_fd() {
+            // An open file tells by itself, without a message.
+            let stat = platform::host::file::fstat(fd.as_fd()).map_err(crate::io::from_host)?;
+            let fresh = convert_stat(attr, &stat);
+            self.seen(fresh);
+            return Ok(fresh);
+        }
+        let client = &self.fs.client;
+        let fresh = self.at(|dir, names| client.stat(dir, names))?;
+        self.seen(fresh);
+        Ok(fresh)
+    }
+
+    fn any_fd(&self) -> Option<Arc<OwnedFd>> {
+        let fds = self.fds.lock();
+        fds.write.clone().or_else(|| fds.read.clone())
+    }
+
+    /// The donated descriptor, for reading or for reading and writing.
+    pub(super) fn descriptor(&self, write: bool) -> Result<Arc<OwnedFd>> {
+        {
+            let fds = self.fds.lock();
+            let found = if write { &fds.write } else { &fds.read };
+            if let Some(fd) = found.as_ref().or(fds.write.as_ref()) {
+                return Ok(fd.clone());
+            }
+        }
+        let mut flags = gofer::OpenFlags::READ;
+        if write {
+            flags |= gofer::OpenFlags::WRITE;
+        }
+        let client = &self.fs.client;
+        let opened = self.at(|dir, names| client.open(dir, names, flags));
+        let (fd, attr) = match opened {
+            // Readable by no one, not even its owner, but writable.
+            Err(Errno::EACCES) if write => {
+                self.at(|dir, names| client.open(dir, names, gofer::OpenFlags::WRITE))?
+            }
+            other => other?,
+        };
+        self.seen(attr);
+        let fd = Arc::new(fd);
+        let mut fds = self.fds.lock();
+        let place = if write { &mut fds.write } else { &mut fds.read };
+        Ok(place.get_or_insert(fd).clone())
+    }
+
+    /// Fetches the whole directory.
+    pub(super) fn list(&self) -> Result<()> {
+        let client = &self.fs.client;
+        let options = ListOptions::default();
+        let listing = self.at(|dir, names| client.list(dir, names, false, options))?;
+        let mut names = FxHashMap::default();
+        names.reserve(listing.entries.len());
+        for entry in listing.entries {
+            // Files without attributes (a huge directory, or just gone) are asked for one by one.
+            if let Some(attr) = entry.attr {
+                let known = Known::File(attr, entry.target.map(Arc::from));
+                names.insert(entry.name, known);
+            }
+        }
+        let mut children = self.children.lock();
+        if listing.complete {
+            children.set_all(names);
+        }
+        Ok(())
+    }
+
+    /// Asks for `name`, and for what probably comes next.
+    fn ask(&self, name: &[u8], rest: &[u8]) -> Result<Known> {
+        let ahead = rest.split(|b| *b == b'/').filter(|c| !c.is_empty() && *c != b".");
+        let ahead = ahead.take_while(|c| *c != b"..").take(LOOK_AHEAD - 1);
+        let wanted: Vec<&[u8]> = std::iter::once(name).chain(ahead).collect();
+        let client = &self.fs.client;
+        // The walk starts above this directory if it has no handle: those components come first.
+        let mut above = 0;
+        let walked = self.at(|dir, names| {
+            above = names.len();
+            let path: Vec<&[u8]> = names.iter().chain(&wanted).copied().collect();
+            client.walk(dir, &path, false)
+        });
+        let walked = match walked {
+            // The rest of the path is none of our business if it cannot be a path.
+            Err(Errno::ENAMETOOLONG | Errno::EINVAL) if wanted.len() > 1 => {
+                return self.ask(name, b"");
+            }
+            other => other?,
+        };
+        let seen = walked.attrs.get(above..).unwrap_or_default();
+        let error = walked.error.map(|e| Errno::from_raw(e as i32));
+        let target = walked.target.map(Arc::<[u8]>::from);
+        let mut dir = self.this()?;
+        let mut result = None;
+        for (i, (&attr, &name)) in seen.iter().zip(&wanted).enumerate() {
+            let last = i + 1 == seen.len();
+            let target = if last { target.clone() } else { None };
+            let known = Known::File(attr, target.clone());
+            dir.note(name, known.clone());
+            result.get_or_insert(known);
+            dir = dir.child(name, attr, target);
+        }
+        match (error, wanted.get(seen.len())) {
+            (Some(Errno::ENOENT), Some(missing)) if walked.attrs.len() >= above => {
+                dir.note(missing, Known::Nothing);
+                Ok(result.unwrap_or(Known::Nothing))
+            }
+            (Some(e), _) if result.is_none() => Err(e),
+            _ => result.ok_or(UNEXPECTED),
+        }
+    }
+
+    /// Notes what a name stands for, where that stays true.
+    pub(super) fn note(&self, name: &[u8], known: Known) {
+        if self.fs.exclusive() {
+            self.children.lock().set(name, known);
+        }
+    }
+}
+
+/// Attributes from a donated descriptor; what `fstat(2)` does not tell is as before.
+fn convert_stat(old: HostAttr, stat: &platform::host::file::Stat) -> HostAttr {
+    let time = |sec, nsec: i64| gofer::Timestamp { sec, nsec: nsec as u32 };
+    HostAttr {
+        mode: stat.st_mode,
+        nlink: stat.st_nlink as u32,
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        size: stat.st_size.max(0) as u64,
+        blocks: stat.st_blocks.max(0) as u64,
+        atime: time(stat.st_atime, stat.st_atime_nsec),
+        mtime: time(stat.st_mtime, stat.st_mtime_nsec),
+        ctime: time(stat.st_ctime, stat.st_ctime_nsec),
+        ..old
+    }
+}
+
+impl Drop for GoferInode {
+    fn drop(&mut self) {
+        if let Some(node) = self.node.get() {
+            self.fs.client.forget(*node);
+        }
+        let mut inodes = self.fs.inodes.lock();
+        if inodes.get(&self.key).is_some_and(|weak| weak.strong_count() == 0) {
+            inodes.remove(&self.key);
+        }
+    }
+}
+
+impl Inode for GoferInode {
+    fn fs(&self) -> Arc<dyn FileSystem> {
+        self.fs.clone()
+    }
+
+    fn file_type(&self) -> FileType {
+        self.kind
+    }
+
+    fn attr(&self) -> Result<Attr> {
+        let attr = self.host_attr()?;
+        Ok(Attr {
+            dev: self.fs.dev_of(attr.dev),
+            ino: attr.ino,
+            mode: attr.mode,
+            nlink: attr.nlink,
+            uid: attr.uid,
+            gid: attr.gid,
+            rdev: attr.rdev,
+            size: attr.size,
+            blksize: attr.blksize,
+            blocks: attr.blocks,
+            atime: convert::nanos(attr.atime),
+            mtime: convert::nanos(attr.mtime),
+            ctime: convert::nanos(attr.ctime),
+            btime: attr.btime.map(convert::nanos),
+        })
+    }
+
+    fn set_attr(&self, changes: &SetAttr) -> Result<()> {
+        self.change_attr(changes)
+    }
+
+    fn open(self: Arc<Self>, _path: &Path, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
+        match self.kind {
+            FileType::Directory => Ok(Arc::new(OpenDirectory::new(self))),
+            FileType::Regular => Ok(Arc::new(GoferFile::open(self, flags)?)),
+            _ => Err(Errno::ENXIO),
+        }
+    }
+
+    fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
+        self.lookup_ahead(name, b"")
+    }
+
+    fn lookup_ahead(&self, name: &[u8], rest: &[u8]) -> Result<Arc<dyn Inode>> {
+        if self.kind != FileType::Directory {
+            return Err(Errno::ENOTDIR);
+        }
+        let known = self.children.lock().get(name);
+        let known = match known {
+            Some(known) => known,
+            None => {
+                let asked = {
+                    let mut children = self.children.lock();
+                    children.asked += 1;
+                    children.asked
+                };
+                if self.fs.exclusive() && asked == LIST_AFTER {
+                    self.list()?;
+                }
+                let listed = self.children.lock().get(name);
+                match listed {
+                    Some(known) => known,
+                    None => self.ask(name, rest)?,
+                }
+            }
+        };
+        match known {
+            Known::File(attr, target) => Ok(self.this()?.child(name, attr, target)),
+            Known::Nothing => Err(Errno::ENOENT),
+        }
+    }
+
+    fn create(&self, name: &[u8], mode: u32, rdev: u64, owner: Owner) -> Result<Arc<dyn Inode>> {
+        self.make_file(name, mode, rdev, owner)
+    }
+
+    fn mkdir(&self, name: &[u8], mode: u32, owner: Owner) -> Result<Arc<dyn Inode>> {
+        self.make_directory(name, mode, owner)
+    }
+
+    fn symlink(&self, name: &[u8], target: &[u8], owner: Owner) -> Result<Arc<dyn Inode>> {
+        self.make_symlink(name, target, owner)
+    }
+
+    fn link(&self, name: &[u8], target: &Arc<dyn Inode>) -> Result<()> {
+        self.make_link(name, target)
+    }
+
+    fn unlink(&self, name: &[u8]) -> Result<()> {
+        self.remove_file(name)
+    }
+
+    fn rmdir(&self, name: &[u8]) -> Result<()> {
+        self.remove_directory(name)
+    }
+
+    fn rename(
+        &self,
+        name: &[u8],
+        new_dir: &Arc<dyn Inode>,
+        new_name: &[u8],
+        flags: u32,
+    ) -> Result<()> {
+        self.move_child(name, new_dir, new_name, flags)
+    }
+
+    fn readlink(&self) -> Result<Vec<u8>> {
+        if self.kind != FileType::Symlink {
+            return Err(Errno::EINVAL);
+        }
+        if let Some(target) = self.target.get() {
+            return Ok(target.to_vec());
+        }
+        let client = &self.fs.client;
+        let target = self.at(|dir, names| client.readlink(dir, names))?;
+        let _ = self.target.set(target.clone().into());
+        Ok(target)
+    }
+
+    fn get_xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
+        let client = &self.fs.client;
+        self.at(|dir, names| client.getxattr(dir, names, name))
+    }
+
+    fn set_xattr(&self, name: &[u8], value: &[u8], flags: u32) -> Result<()> {
+        let client = &self.fs.client;
+        let flags = gofer::XattrFlags::from_bits_truncate(flags);
+        self.at(|dir, names| client.setxattr(dir, names, name, value, flags))
+    }
+
+    fn list_xattr(&self) -> Result<Vec<Vec<u8>>> {
+        let client = &self.fs.client;
+        let list = self.at(|dir, names| client.listxattr(dir, names))?;
+        let names = list.split(|b| *b == 0).filter(|name| !name.is_empty());
+        Ok(names.map(<[u8]>::to_vec).collect())
+    }
+
+    fn remove_xattr(&self, name: &[u8]) -> Result<()> {
+        let client = &self.fs.client;
+        self.at(|dir, names| client.removexattr(dir, names, name))
+    }
+
+    fn attachments(&self) -> &Attachments {
+        &self.attachments
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
