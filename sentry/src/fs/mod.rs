@@ -10,4 +10,6 @@ pub mod overlay;
 pub mod pipe;
 pub mod proc;
 pub mod pseudo;
+pub mod super_block;
 pub mod sysfs;
+pub mod tmpfs;
