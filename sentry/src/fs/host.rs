@@ -49,7 +49,8 @@ impl HostFile {
             gid: 0,
             born: stat.st_mtime.saturating_mul(1_000_000_000),
         };
-        let host = Arc::new(Self { fd: Arc::new(fd), kind, tty, identity, queue: WaitQueue::new() });
+        let host =
+            Arc::new(Self { fd: Arc::new(fd), kind, tty, identity, queue: WaitQueue::new() });
         if !host.seekable() {
             watcher()?.add(&host)?;
         }
@@ -245,9 +246,8 @@ const STACK: usize = 64 << 10;
 fn watcher() -> Result<&'static Watcher> {
     static WATCHER: OnceLock<std::result::Result<Watcher, HostErrno>> = OnceLock::new();
     static STARTED: OnceLock<std::result::Result<(), HostErrno>> = OnceLock::new();
-    let made = WATCHER.get_or_init(|| {
-        Ok(Watcher { watch: Watch::new()?, files: Mutex::new(Vec::new()) })
-    });
+    let made =
+        WATCHER.get_or_init(|| Ok(Watcher { watch: Watch::new()?, files: Mutex::new(Vec::new()) }));
     let watcher = made.as_ref().map_err(|e| from_host(*e))?;
     let started =
         STARTED.get_or_init(|| thread::spawn("host-files", STACK, || watcher.run()).map(drop));

@@ -1,6 +1,7 @@
 //! File systems, one folder each.
 
 pub mod anon;
+pub mod dev;
 pub mod epoll;
 pub mod eventfd;
 pub mod gofer;

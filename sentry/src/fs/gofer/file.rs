@@ -21,7 +21,8 @@ pub struct GoferFile {
 
 impl GoferFile {
     pub(super) fn open(inode: Arc<GoferInode>, flags: OpenFlags) -> Result<Self> {
-        let appends = flags.writable() && flags.contains(OpenFlags::APPEND) && !inode.fs.exclusive();
+        let appends =
+            flags.writable() && flags.contains(OpenFlags::APPEND) && !inode.fs.exclusive();
         let fd = if appends {
             let flags = gofer::OpenFlags::READ | gofer::OpenFlags::WRITE | gofer::OpenFlags::APPEND;
             let client = inode.client();

@@ -72,8 +72,14 @@ impl GoferInode {
         Ok(self.made(name, attr)?)
     }
 
-    pub(super) fn make_directory(&self, name: &[u8], mode: u32, by: Owner) -> Result<Arc<dyn Inode>> {
-        let (node, attr) = self.at_child(name, |c, dir, path| c.mkdir(dir, path, mode, owner(by)))?;
+    pub(super) fn make_directory(
+        &self,
+        name: &[u8],
+        mode: u32,
+        by: Owner,
+    ) -> Result<Arc<dyn Inode>> {
+        let (node, attr) =
+            self.at_child(name, |c, dir, path| c.mkdir(dir, path, mode, owner(by)))?;
         let inode = self.made(name, attr)?;
         inode.adopt(node);
         Ok(inode)
