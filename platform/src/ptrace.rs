@@ -41,7 +41,7 @@ use tracee::Tracee;
 #[derive(Debug)]
 pub struct PtracePlatform {
     shared: Arc<Shared>,
-    zygote: Mutex<StubProcess>,
+    zygote: Mutex<Arc<StubProcess>>,
 }
 
 impl PtracePlatform {
@@ -64,7 +64,8 @@ impl PtracePlatform {
             alive: ended.as_fd(),
         };
         let zygote = zygote::fork(&descriptors).map_err(host("fork the first stub"))?;
-        strip(zygote.pid(), text.offset(), &raw const program as u64)?;
+        let zygote = Arc::new(zygote);
+        strip(&zygote, text.offset(), &raw const program as u64)?;
         let shared = Arc::new(Shared { memory, link, _alive: alive, _text: text });
         Ok(Arc::new(Self { shared, zygote: Mutex::new(zygote) }))
     }
@@ -83,11 +84,11 @@ impl Platform for PtracePlatform {
         let zygote = self.zygote.lock();
         // Tracer and tracee hand over fastest on one CPU.
         placement::follow(zygote.pid());
-        let tracee = seize(zygote.pid())?;
+        let tracee = seize(&zygote)?;
         let cloned = inject::clone(&tracee, PROCESS_FLAGS, &mut false);
         let parked = park(&tracee);
         let pid = cloned?.map_err(|e| PlatformError::host("create a stub", e))?;
-        let space = Space::new(self.shared.clone(), StubProcess::new(pid));
+        let space = Space::new(self.shared.clone(), Arc::new(StubProcess::new(pid)));
         parked?;
         let pending = PtracePending::new(pid, space.clone());
         Ok((space, Box::new(pending)))
@@ -95,8 +96,8 @@ impl Platform for PtracePlatform {
 }
 
 /// Turns the freshly forked copy of the sentry into a stub: our page of code, nothing else.
-fn strip(pid: i32, text: u64, program: u64) -> Result<()> {
-    let tracee = seize(pid)?;
+fn strip(zygote: &Arc<StubProcess>, text: u64, program: u64) -> Result<()> {
+    let tracee = seize(zygote)?;
     let sentry = Entries::sentry();
     let execute = (libc::PROT_READ | libc::PROT_EXEC) as u64;
     run(
@@ -142,8 +143,8 @@ fn run(tracee: &Tracee, entries: Entries, what: &'static str, call: &Call) -> Re
     inject::syscall(tracee, entries, call, &mut false)?.map(drop).map_err(host(what))
 }
 
-fn seize(pid: i32) -> Result<Tracee> {
-    Tracee::seize(pid).map_err(|error| match error {
+fn seize(zygote: &Arc<StubProcess>) -> Result<Tracee> {
+    Tracee::seize(zygote, zygote.pid()).map_err(|error| match error {
         Errno::EPERM => PlatformError::Unsupported(
             "this host does not allow tracing of own child processes (ptrace: EPERM); check \
              /proc/sys/kernel/yama/ptrace_scope and the container's seccomp profile"

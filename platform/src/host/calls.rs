@@ -39,6 +39,8 @@ macro_rules! calls {
 
 /// Every host system call of the sentry, sorted by name.
 pub const HOST_CALLS: &[HostCall] = calls! {
+    arch_prctl SYS_arch_prctl Setup "C library, at start";
+    brk SYS_brk Run "allocator";
     capset SYS_capset Setup "zygote: drop all capabilities";
     clock_gettime SYS_clock_gettime Run "clocks other than those of the vDSO (CPU time)";
     clone SYS_clone Setup "zygote: the process all stubs descend from";
@@ -60,11 +62,13 @@ pub const HOST_CALLS: &[HostCall] = calls! {
     fsync SYS_fsync Run "guest's fsync";
     ftruncate SYS_ftruncate Run "size of the memory file and of donated files";
     futex SYS_futex Run "locks and parked threads of the sentry";
+    getcpu SYS_getcpu Run "placement (through the vDSO where there is one)";
     getpid SYS_getpid Run "identity of the sentry";
     getrandom SYS_getrandom Run "guest's getrandom, hash seeds";
     getrusage SYS_getrusage Run "accounting";
     gettid SYS_gettid Run "placement of threads";
     ioctl SYS_ioctl Run "terminal attributes and window size; bytes waiting in a pipe";
+    kill SYS_kill Run "end of a stub";
     lseek SYS_lseek Run "holes of donated files";
     madvise SYS_madvise Run "allocator; memory file";
     membarrier SYS_membarrier Run "guest's membarrier";
@@ -80,12 +84,14 @@ pub const HOST_CALLS: &[HostCall] = calls! {
     pread64 SYS_pread64 Run "donated files";
     preadv SYS_preadv Run "donated files";
     preadv2 SYS_preadv2 Run "donated files, into guest memory";
+    prlimit64 SYS_prlimit64 Setup "zygote: no core dumps; C library, at start";
     ptrace SYS_ptrace Run "ptrace: running guest code";
     pwrite64 SYS_pwrite64 Run "donated files";
     pwritev SYS_pwritev Run "donated files";
     pwritev2 SYS_pwritev2 Run "donated files, out of guest memory";
     read SYS_read Run "donated pipes and terminals";
     readv SYS_readv Run "donated pipes and terminals";
+    recvfrom SYS_recvfrom Run "discarding of a descriptor that no stub fetched";
     recvmsg SYS_recvmsg Run "gofer and control connections";
     restart_syscall SYS_restart_syscall Run "continuation of a sleep after a stop";
     rseq SYS_rseq Run "C library, per thread";
@@ -96,8 +102,11 @@ pub const HOST_CALLS: &[HostCall] = calls! {
     sched_getaffinity SYS_sched_getaffinity Run "placement";
     sched_setaffinity SYS_sched_setaffinity Run "placement";
     sched_yield SYS_sched_yield Run "locks";
+    seccomp SYS_seccomp Setup "zygote and sentry: their filters";
     sendmsg SYS_sendmsg Run "gofer and control connections; descriptors for a stub";
     set_robust_list SYS_set_robust_list Run "C library, per thread";
+    set_tid_address SYS_set_tid_address Setup "C library, at start";
+    setsid SYS_setsid Setup "zygote: away from the terminal";
     shutdown SYS_shutdown Run "control connections";
     sigaltstack SYS_sigaltstack Run "overflow guard of each thread";
     socketpair SYS_socketpair Setup "ptrace: the channel that carries descriptors to stubs";

@@ -68,7 +68,7 @@ impl Drop for PtracePending {
 impl PtraceContext {
     fn attach(tid: i32, space: Arc<Space>) -> Result<Self> {
         let slot = Slot::new(tid);
-        let tracee = seize(tid)?;
+        let tracee = seize(space.process(), tid)?;
         let interrupts = Arc::new(InterruptState::new(space.pid(), tid));
         Ok(Self { slot, tracee, interrupts, space })
     }
@@ -159,7 +159,7 @@ impl PtraceContext {
     /// for ever after the stub was killed. So guests with several threads never use it.
     fn leave_first_thread(&mut self) -> Result<()> {
         let tid = self.clone_thread()?;
-        let tracee = seize(tid)?;
+        let tracee = seize(self.space.process(), tid)?;
         self.interrupts.retarget(Some((self.space.pid(), tid)));
         self.slot.retarget(tid);
         let first = std::mem::replace(&mut self.tracee, tracee);
@@ -183,8 +183,8 @@ impl PtraceContext {
 }
 
 /// Attaches to a stub's thread.
-fn seize(tid: i32) -> Result<Tracee> {
-    Tracee::seize(tid).map_err(|error| match error {
+fn seize(process: &Arc<StubProcess>, tid: i32) -> Result<Tracee> {
+    Tracee::seize(process, tid).map_err(|error| match error {
         // A zombie cannot be seized.
         Errno::EPERM | Errno::ESRCH => PlatformError::StubDied,
         other => PlatformError::host("attach to a stub with ptrace", other),
@@ -244,7 +244,7 @@ impl Context for PtraceContext {
             let executor = self.space.flush_locked(&self.tracee, interrupted)?;
             let pid = inject::clone(&self.tracee, PROCESS_FLAGS, interrupted)?
                 .map_err(|e| PlatformError::host("copy a stub", e))?;
-            let copy = self.space.copy(StubProcess::new(pid));
+            let copy = self.space.copy(Arc::new(StubProcess::new(pid)));
             drop(executor);
             Ok(copy)
         })?;

@@ -43,8 +43,7 @@ pub struct Space {
     executor: Mutex<Executor>,
     /// Errno of the first operation that the host refused, 0 for none.
     refused: AtomicU64,
-    /// The stub; `None` only while the value is dropped.
-    process: Option<StubProcess>,
+    process: Arc<StubProcess>,
 }
 
 /// State of whoever executes operations in the stub.
@@ -57,17 +56,17 @@ pub struct Executor {
 
 impl Space {
     /// Wraps a stub in which nothing is mapped.
-    pub fn new(shared: Arc<Shared>, process: StubProcess) -> Arc<Self> {
+    pub fn new(shared: Arc<Shared>, process: Arc<StubProcess>) -> Arc<Self> {
         Arc::new(Self::with_queue(shared, process, Queue::default()))
     }
 
     /// Wraps a stub that is a copy of this one's.
-    pub fn copy(&self, process: StubProcess) -> Arc<Self> {
+    pub fn copy(&self, process: Arc<StubProcess>) -> Arc<Self> {
         let queue = self.queue.lock().for_copy();
         Arc::new(Self::with_queue(self.shared.clone(), process, queue))
     }
 
-    fn with_queue(shared: Arc<Shared>, process: StubProcess, queue: Queue) -> Self {
+    fn with_queue(shared: Arc<Shared>, process: Arc<StubProcess>, queue: Queue) -> Self {
         Self {
             shared,
             queue: Mutex::new(queue),
@@ -75,13 +74,18 @@ impl Space {
             done: AtomicU64::new(0),
             executor: Mutex::new(Executor::default()),
             refused: AtomicU64::new(0),
-            process: Some(process),
+            process,
         }
     }
 
     /// Host process id of the stub.
     pub fn pid(&self) -> i32 {
-        self.process.as_ref().map_or(0, StubProcess::pid)
+        self.process.pid()
+    }
+
+    /// The stub.
+    pub fn process(&self) -> &Arc<StubProcess> {
+        &self.process
     }
 
     fn push(&self, change: impl FnOnce(&mut Queue)) {
@@ -136,9 +140,7 @@ impl Space {
             _ => Errno::ESRCH as u64,
         };
         let _ = self.refused.compare_exchange(0, errno, Ordering::AcqRel, Ordering::Acquire);
-        if let Some(process) = &self.process {
-            process.kill();
-        }
+        self.process.kill();
     }
 }
 
@@ -256,6 +258,6 @@ fn range(addr: u64, len: u64) -> Option<Range<u64>> {
 impl Drop for Space {
     fn drop(&mut self) {
         // The stub goes first: after that no mapping can reach the frames dropped with the fields.
-        self.process = None;
+        self.process.end();
     }
 }

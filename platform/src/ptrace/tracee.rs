@@ -5,10 +5,11 @@
 //!
 //! Host calls: `ptrace`, `wait4`, `tgkill`.
 
-use crate::stub::process;
+use crate::stub::process::StubProcess;
 use crate::{Registers, XState};
 use nix::errno::Errno;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 /// `PTRACE_SYSEMU`: run until the next system call, which is not executed.
 const SYSEMU: u32 = 31;
@@ -24,6 +25,7 @@ const OPTIONS: i32 = libc::PTRACE_O_EXITKILL | libc::PTRACE_O_TRACESYSGOOD;
 /// A traced thread of a stub.
 #[derive(Debug)]
 pub struct Tracee {
+    process: Arc<StubProcess>,
     tid: i32,
     /// ptrace belongs to one tracer thread.
     _not_send: PhantomData<*const ()>,
@@ -63,11 +65,11 @@ pub struct SignalInfo {
 }
 
 impl Tracee {
-    /// Attaches to a child of the sentry that nobody traces, and waits until it has stopped.
+    /// Attaches to a thread of a stub that nobody traces, and waits until it has stopped.
     ///
     /// `ESRCH` when it is gone, `EPERM` when tracing is not allowed here.
-    pub fn seize(tid: i32) -> Result<Self, Errno> {
-        let tracee = Self { tid, _not_send: PhantomData };
+    pub fn seize(process: &Arc<StubProcess>, tid: i32) -> Result<Self, Errno> {
+        let tracee = Self { process: process.clone(), tid, _not_send: PhantomData };
         tracee.request(libc::PTRACE_SEIZE, 0, OPTIONS as usize)?;
         tracee.request(libc::PTRACE_INTERRUPT, 0, 0)?;
         loop {
@@ -97,7 +99,7 @@ impl Tracee {
 
     /// Waits for the next stop.
     pub fn wait(&self) -> Result<Stop, Errno> {
-        match process::wait(self.tid) {
+        match self.process.wait(self.tid) {
             Ok(status) => Ok(decode(status)),
             Err(Errno::ECHILD) => Ok(Stop::Gone),
             Err(error) => Err(error),

@@ -3,4 +3,5 @@
 
 mod events;
 mod guest;
+mod hostile;
 mod processes;

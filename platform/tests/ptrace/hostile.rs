@@ -1,0 +1,178 @@
+//! Guests that misbehave, and hosts that refuse.
+
+use crate::guest::*;
+use platform::ptrace::PtracePlatform;
+use platform::{Event, MapSource, MemoryFile, PAGE_SIZE, Platform, PlatformError, Prot, Registers};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
+
+const RW: Prot = Prot::READ.union(Prot::WRITE);
+
+/// A small random number generator; the same numbers in every run.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+}
+
+#[test]
+fn random_code_and_registers() {
+    let mut guest = Guest::new(&[]);
+    guest.space.map(CODE, PAGE_SIZE, Prot::all(), MapSource::Frames(guest.code.clone()), vec![]);
+    let interrupter = guest.context.interrupter();
+    let done = Arc::new(AtomicBool::new(false));
+    let watched = done.clone();
+    let watchdog = std::thread::spawn(move || {
+        while !watched.load(Ordering::Relaxed) {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            interrupter.interrupt();
+        }
+    });
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    for round in 0..3000 {
+        let bytes: Vec<u8> = (0..64).map(|_| random.next() as u8).collect();
+        guest.code.write(0, &bytes).unwrap();
+        let mut regs = Registers::at_entry(CODE, DATA + 2048);
+        (regs.rax, regs.rbx, regs.rdi) = (random.next(), DATA, DATA + random.next() % 8192);
+        if round % 5 == 0 {
+            // Nothing in the registers need make sense.
+            (regs.cs, regs.ss, regs.ds) = (random.next(), random.next(), random.next());
+            (regs.fs_base, regs.gs_base) = (random.next(), random.next());
+            (regs.fs, regs.gs, regs.es) = (random.next() & 7, random.next(), random.next() & 3);
+            (regs.eflags, regs.orig_rax) = (random.next(), random.next());
+            (regs.rsp, regs.rcx, regs.r11) = (random.next(), random.next(), random.next());
+        }
+        regs.single_step = round % 7 == 0;
+        for _ in 0..4 {
+            match guest.context.switch(&mut regs).unwrap() {
+                Event::Fault(_) => break,
+                Event::Syscall | Event::Interrupted => {}
+            }
+        }
+    }
+    done.store(true, Ordering::Relaxed);
+    watchdog.join().unwrap();
+    // Its memory is as it was told, and it can be used as before.
+    guest.load(SYSCALL);
+    assert_eq!(guest.step(), Event::Syscall);
+}
+
+#[test]
+fn our_own_code_page_is_of_no_use_to_the_guest() {
+    // Jumping into it makes system calls, which stop like any others, and traps.
+    let text = 0x7fff_ffff_0000;
+    let mut guest = Guest::new(&[]);
+    for offset in 0..256 {
+        let mut regs = Registers::at_entry(text + offset, DATA + 2048);
+        (regs.rax, regs.rdi) = (libc::SYS_exit_group as u64, 1);
+        for _ in 0..8 {
+            match step(&mut *guest.context, &mut regs) {
+                Event::Fault(_) => break,
+                _ => regs.rax = 0,
+            }
+        }
+    }
+    guest.load(&store(DATA, 1));
+    guest.regs.rip = text;
+    // It cannot be written either.
+    guest.load(&[0xc6, 0x07, 0x90]); // mov byte [rdi], 0x90
+    guest.regs.rdi = text;
+    assert!(matches!(guest.step(), Event::Fault(f) if f.addr == text && f.code == 2));
+}
+
+#[test]
+fn too_many_mappings_end_the_guest_process_only() {
+    let mut guest = Guest::new(SYSCALL);
+    let limit: u64 =
+        std::fs::read_to_string("/proc/sys/vm/max_map_count").unwrap().trim().parse().unwrap();
+    let frames = guest.memory.allocate(PAGE_SIZE).unwrap();
+    let count = limit.min(300_000) + 10;
+    for page in 0..count {
+        let source = MapSource::Frames(frames.clone());
+        guest.space.map(0x1_0000_0000 + page * PAGE_SIZE, PAGE_SIZE, Prot::READ, source, vec![]);
+    }
+    let result = guest.context.flush();
+    if limit < 300_000 {
+        let expected = nix::errno::Errno::ENOMEM;
+        assert!(matches!(result, Err(PlatformError::Host { source, .. }) if source == expected));
+        assert!(guest.space.check().is_err());
+        assert!(guest.context.switch(&mut guest.regs).is_err());
+    }
+    let (_space, pending) = guest.platform.new_address_space().unwrap();
+    assert!(pending.attach().is_ok());
+}
+
+#[test]
+fn many_threads_at_once() {
+    let mut guest = Guest::new(&[SYSCALL, &[0xeb, 0xfc]].concat());
+    let (tell, told) = mpsc::channel();
+    let threads: Vec<_> = (0..100)
+        .map(|number| {
+            let (tell, data) = (tell.clone(), guest.memory.allocate(PAGE_SIZE).unwrap());
+            let space = guest.space.clone();
+            on_thread(guest.context.new_thread().unwrap(), move |mut context| {
+                let mut regs = Registers::at_entry(CODE, 0);
+                for round in 0..20 {
+                    let at = 0x1000_0000 + number * 16 * PAGE_SIZE;
+                    if round % 2 == 0 {
+                        space.map(at, PAGE_SIZE, RW, MapSource::Frames(data.clone()), vec![]);
+                    } else {
+                        space.unmap(at, PAGE_SIZE, vec![]);
+                    }
+                    context.set_blocked(round % 3 == 0);
+                    context.set_blocked(false);
+                    assert_eq!(step(&mut *context, &mut regs), Event::Syscall);
+                }
+                tell.send(()).unwrap();
+            })
+        })
+        .collect();
+    for _ in 0..threads.len() {
+        told.recv().unwrap();
+    }
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    assert_eq!(guest.step(), Event::Syscall);
+}
+
+#[test]
+fn processes_made_from_many_threads() {
+    let _serial = serial();
+    let memory = MemoryFile::new().unwrap();
+    let platform = PtracePlatform::new(memory.clone()).unwrap();
+    let code = memory.allocate(PAGE_SIZE).unwrap();
+    code.write(0, SYSCALL).unwrap();
+    let file = nix::sys::memfd::memfd_create("f", nix::sys::memfd::MFdFlags::empty()).unwrap();
+    nix::unistd::ftruncate(&file, PAGE_SIZE as i64).unwrap();
+    let file = Arc::new(file);
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let (platform, code, file) = (platform.clone(), code.clone(), file.clone());
+            std::thread::spawn(move || {
+                for _ in 0..50 {
+                    let (space, pending) = platform.new_address_space().unwrap();
+                    let rx = Prot::READ | Prot::EXEC;
+                    space.map(CODE, PAGE_SIZE, rx, MapSource::Frames(code.clone()), vec![]);
+                    space.map(DATA, PAGE_SIZE, RW, MapSource::HostFd(file.clone(), 0), vec![]);
+                    let mut context = pending.attach().unwrap();
+                    let mut regs = Registers::at_entry(CODE, 0);
+                    assert_eq!(step(&mut *context, &mut regs), Event::Syscall);
+                    let (_copy, pending) = context.fork().unwrap();
+                    let mut copy = pending.attach().unwrap();
+                    let mut regs = Registers::at_entry(CODE, 0);
+                    assert_eq!(step(&mut *copy, &mut regs), Event::Syscall);
+                }
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    drop(platform);
+}
