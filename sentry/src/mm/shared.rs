@@ -7,6 +7,7 @@ use platform::{Frames, MapSource, MemoryFile};
 use std::sync::Arc;
 
 /// Memory that processes share by inheriting or attaching it. Its size is fixed.
+#[derive(Debug)]
 pub struct SharedMemory {
     frames: Frames,
 }
@@ -21,6 +22,11 @@ impl SharedMemory {
     /// Size in bytes.
     pub fn len(&self) -> u64 {
         self.frames.len()
+    }
+
+    /// The memory itself.
+    pub fn frames(&self) -> &Frames {
+        &self.frames
     }
 
     /// True if there are no bytes.

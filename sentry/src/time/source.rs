@@ -1,7 +1,9 @@
 //! The clocks of the sandbox (`clock_gettime(2)`): the host's, read through its vDSO.
 
 use crate::errno::{Errno, Result};
+use crate::loader::vdso::params::ClockParams;
 use platform::host::time::Clock;
+use std::sync::Arc;
 
 /// A clock's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +75,8 @@ impl ClockId {
 #[derive(Debug)]
 pub struct TimeSource {
     start: u64,
+    /// The clock that the vDSO shows, too.
+    clock: Option<Arc<ClockParams>>,
 }
 
 impl Default for TimeSource {
@@ -84,22 +88,27 @@ impl Default for TimeSource {
 impl TimeSource {
     /// Starts now.
     pub fn new() -> TimeSource {
-        TimeSource { start: Clock::Boottime.now() }
+        TimeSource { start: Clock::Boottime.now(), clock: None }
+    }
+
+    /// Starts now, and agrees with the vDSO that reads `clock`.
+    pub fn with_clock(clock: Arc<ClockParams>) -> TimeSource {
+        TimeSource { start: Clock::Boottime.now(), clock: Some(clock) }
     }
 
     /// `CLOCK_REALTIME` in nanoseconds.
     pub fn realtime(&self) -> u64 {
-        Clock::Realtime.now()
+        self.clock.as_ref().map_or_else(|| Clock::Realtime.now(), |c| c.now_realtime())
     }
 
     /// `CLOCK_MONOTONIC` in nanoseconds.
     pub fn monotonic(&self) -> u64 {
-        Clock::Monotonic.now()
+        self.clock.as_ref().map_or_else(|| Clock::Monotonic.now(), |c| c.now_monotonic())
     }
 
     /// `CLOCK_BOOTTIME` in nanoseconds.
     pub fn boottime(&self) -> u64 {
-        Clock::Boottime.now()
+        self.clock.as_ref().map_or_else(|| Clock::Boottime.now(), |c| c.now_boottime())
     }
 
     /// Nanoseconds since the sandbox started.
