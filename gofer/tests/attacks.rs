@@ -210,15 +210,15 @@ fn only_regular_files_are_donated() {
     .unwrap();
     let _listener = std::os::unix::net::UnixListener::bind(dir.join("socket")).unwrap();
     let mut special = vec!["fifo", "socket"];
-    if rustix::process::geteuid().is_root() {
-        rustix::fs::mknodat(
-            rustix::fs::CWD,
-            dir.join("null"),
-            rustix::fs::FileType::CharacterDevice,
-            rustix::fs::Mode::from_raw_mode(0o666),
-            rustix::fs::makedev(1, 3),
-        )
-        .unwrap();
+    let made = rustix::fs::mknodat(
+        rustix::fs::CWD,
+        dir.join("null"),
+        rustix::fs::FileType::CharacterDevice,
+        rustix::fs::Mode::from_raw_mode(0o666),
+        rustix::fs::makedev(1, 3),
+    );
+    // Only root may make devices, and only outside user namespaces.
+    if made.is_ok() {
         special.push("null");
     }
     // A writer that waits for the FIFO to be opened notices any attempt.
@@ -285,7 +285,7 @@ fn races_with_the_host_lead_nowhere() {
     let mut refused = 0;
     let path = names("a/file");
     let start = Instant::now();
-    for round in 0..20_000 {
+    for round in 0..5_000 {
         match f.client.open(f.root, &path, OpenFlags::READ | OpenFlags::WRITE) {
             Ok((fd, attr)) => {
                 reached += 1;
@@ -311,7 +311,7 @@ fn races_with_the_host_lead_nowhere() {
             let _ = f.client.unlink(f.root, &names("a/new"));
         }
         // Long enough once both were seen often; the limit is for a slow or busy machine.
-        if start.elapsed() > Duration::from_secs(20) && round > 2000 {
+        if start.elapsed() > Duration::from_secs(10) && round > 1000 {
             break;
         }
     }

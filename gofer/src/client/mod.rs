@@ -7,6 +7,7 @@
 //! When the gofer is gone, or breaks the protocol, every call returns [`ClientError::GoferDied`],
 //! and the callback given to [`Client::on_death`] runs once.
 
+pub mod calls;
 mod channels;
 mod error;
 mod modify;

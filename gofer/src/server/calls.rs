@@ -18,9 +18,14 @@ pub struct HostCall {
 
 macro_rules! calls {
     ($($number:ident $name:literal $purpose:literal;)*) => {
-        &[$(HostCall { number: libc::$number, name: $name, purpose: $purpose }),*]
+        &[$($crate::server::calls::HostCall {
+            number: libc::$number,
+            name: $name,
+            purpose: $purpose,
+        }),*]
     };
 }
+pub(crate) use calls;
 
 /// All of them, by what they are for.
 pub const CALLS: &[HostCall] = calls! {
@@ -28,7 +33,7 @@ pub const CALLS: &[HostCall] = calls! {
     SYS_recvmsg "recvmsg" "wait for a request";
     SYS_sendmsg "sendmsg" "send a reply, with a donated descriptor";
     SYS_shutdown "shutdown" "close a channel whose other end breaks the protocol";
-    SYS_poll "poll" "wait for the first message of a channel";
+    SYS_ppoll "ppoll" "wait for the first message of a channel";
     // Finding files.
     SYS_openat2 "openat2" "open one component without access, beneath a directory";
     SYS_openat "openat" "open a file that was found, through /proc/self/fd; create one";
@@ -80,7 +85,7 @@ pub const CALLS: &[HostCall] = calls! {
     SYS_munmap "munmap" "memory";
     SYS_madvise "madvise" "memory: give back a thread's stack";
     SYS_brk "brk" "memory";
-    SYS_restart_syscall "restart_syscall" "go on with poll after a stop";
+    SYS_restart_syscall "restart_syscall" "go on with ppoll after a stop";
     SYS_sched_yield "sched_yield" "a contended lock";
     // The end.
     SYS_exit "exit" "end of a thread";

@@ -9,6 +9,9 @@ use rustix::io::Errno;
 use super::Result;
 use crate::protocol::{Attr, NodeId};
 
+/// Most files held at once. The limit on descriptors is usually lower, but hidden files have none.
+const MAX_NODES: usize = 1 << 20;
+
 /// A file held for the sentry.
 #[derive(Debug)]
 pub(super) struct Node {
@@ -67,6 +70,7 @@ impl NodeTable {
         let mut slots = self.0.lock();
         let index = match slots.free.pop() {
             Some(index) => index,
+            None if slots.slots.len() >= MAX_NODES => return Err(Errno::NFILE),
             None => {
                 let index = u32::try_from(slots.slots.len()).map_err(|_| Errno::NFILE)?;
                 slots.slots.push(Slot::default());
