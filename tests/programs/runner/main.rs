@@ -2,6 +2,7 @@
 //! how they end. A case is a directory under `tests/programs/cases`; see `case.rs` for its form.
 
 mod case;
+mod processes;
 mod supervise;
 
 use std::fs;

@@ -1,7 +1,7 @@
 //! Runs one command under a time limit in a process of its own that adopts every orphan the
 //! command leaves, so that nothing outlives a test and what was left behind is known by name.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
@@ -14,6 +14,8 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
+
+use crate::processes::descendants;
 
 /// How long processes of a command that has ended may take to disappear.
 const GRACE: Duration = Duration::from_secs(2);
@@ -147,32 +149,4 @@ fn reap() {
             break;
         }
     }
-}
-
-/// All living processes below this one, with their names; zombies do not count.
-fn descendants() -> Result<Vec<(Pid, String)>> {
-    let mut processes = Vec::new();
-    for entry in fs::read_dir("/proc").context("listing /proc")?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse::<i32>().ok()) else {
-            continue;
-        };
-        let Ok(stat) = fs::read_to_string(entry.path().join("stat")) else { continue };
-        // pid (name) state ppid …; the name may contain anything, also parentheses.
-        let (Some(open), Some(close)) = (stat.find('('), stat.rfind(") ")) else { continue };
-        let name = stat.get(open.saturating_add(1)..close).unwrap_or("").to_owned();
-        let mut rest = stat.get(close.saturating_add(2)..).unwrap_or("").split(' ');
-        let (Some(state), Some(Ok(parent))) = (rest.next(), rest.next().map(str::parse::<i32>))
-        else {
-            continue;
-        };
-        processes.push((pid, parent, state != "Z", name));
-    }
-    let mut ours = vec![nix::unistd::getpid().as_raw()];
-    let mut next = 0;
-    while let Some(parent) = ours.get(next).copied() {
-        ours.extend(processes.iter().filter(|p| p.1 == parent).map(|p| p.0));
-        next = next.saturating_add(1);
-    }
-    let living = processes.into_iter().filter(|p| p.2 && ours.iter().skip(1).any(|o| *o == p.0));
-    Ok(living.map(|(pid, _, _, name)| (Pid::from_raw(pid), name)).collect())
 }
