@@ -17,7 +17,7 @@ const STACK_WINDOW: u64 = 128 << 10;
 /// Bytes that a lazily backed area gets at once.
 const LAZY_WINDOW: u64 = 64 << 20;
 /// How often one address may be mapped anew before the fault is believed.
-const MAX_REMAPS: u32 = 16;
+const MAX_REMAPS: u32 = 4;
 
 /// A signal to deliver for a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,6 +165,9 @@ impl Edit<'_> {
             }
             Owner::Object { write } => {
                 let upgraded = may_write && !write;
+                if !upgraded && !bus {
+                    return Ok(Fixed::Nothing);
+                }
                 self.remap_object(&vma, page)?;
                 Ok(if upgraded { Fixed::Changed } else { Fixed::Remapped })
             }

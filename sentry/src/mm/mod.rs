@@ -25,6 +25,8 @@ mod runs;
 mod shared;
 pub mod sink;
 pub mod stats;
+#[cfg(test)]
+mod tests;
 mod usercopy;
 mod vma;
 

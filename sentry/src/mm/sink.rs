@@ -34,16 +34,21 @@ impl MemoryManager {
     /// that is negative as a `ssize_t`, `EFAULT` for a buffer outside user addresses. Lengths are cut
     /// so that their sum is at most [`MAX_RW_COUNT`].
     pub fn read_iovecs(&self, addr: UserAddr, count: u64) -> Result<Vec<IoVec>> {
-        let vectors = self.read_iovecs_unchecked(addr, count)?;
-        for vector in &vectors {
-            self.check_buffer(vector.base, vector.len)?;
-        }
-        Ok(vectors)
+        self.copy_iovecs(addr, count, |base, len| self.check_buffer(base, len))
     }
 
     /// As [`MemoryManager::read_iovecs`] for buffers in another process: their addresses are checked
     /// when they are used.
     pub fn read_iovecs_unchecked(&self, addr: UserAddr, count: u64) -> Result<Vec<IoVec>> {
+        self.copy_iovecs(addr, count, |_, _| Ok(()))
+    }
+
+    fn copy_iovecs(
+        &self,
+        addr: UserAddr,
+        count: u64,
+        check: impl Fn(UserAddr, u64) -> Result<()>,
+    ) -> Result<Vec<IoVec>> {
         if count > IOV_MAX {
             return Err(Errno::EINVAL);
         }
@@ -58,6 +63,7 @@ impl MemoryManager {
             if len > i64::MAX as u64 {
                 return Err(Errno::EINVAL);
             }
+            check(UserAddr(base), len)?;
             let len = len.min(room);
             room -= len;
             vectors.push(IoVec { base: UserAddr(base), len });

@@ -181,15 +181,16 @@ impl MemoryManager {
 
     /// Touches every page of a range, as `MAP_POPULATE` does. `EFAULT` where it cannot.
     pub(super) fn populate_range(&self, addr: u64, len: u64, write: bool) -> Result<()> {
-        self.walk(addr, len, write, |memory, len, _| {
+        let (_, result) = self.walk(addr, len, write, |memory, len, _| {
             if let Memory::Frames(frames, at) = memory {
                 let start = at & !(PAGE_SIZE - 1);
                 let end = (at + len).next_multiple_of(PAGE_SIZE).min(frames.len());
                 frames.commit(start..end).map_err(|_| Errno::ENOMEM)?;
             }
             Ok(())
-        })
-        .1
+        });
+        self.space.populate(addr & !(PAGE_SIZE - 1), len.next_multiple_of(PAGE_SIZE));
+        result
     }
 }
 
