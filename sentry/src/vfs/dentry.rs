@@ -320,6 +320,22 @@ impl Dentry {
     }
 }
 
+impl Dentry {
+    /// `a`, called `a_name` in `a_dir`, and `b` change places. Both directories' entries are locked.
+    pub(super) fn exchange(
+        a: &Arc<Dentry>,
+        a_dir: &Arc<Dentry>,
+        a_name: &[u8],
+        b: &Arc<Dentry>,
+        b_dir: &Arc<Dentry>,
+        b_name: &[u8],
+    ) {
+        a.set_place(b_dir, b_name);
+        // The entry of `b` is already overwritten: only its own idea of its place is left to change.
+        b.set_place(a_dir, a_name);
+    }
+}
+
 impl Drop for Dentry {
     fn drop(&mut self) {
         let this: *const Dentry = self;

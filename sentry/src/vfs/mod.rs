@@ -3,7 +3,8 @@
 //! * [`Inode`]: an object of a file system. [`FileSystem`]: what inodes of one instance share.
 //! * [`FileOps`]: what an open file does; [`File`]: the open file description around it.
 //! * [`Dentry`], [`Mount`], [`Path`]: names, the mount tree, and a place in it.
-//! * [`walk`]: path resolution; [`open`]: `open(2)`.
+//! * [`walk`]: path resolution; [`open`]: `open(2)`; [`namei`]: making, removing and
+//!   renaming names.
 
 pub mod async_io;
 pub mod attachments;
@@ -17,6 +18,7 @@ pub mod fs_context;
 pub mod inode;
 pub mod locks;
 pub mod mount;
+pub mod namei;
 pub mod open;
 pub mod path;
 pub mod permission;

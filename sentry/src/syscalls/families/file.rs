@@ -1,1 +1,0 @@
-//! Calls that take a file descriptor.

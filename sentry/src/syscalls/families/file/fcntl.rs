@@ -1,0 +1,202 @@
+//! `fcntl(2)` and `flock(2)`.
+
+use super::descriptors::duplicate;
+use crate::errno::{Errno, Result};
+use crate::fs::pipe;
+use crate::fs::tmpfs::TmpfsInode;
+use crate::kernel::CurrentTask;
+use crate::mm::UserAddr;
+use crate::syscalls::SysResult;
+use crate::syscalls::arg::{Fd, Flags};
+use crate::vfs::async_io::OwnerKind;
+use crate::vfs::{File, FileType, OpenFlags, locks, permission};
+use std::sync::Arc;
+
+const F_DUPFD: u32 = 0;
+const F_GETFD: u32 = 1;
+const F_SETFD: u32 = 2;
+const F_GETFL: u32 = 3;
+const F_SETFL: u32 = 4;
+const F_GETLK: u32 = 5;
+const F_SETLKW: u32 = 7;
+const F_SETOWN: u32 = 8;
+const F_GETOWN: u32 = 9;
+const F_SETSIG: u32 = 10;
+const F_GETSIG: u32 = 11;
+const F_SETOWN_EX: u32 = 15;
+const F_GETOWN_EX: u32 = 16;
+const F_GETOWNER_UIDS: u32 = 17;
+const F_OFD_GETLK: u32 = 36;
+const F_OFD_SETLKW: u32 = 38;
+const F_GETLEASE: u32 = 1025;
+const F_DUPFD_QUERY: u32 = 1027;
+const F_DUPFD_CLOEXEC: u32 = 1030;
+const F_SETPIPE_SZ: u32 = 1031;
+const F_GETPIPE_SZ: u32 = 1032;
+const F_ADD_SEALS: u32 = 1033;
+const F_GET_SEALS: u32 = 1034;
+const F_GET_RW_HINT: u32 = 1035;
+const F_SET_RW_HINT: u32 = 1036;
+
+const FD_CLOEXEC: u64 = 1;
+const F_UNLCK: u64 = 2;
+/// Highest signal number.
+const SIGRTMAX: u64 = 64;
+/// Highest write-life hint.
+const RWH_WRITE_LIFE_EXTREME: u64 = 5;
+
+/// `fcntl(2)`.
+pub fn fcntl(t: &mut CurrentTask, fd: Fd, cmd: Flags, arg: u64) -> SysResult {
+    let cmd = cmd.0;
+    match cmd {
+        F_DUPFD => return duplicate(t, fd, arg as i32, false),
+        F_DUPFD_CLOEXEC => return duplicate(t, fd, arg as i32, true),
+        F_GETFD => return Ok(u64::from(t.files().cloexec(fd.0)?)),
+        F_SETFD => {
+            t.files().set_cloexec(fd.0, arg & FD_CLOEXEC != 0)?;
+            return Ok(0);
+        }
+        _ => {}
+    }
+    let file = t.files().get_raw(fd.0)?;
+    match cmd {
+        F_GETFL => return Ok(u64::from(file.flags().bits())),
+        F_DUPFD_QUERY => {
+            let other = t.files().get_raw(arg as i32)?;
+            return Ok(u64::from(Arc::ptr_eq(&file, &other)));
+        }
+        _ => {}
+    }
+    if file.flags().contains(OpenFlags::PATH) {
+        return Err(Errno::EBADF);
+    }
+    match cmd {
+        F_SETFL => set_flags(t, &file, arg as u32),
+        F_GETLK..=F_SETLKW | F_OFD_GETLK..=F_OFD_SETLKW => locks::fcntl(t, &file, cmd, arg),
+        F_SETOWN..=F_GETSIG | F_SETOWN_EX..=F_GETOWNER_UIDS => owner(t, &file, cmd, arg),
+        F_SETPIPE_SZ => {
+            let privileged = t.creds().has(permission::CAP_SYS_RESOURCE);
+            pipe::of(&file)
+                .ok_or(Errno::EBADF)?
+                .set_capacity(u64::from(arg as u32), privileged)
+        }
+        F_GETPIPE_SZ => Ok(pipe::of(&file).ok_or(Errno::EBADF)?.capacity()),
+        F_ADD_SEALS => {
+            if !file.flags().writable() {
+                return Err(Errno::EPERM);
+            }
+            memfd(&file)?.add_seals(arg as u32)?;
+            Ok(0)
+        }
+        F_GET_SEALS => Ok(u64::from(memfd(&file)?.seals()?)),
+        // Nobody can hold a lease here: no file is under a lease.
+        F_GETLEASE => Ok(F_UNLCK),
+        F_GET_RW_HINT => {
+            t.mm().write_obj(UserAddr(arg), &0u64)?;
+            Ok(0)
+        }
+        F_SET_RW_HINT => {
+            let hint: u64 = t.mm().read_obj(UserAddr(arg))?;
+            if hint > RWH_WRITE_LIFE_EXTREME { Err(Errno::EINVAL) } else { Ok(0) }
+        }
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+fn memfd(file: &File) -> Result<&TmpfsInode> {
+    file.path().and_then(|p| p.inode().as_any().downcast_ref()).ok_or(Errno::EINVAL)
+}
+
+fn set_flags(t: &CurrentTask, file: &Arc<File>, raw: u32) -> SysResult {
+    let flags = OpenFlags::from_bits_truncate(raw) & OpenFlags::SETTABLE;
+    let old = file.flags();
+    if flags.contains(OpenFlags::NOATIME)
+        && !old.contains(OpenFlags::NOATIME)
+        && !permission::is_owner_or_capable(&file.attr()?, t.creds())
+    {
+        return Err(Errno::EPERM);
+    }
+    file.set_flags(OpenFlags::SETTABLE, flags);
+    Ok(0)
+}
+
+/// Commands about who is signalled.
+fn owner(t: &CurrentTask, file: &File, cmd: u32, arg: u64) -> SysResult {
+    let addr = UserAddr(arg);
+    let state = file.owner.get();
+    match cmd {
+        F_GETOWN => {
+            let id = i64::from(state.id);
+            Ok(if state.kind == OwnerKind::Group { -id } else { id } as u64)
+        }
+        F_SETOWN => {
+            let id = arg as i32;
+            let kind = if id < 0 { OwnerKind::Group } else { OwnerKind::Process };
+            set_owner(t, file, kind, id.checked_abs().ok_or(Errno::EINVAL)?)
+        }
+        F_GETOWN_EX => {
+            let kind = match state.kind {
+                OwnerKind::Thread => 0,
+                OwnerKind::Process => 1,
+                OwnerKind::Group => 2,
+            };
+            t.mm().write_obj(addr, &[kind, state.id])?;
+            Ok(0)
+        }
+        F_SETOWN_EX => {
+            let [kind, id]: [i32; 2] = t.mm().read_obj(addr)?;
+            let kind = match kind {
+                0 => OwnerKind::Thread,
+                1 => OwnerKind::Process,
+                2 => OwnerKind::Group,
+                _ => return Err(Errno::EINVAL),
+            };
+            set_owner(t, file, kind, id)
+        }
+        F_GETOWNER_UIDS => {
+            t.mm().write_obj(addr, &[state.uids.0, state.uids.1])?;
+            Ok(0)
+        }
+        F_GETSIG => Ok(state.signal as u64),
+        F_SETSIG => {
+            if arg > SIGRTMAX {
+                return Err(Errno::EINVAL);
+            }
+            file.owner.update(|s| s.signal = arg as i32);
+            Ok(0)
+        }
+        _ => Err(Errno::EINVAL),
+    }
+}
+
+/// `ESRCH` if there is no such thread, process or group. 0 is no one.
+fn set_owner(t: &CurrentTask, file: &File, kind: OwnerKind, id: i32) -> SysResult {
+    let exists = match kind {
+        _ if id == 0 => true,
+        OwnerKind::Thread => t.kernel().task(id).is_some(),
+        OwnerKind::Process => t.kernel().thread_group(id).is_some(),
+        OwnerKind::Group => t.kernel().session_of_pgroup(id).is_some(),
+    };
+    if !exists {
+        return Err(Errno::ESRCH);
+    }
+    let uids = (t.creds().uid, t.creds().euid);
+    file.owner.update(|s| {
+        s.kind = kind;
+        s.id = id;
+        s.uids = uids;
+    });
+    Ok(0)
+}
+
+/// `flock(2)`.
+pub fn flock(t: &mut CurrentTask, fd: Fd, operation: Flags) -> SysResult {
+    let file = t.file(fd.0)?;
+    locks::flock(t, &file, operation.0)?;
+    Ok(0)
+}
+
+/// True for files whose type is `wanted`, when they have a path.
+pub(super) fn is_type(file: &File, wanted: FileType) -> bool {
+    file.path().is_some_and(|p| p.dentry.file_type() == wanted)
+}

@@ -1,0 +1,54 @@
+//! `ioctl(2)`: the commands every file knows.
+
+use crate::errno::Errno;
+use crate::fs::ioctl::{FIONREAD, put_int};
+use crate::kernel::CurrentTask;
+use crate::mm::UserAddr;
+use crate::syscalls::SysResult;
+use crate::syscalls::arg::{Fd, Flags};
+use crate::vfs::{FileType, OpenFlags};
+
+const FIONBIO: u32 = 0x5421;
+const FIONCLEX: u32 = 0x5450;
+const FIOCLEX: u32 = 0x5451;
+const FIOASYNC: u32 = 0x5452;
+const FIOQSIZE: u32 = 0x5460;
+const FIGETBSZ: u32 = 2;
+
+/// `ioctl(2)`.
+pub fn ioctl(t: &mut CurrentTask, fd: Fd, cmd: Flags, arg: u64) -> SysResult {
+    let file = t.file(fd.0)?;
+    match cmd.0 {
+        FIOCLEX | FIONCLEX => {
+            t.files().set_cloexec(fd.0, cmd.0 == FIOCLEX)?;
+            Ok(0)
+        }
+        FIONBIO | FIOASYNC => {
+            let on: i32 = t.mm().read_obj(UserAddr(arg))?;
+            let flag = if cmd.0 == FIONBIO { OpenFlags::NONBLOCK } else { OpenFlags::ASYNC };
+            file.set_flags(flag, if on != 0 { flag } else { OpenFlags::empty() });
+            Ok(0)
+        }
+        FIOQSIZE => {
+            let attr = file.attr()?;
+            if !matches!(
+                attr.file_type(),
+                FileType::Regular | FileType::Directory | FileType::Symlink
+            ) {
+                return Err(Errno::ENOTTY);
+            }
+            t.mm().write_obj(UserAddr(arg), &attr.size)?;
+            Ok(0)
+        }
+        FIGETBSZ if file.path().is_some() => put_int(t, arg, file.attr()?.blksize as usize),
+        FIONREAD if is_regular(&file) => {
+            let left = file.ops().size()?.saturating_sub(*file.pos());
+            put_int(t, arg, usize::try_from(left).unwrap_or(usize::MAX))
+        }
+        cmd => file.ops().ioctl(t, &file, cmd, arg),
+    }
+}
+
+fn is_regular(file: &crate::vfs::File) -> bool {
+    file.path().is_some_and(|p| p.dentry.file_type() == FileType::Regular)
+}

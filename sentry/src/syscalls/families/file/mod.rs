@@ -1,0 +1,21 @@
+//! Calls that take a file descriptor.
+
+mod descriptors;
+mod directory;
+mod fcntl;
+mod ioctl;
+mod position;
+mod space;
+mod sync;
+mod transfer;
+
+pub use descriptors::{close, close_range, dup, dup2, dup3};
+pub use directory::{getdents, getdents64};
+pub use fcntl::{fcntl, flock};
+pub use ioctl::ioctl;
+pub use position::lseek;
+pub use space::{fadvise64, fallocate, ftruncate, readahead};
+pub use sync::{fdatasync, fsync, sync, sync_file_range, syncfs};
+pub use transfer::{
+    pread64, preadv, preadv2, pwrite64, pwritev, pwritev2, read, readv, write, writev,
+};

@@ -1,0 +1,344 @@
+//! `read(2)`, `write(2)` and their vectored and positioned kin.
+
+use crate::errno::{Errno, Result};
+use crate::kernel::signal::{SigInfo, Signal};
+use crate::kernel::{CurrentTask, Rlimit};
+use crate::mm::sink::IoVec;
+use crate::mm::{MemoryManager, UserAddr, UserSink, UserSource};
+use crate::syscalls::arg::{Fd, Flags};
+use crate::syscalls::{SysResult, blocking};
+use crate::vfs::{File, FileType, OpenFlags, SetAttr, permission};
+use crate::wait::EventMask;
+use std::sync::Arc;
+
+/// `RWF_HIPRI`: accepted; there is nothing to poll.
+const RWF_HIPRI: u32 = 1;
+const RWF_DSYNC: u32 = 2;
+const RWF_SYNC: u32 = 4;
+const RWF_NOWAIT: u32 = 8;
+const RWF_APPEND: u32 = 16;
+const RWF_NOAPPEND: u32 = 32;
+const RWF_ALL: u32 =
+    RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND | RWF_NOAPPEND;
+
+/// The guest buffers of one call.
+enum Buffers {
+    One(UserAddr, u64),
+    Many(Vec<IoVec>),
+}
+
+impl Buffers {
+    /// `count` is a `size_t` that must be positive as a `ssize_t`.
+    fn one(addr: UserAddr, count: u64) -> Result<Self> {
+        if count > i64::MAX as u64 {
+            return Err(Errno::EINVAL);
+        }
+        Ok(Buffers::One(addr, count))
+    }
+
+    fn many(t: &CurrentTask, addr: UserAddr, count: u64) -> Result<Self> {
+        Ok(Buffers::Many(t.mm().read_iovecs(addr, count)?))
+    }
+
+    fn sink<'a>(&self, mm: &'a MemoryManager) -> Result<UserSink<'a>> {
+        match self {
+            Buffers::One(addr, len) => UserSink::single(mm, *addr, *len),
+            Buffers::Many(list) => Ok(UserSink::new(mm, list.clone())),
+        }
+    }
+
+    fn source<'a>(&self, mm: &'a MemoryManager) -> Result<UserSource<'a>> {
+        match self {
+            Buffers::One(addr, len) => UserSource::single(mm, *addr, *len),
+            Buffers::Many(list) => Ok(UserSource::new(mm, list.clone())),
+        }
+    }
+}
+
+/// Where in the file a transfer happens.
+#[derive(Clone, Copy)]
+enum At {
+    /// At the file's position, which moves.
+    Position,
+    Offset(u64),
+}
+
+impl At {
+    /// An offset given by the guest. `EINVAL` if negative.
+    fn offset(raw: i64) -> Result<Self> {
+        u64::try_from(raw).map(At::Offset).map_err(|_| Errno::EINVAL)
+    }
+}
+
+fn read_file(
+    t: &mut CurrentTask,
+    file: &Arc<File>,
+    buffers: &Buffers,
+    at: At,
+    flags: u32,
+) -> SysResult {
+    if !file.flags().readable() {
+        return Err(Errno::EBADF);
+    }
+    let mm = t.mm().clone();
+    let ops = file.ops();
+    if ops.seekable() {
+        // Such files never have to be waited for.
+        let mut sink = buffers.sink(&mm)?;
+        let n = match at {
+            At::Offset(offset) => ops.read(file, &mut sink, offset)?,
+            At::Position => {
+                let mut pos = file.pos();
+                let n = ops.read(file, &mut sink, *pos)?;
+                *pos = pos.saturating_add(n as u64);
+                n
+            }
+        };
+        return Ok(n as u64);
+    }
+    if let At::Offset(_) = at {
+        return Err(Errno::ESPIPE);
+    }
+    let nonblocking = file.nonblocking() || flags & RWF_NOWAIT != 0;
+    let n = blocking::on_file(t, file, EventMask::READABLE, nonblocking, None, |_| {
+        ops.read(file, &mut buffers.sink(&mm)?, 0)
+    })?;
+    Ok(n as u64)
+}
+
+fn write_file(
+    t: &mut CurrentTask,
+    file: &Arc<File>,
+    buffers: &Buffers,
+    at: At,
+    flags: u32,
+) -> SysResult {
+    if !file.flags().writable() {
+        return Err(Errno::EBADF);
+    }
+    let mm = t.mm().clone();
+    let ops = file.ops();
+    let n = if ops.seekable() {
+        let mut source = buffers.source(&mm)?;
+        remove_privileges(t, file)?;
+        match at {
+            At::Offset(offset) => {
+                let offset = start_of_write(t, file, offset, flags)?;
+                ops.write(file, &mut source, offset)?
+            }
+            At::Position => {
+                let mut pos = file.pos();
+                let start = start_of_write(t, file, *pos, flags)?;
+                let n = ops.write(file, &mut source, start)?;
+                let appends = file.flags().contains(OpenFlags::APPEND) && flags & RWF_NOAPPEND == 0;
+                *pos = if appends { ops.size()? } else { start.saturating_add(n as u64) };
+                n
+            }
+        }
+    } else {
+        if let At::Offset(_) = at {
+            return Err(Errno::ESPIPE);
+        }
+        let nonblocking = file.nonblocking() || flags & RWF_NOWAIT != 0;
+        write_stream(t, file, buffers, &mm, nonblocking)?
+    };
+    if flags & (RWF_DSYNC | RWF_SYNC) != 0
+        || file.flags().intersects(OpenFlags::DSYNC | OpenFlags::SYNC)
+    {
+        match ops.sync(flags & RWF_SYNC == 0) {
+            Ok(()) | Err(Errno::EINVAL) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(n as u64)
+}
+
+/// Writes to a pipe, socket or terminal. A blocking write goes on until all is written, an error or a
+/// signal; what has been written by then is the result.
+fn write_stream(
+    t: &mut CurrentTask,
+    file: &Arc<File>,
+    buffers: &Buffers,
+    mm: &MemoryManager,
+    nonblocking: bool,
+) -> Result<usize> {
+    let mut source = buffers.source(mm)?;
+    let ops = file.ops();
+    let mut done = 0;
+    loop {
+        let result = blocking::on_file(t, file, EventMask::WRITABLE, nonblocking, None, |_| {
+            ops.write(file, &mut source, 0)
+        });
+        match result {
+            Ok(n) => {
+                done += n;
+                if n == 0 || nonblocking || crate::io::Source::remaining(&source) == 0 {
+                    return Ok(done);
+                }
+            }
+            Err(Errno::EPIPE) => {
+                t.task().send_signal(&SigInfo::kernel(Signal::SIGPIPE));
+                return if done > 0 { Ok(done) } else { Err(Errno::EPIPE) };
+            }
+            Err(_) if done > 0 => return Ok(done),
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Where a write starts, after `RWF_APPEND` and `RLIMIT_FSIZE` (`SIGXFSZ`).
+fn start_of_write(t: &CurrentTask, file: &Arc<File>, offset: u64, flags: u32) -> Result<u64> {
+    let append = flags & RWF_APPEND != 0;
+    let offset = if append { file.ops().size()? } else { offset };
+    let limit = t.limit(Rlimit::Fsize).soft;
+    if limit != u64::MAX {
+        let regular = file.path().is_some_and(|p| p.dentry.file_type() == FileType::Regular);
+        let start =
+            if file.flags().contains(OpenFlags::APPEND) { file.ops().size()? } else { offset };
+        if regular && start >= limit {
+            t.task().send_signal(&SigInfo::kernel(Signal::SIGXFSZ));
+            return Err(Errno::EFBIG);
+        }
+    }
+    Ok(offset)
+}
+
+/// A write by an ordinary user takes set-id bits away.
+fn remove_privileges(t: &CurrentTask, file: &File) -> Result<()> {
+    if t.creds().has(permission::CAP_FSETID) {
+        return Ok(());
+    }
+    let Some(path) = file.path() else { return Ok(()) };
+    if path.dentry.file_type() != FileType::Regular {
+        return Ok(());
+    }
+    let attr = path.inode().attr()?;
+    if let Some(mode) = permission::without_privileges(&attr, t.creds()) {
+        path.inode().set_attr(&SetAttr { mode: Some(mode), ..SetAttr::default() })?;
+    }
+    Ok(())
+}
+
+/// `read(2)`.
+pub fn read(t: &mut CurrentTask, fd: Fd, buf: UserAddr, count: u64) -> SysResult {
+    let file = t.file(fd.0)?;
+    read_file(t, &file, &Buffers::one(buf, count)?, At::Position, 0)
+}
+
+/// `write(2)`.
+pub fn write(t: &mut CurrentTask, fd: Fd, buf: UserAddr, count: u64) -> SysResult {
+    let file = t.file(fd.0)?;
+    write_file(t, &file, &Buffers::one(buf, count)?, At::Position, 0)
+}
+
+/// `pread(2)`.
+pub fn pread64(
+    t: &mut CurrentTask,
+    fd: Fd,
+    buf: UserAddr,
+    count: u64,
+    offset: i64,
+) -> SysResult {
+    let at = At::offset(offset)?;
+    let file = t.file(fd.0)?;
+    read_file(t, &file, &Buffers::one(buf, count)?, at, 0)
+}
+
+/// `pwrite(2)`.
+pub fn pwrite64(
+    t: &mut CurrentTask,
+    fd: Fd,
+    buf: UserAddr,
+    count: u64,
+    offset: i64,
+) -> SysResult {
+    let at = At::offset(offset)?;
+    let file = t.file(fd.0)?;
+    write_file(t, &file, &Buffers::one(buf, count)?, at, 0)
+}
+
+/// `readv(2)`.
+pub fn readv(t: &mut CurrentTask, fd: Fd, iov: UserAddr, count: u64) -> SysResult {
+    let file = t.file(fd.0)?;
+    let buffers = Buffers::many(t, iov, count)?;
+    read_file(t, &file, &buffers, At::Position, 0)
+}
+
+/// `writev(2)`.
+pub fn writev(t: &mut CurrentTask, fd: Fd, iov: UserAddr, count: u64) -> SysResult {
+    let file = t.file(fd.0)?;
+    let buffers = Buffers::many(t, iov, count)?;
+    write_file(t, &file, &buffers, At::Position, 0)
+}
+
+/// `preadv(2)`.
+pub fn preadv(
+    t: &mut CurrentTask,
+    fd: Fd,
+    iov: UserAddr,
+    count: u64,
+    offset: i64,
+) -> SysResult {
+    let at = At::offset(offset)?;
+    let file = t.file(fd.0)?;
+    let buffers = Buffers::many(t, iov, count)?;
+    read_file(t, &file, &buffers, at, 0)
+}
+
+/// `pwritev(2)`.
+pub fn pwritev(
+    t: &mut CurrentTask,
+    fd: Fd,
+    iov: UserAddr,
+    count: u64,
+    offset: i64,
+) -> SysResult {
+    let at = At::offset(offset)?;
+    let file = t.file(fd.0)?;
+    let buffers = Buffers::many(t, iov, count)?;
+    write_file(t, &file, &buffers, at, 0)
+}
+
+/// Position and flags of `preadv2(2)` and `pwritev2(2)`: -1 is the file's position.
+fn second_form(offset: i64, flags: Flags) -> Result<At> {
+    if flags.0 & !RWF_ALL != 0 || flags.0 & (RWF_APPEND | RWF_NOAPPEND) == RWF_APPEND | RWF_NOAPPEND
+    {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    if offset == -1 { Ok(At::Position) } else { At::offset(offset) }
+}
+
+/// `preadv2(2)`.
+pub fn preadv2(
+    t: &mut CurrentTask,
+    fd: Fd,
+    iov: UserAddr,
+    count: u64,
+    offset: i64,
+    _high: u64,
+    flags: Flags,
+) -> SysResult {
+    let file = t.file(fd.0)?;
+    let buffers = Buffers::many(t, iov, count)?;
+    let at = second_form(offset, flags)?;
+    if flags.0 & (RWF_APPEND | RWF_NOAPPEND) != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    read_file(t, &file, &buffers, at, flags.0)
+}
+
+/// `pwritev2(2)`.
+pub fn pwritev2(
+    t: &mut CurrentTask,
+    fd: Fd,
+    iov: UserAddr,
+    count: u64,
+    offset: i64,
+    _high: u64,
+    flags: Flags,
+) -> SysResult {
+    let file = t.file(fd.0)?;
+    let buffers = Buffers::many(t, iov, count)?;
+    let at = second_form(offset, flags)?;
+    write_file(t, &file, &buffers, at, flags.0)
+}

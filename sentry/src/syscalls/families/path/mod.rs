@@ -1,0 +1,88 @@
+//! Calls that take a path, and those on descriptors that do the same.
+
+mod access;
+mod attributes;
+mod directories;
+mod mounts;
+mod names;
+mod open;
+mod stat;
+mod statfs;
+mod times;
+mod xattr;
+
+pub use access::{access, faccessat, faccessat2};
+pub use attributes::{
+    chmod, chown, fchmod, fchmodat, fchmodat2, fchown, fchownat, lchown, truncate,
+};
+pub use directories::{chdir, chroot, fchdir, getcwd, umask};
+pub use mounts::{mount, pivot_root, umount2};
+pub use names::{
+    link, linkat, mkdir, mkdirat, mknod, mknodat, readlink, readlinkat, rename, renameat,
+    renameat2, rmdir, symlink, symlinkat, unlink, unlinkat,
+};
+pub use open::{creat, open, openat, openat2};
+pub use stat::{fstat, lstat, newfstatat, stat, statx};
+pub use statfs::{fstatfs, statfs};
+pub use times::{futimesat, utime, utimensat, utimes};
+pub use xattr::{
+    fgetxattr, flistxattr, fremovexattr, fsetxattr, getxattr, getxattrat, lgetxattr, listxattr,
+    listxattrat, llistxattr, lremovexattr, lsetxattr, removexattr, removexattrat, setxattr,
+    setxattrat,
+};
+
+use crate::errno::{Errno, Result};
+use crate::kernel::CurrentTask;
+use crate::syscalls::arg::{Fd, PathPtr};
+use crate::vfs::{Attr, File, Path, WalkFlags, walk};
+use std::sync::Arc;
+
+const AT_FDCWD: Fd = Fd(crate::syscalls::arg::AT_FDCWD);
+const AT_SYMLINK_NOFOLLOW: u32 = 0x100;
+const AT_EMPTY_PATH: u32 = 0x1000;
+
+/// What a descriptor and a path name: a place in the tree, or a file that has none.
+enum Target {
+    Path(Path),
+    File(Arc<File>),
+}
+
+impl Target {
+    /// The place. `error` for a file that has none.
+    fn path(self, error: Errno) -> Result<Path> {
+        match self {
+            Target::Path(path) => Ok(path),
+            Target::File(file) => file.path().cloned().ok_or(error),
+        }
+    }
+
+    fn attr(&self) -> Result<Attr> {
+        match self {
+            Target::Path(path) => path.inode().attr(),
+            Target::File(file) => file.attr(),
+        }
+    }
+}
+
+/// Resolves a path argument. `at_flags` may have `AT_SYMLINK_NOFOLLOW` and `AT_EMPTY_PATH`.
+fn find(t: &CurrentTask, dirfd: Fd, path: PathPtr, at_flags: u32) -> Result<Target> {
+    let empty = at_flags & AT_EMPTY_PATH != 0;
+    let path = if empty && path.0.is_null() { Vec::new() } else { path.read(t.mm())? };
+    if empty && path.is_empty() && dirfd != AT_FDCWD {
+        return Ok(Target::File(t.files().get_raw(dirfd.0)?));
+    }
+    let mut flags = WalkFlags::empty();
+    flags.set(WalkFlags::FOLLOW, at_flags & AT_SYMLINK_NOFOLLOW == 0);
+    flags.set(WalkFlags::EMPTY_PATH, empty);
+    walk::lookup(t, dirfd.0, &path, flags).map(Target::Path)
+}
+
+/// Resolves a path argument to a place.
+fn find_path(t: &CurrentTask, dirfd: Fd, path: PathPtr, at_flags: u32) -> Result<Path> {
+    find(t, dirfd, path, at_flags)?.path(Errno::EBADF)
+}
+
+/// The place of an open file, for calls on descriptors that need one.
+fn file_path(file: &File) -> Result<&Path> {
+    file.path().ok_or(Errno::EPERM)
+}

@@ -1,0 +1,77 @@
+//! `statfs(2)`.
+
+use super::{AT_FDCWD, find_path};
+use crate::errno::Errno;
+use crate::kernel::CurrentTask;
+use crate::mm::UserAddr;
+use crate::syscalls::SysResult;
+use crate::syscalls::arg::{Fd, PathPtr};
+use crate::vfs::{MountFlags, Path};
+
+/// `ST_VALID`: the flags field means something.
+const ST_VALID: u64 = 0x20;
+/// `ANON_INODE_FS_MAGIC`
+const ANON_INODE_MAGIC: u64 = 0x0904_1934;
+
+/// `ST_*` of a mount.
+fn flags_of(path: &Path) -> u64 {
+    let pairs = [
+        (MountFlags::RDONLY, 1),
+        (MountFlags::NOSUID, 2),
+        (MountFlags::NODEV, 4),
+        (MountFlags::NOEXEC, 8),
+        (MountFlags::NOATIME, 0x400),
+        (MountFlags::NODIRATIME, 0x800),
+        (MountFlags::RELATIME, 0x1000),
+        (MountFlags::NOSYMFOLLOW, 0x2000),
+    ];
+    let flags = path.mount.flags();
+    pairs.iter().filter(|(f, _)| flags.contains(*f)).map(|(_, bit)| bit).sum::<u64>() | ST_VALID
+}
+
+fn store(t: &CurrentTask, path: &Path, buf: UserAddr) -> SysResult {
+    let fs = path.dentry.fs();
+    let s = fs.statfs()?;
+    let mut words = [0u64; 15];
+    let values = [
+        s.magic,
+        s.block_size,
+        s.blocks[0],
+        s.blocks[1],
+        s.blocks[2],
+        s.files[0],
+        s.files[1],
+        fs.dev(),
+        s.name_max,
+        s.block_size,
+        flags_of(path),
+    ];
+    for (word, value) in words.iter_mut().zip(values) {
+        *word = value;
+    }
+    t.mm().write_obj(buf, &words)?;
+    Ok(0)
+}
+
+/// `statfs(2)`.
+pub fn statfs(t: &mut CurrentTask, path: PathPtr, buf: UserAddr) -> SysResult {
+    let path = find_path(t, AT_FDCWD, path, 0)?;
+    store(t, &path, buf)
+}
+
+/// `fstatfs(2)`.
+pub fn fstatfs(t: &mut CurrentTask, fd: Fd, buf: UserAddr) -> SysResult {
+    let file = t.files().get_raw(fd.0)?;
+    let Some(path) = file.path() else {
+        // Pipes, sockets and anonymous inodes.
+        let mut words = [0u64; 15];
+        for (word, value) in words.iter_mut().zip([ANON_INODE_MAGIC, 4096]) {
+            *word = value;
+        }
+        *words.get_mut(8).ok_or(Errno::EIO)? = 255;
+        *words.get_mut(9).ok_or(Errno::EIO)? = 4096;
+        t.mm().write_obj(buf, &words)?;
+        return Ok(0);
+    };
+    store(t, path, buf)
+}
