@@ -4,6 +4,7 @@ pub mod anon;
 pub mod dev;
 pub mod epoll;
 pub mod eventfd;
+pub mod filesystems;
 pub mod gofer;
 pub mod host;
 pub mod ioctl;

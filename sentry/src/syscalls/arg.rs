@@ -2,7 +2,7 @@
 
 use crate::errno::{Errno, Result};
 use crate::kernel::Task;
-use crate::mm::UserAddr;
+use crate::mm::{MemoryManager, UserAddr};
 use std::fmt::Write;
 
 /// A type that can stand in the table as an argument.
@@ -80,8 +80,8 @@ impl Arg for PathPtr {
 
 impl PathPtr {
     /// The path. `ENAMETOOLONG` at `PATH_MAX`, `EFAULT` for a bad pointer.
-    pub fn read(self, task: &Task) -> Result<Vec<u8>> {
-        task.mm()?.read_cstr(self.0, 4095)
+    pub fn read(self, mm: &MemoryManager) -> Result<Vec<u8>> {
+        mm.read_cstr(self.0, 4095)
     }
 }
 

@@ -178,6 +178,12 @@ impl Mount {
         all
     }
 
+    /// Whether an open file, a working directory, a root or another mount uses it. References beyond
+    /// its parent's and the caller's are uses.
+    pub fn is_busy(self: &Arc<Self>) -> bool {
+        !self.children.read().is_empty() || Arc::strong_count(self) > 2
+    }
+
     /// Its root, as a path.
     pub fn root_path(self: &Arc<Self>) -> Path {
         Path { mount: self.clone(), dentry: self.root.clone() }

@@ -298,7 +298,9 @@ pub fn rename(
     }
     old_dir.inode().rename(old_name, new_dir.inode(), new_name, flags)?;
     match &target {
-        Some(target) if exchange => Dentry::exchange(&child, old_dir, old_name, target, new_dir, new_name),
+        Some(target) if exchange => {
+            Dentry::exchange(&child, old_dir, old_name, target, new_dir, new_name)
+        }
         _ => {
             if let Some(target) = &target {
                 target.set_unlinked(new_dir, new_name);

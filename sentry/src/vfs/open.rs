@@ -81,7 +81,7 @@ fn open_or_create(
     let follow = !exclusive && !how.flags.contains(OpenFlags::NOFOLLOW);
     let mut walker = Walker::new(ctx, start, path, how.resolve)?;
     loop {
-        let (last, slash) = walker.to_last()?;
+        let (last, slash) = walker.walk_to_last()?;
         let Last::Name(name) = &last else {
             return Err(if exclusive { Errno::EEXIST } else { Errno::EISDIR });
         };

@@ -54,7 +54,7 @@ pub struct WalkContext {
 impl WalkContext {
     /// That of a task.
     pub fn of(t: &CurrentTask) -> Self {
-        Self::with_creds(&t.fs(), t.creds().clone())
+        Self::with_creds(t.fs(), t.creds().clone())
     }
 
     /// That of a task, but with other credentials (`access(2)`).
@@ -191,7 +191,7 @@ impl<'a> Walker<'a> {
     }
 
     /// Walks up to the last component, and takes that out of the path.
-    pub(super) fn to_last(&mut self) -> Result<(Last, bool)> {
+    pub(super) fn walk_to_last(&mut self) -> Result<(Last, bool)> {
         self.skip();
         loop {
             let component = self.rest();
@@ -330,7 +330,7 @@ pub fn resolve(ctx: &WalkContext, start: Path, path: &[u8], flags: WalkFlags) ->
     let mut walker = Walker::new(ctx, start, path, flags)?;
     let mut must_be_dir = flags.contains(WalkFlags::DIRECTORY);
     loop {
-        let (last, slash) = walker.to_last()?;
+        let (last, slash) = walker.walk_to_last()?;
         must_be_dir |= slash;
         walker.step(&last, slash || flags.contains(WalkFlags::FOLLOW))?;
         if walker.done() {
@@ -347,7 +347,7 @@ pub fn resolve(ctx: &WalkContext, start: Path, path: &[u8], flags: WalkFlags) ->
 /// is not followed.
 pub fn resolve_parent(ctx: &WalkContext, start: Path, path: &[u8]) -> Result<Parent> {
     let mut walker = Walker::new(ctx, start, path, WalkFlags::empty())?;
-    let (last, slash) = walker.to_last()?;
+    let (last, slash) = walker.walk_to_last()?;
     Ok(Parent { dir: walker.at, last, slash })
 }
 

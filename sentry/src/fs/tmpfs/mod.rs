@@ -41,11 +41,11 @@ pub struct Tmpfs {
 
 impl Tmpfs {
     /// A new, empty file system: its root directory.
-    pub fn new(memory: Arc<MemoryFile>, options: TmpfsOptions) -> Arc<TmpfsInode> {
+    pub fn mount(memory: Arc<MemoryFile>, options: TmpfsOptions) -> Arc<TmpfsInode> {
         Self::named("tmpfs", memory, options)
     }
 
-    /// As [`Tmpfs::new`], under another name in `/proc/mounts` (`devtmpfs`).
+    /// As [`Tmpfs::mount`], under another name in `/proc/mounts` (`devtmpfs`).
     pub fn named(
         type_name: &'static str,
         memory: Arc<MemoryFile>,

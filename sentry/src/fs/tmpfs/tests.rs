@@ -8,7 +8,7 @@ const REG: u32 = FileType::Regular as u32 | 0o644;
 
 fn new(size: u64) -> Arc<TmpfsInode> {
     let options = TmpfsOptions { size, inodes: 100, ..TmpfsOptions::default() };
-    Tmpfs::new(MemoryFile::new().unwrap(), options)
+    Tmpfs::mount(MemoryFile::new().unwrap(), options)
 }
 
 fn open(root: &Arc<TmpfsInode>, inode: Arc<dyn Inode>, flags: OpenFlags) -> Arc<File> {
@@ -161,7 +161,7 @@ fn reading_a_directory_that_changes() {
 #[test]
 fn a_deep_tree_goes_without_recursion() {
     let options = TmpfsOptions { inodes: 200_000, ..TmpfsOptions::default() };
-    let root = Tmpfs::new(MemoryFile::new().unwrap(), options);
+    let root = Tmpfs::mount(MemoryFile::new().unwrap(), options);
     let mut at: Arc<dyn Inode> = root.clone();
     for _ in 0..100_000 {
         at = at.mkdir(b"d", 0o755, OWNER).unwrap();

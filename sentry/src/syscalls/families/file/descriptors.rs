@@ -77,7 +77,7 @@ pub fn close_range(t: &mut CurrentTask, first: u32, last: u32, flags: Flags) -> 
 }
 
 /// Installs a freshly opened file.
-pub(in crate::syscalls) fn install(
+pub(in crate::syscalls::families) fn install(
     t: &CurrentTask,
     file: std::sync::Arc<crate::vfs::File>,
     cloexec: bool,

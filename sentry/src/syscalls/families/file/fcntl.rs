@@ -9,7 +9,7 @@ use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::{Fd, Flags};
 use crate::vfs::async_io::OwnerKind;
-use crate::vfs::{File, FileType, OpenFlags, locks, permission};
+use crate::vfs::{File, OpenFlags, locks, permission};
 use std::sync::Arc;
 
 const F_DUPFD: u32 = 0;
@@ -76,9 +76,7 @@ pub fn fcntl(t: &mut CurrentTask, fd: Fd, cmd: Flags, arg: u64) -> SysResult {
         F_SETOWN..=F_GETSIG | F_SETOWN_EX..=F_GETOWNER_UIDS => owner(t, &file, cmd, arg),
         F_SETPIPE_SZ => {
             let privileged = t.creds().has(permission::CAP_SYS_RESOURCE);
-            pipe::of(&file)
-                .ok_or(Errno::EBADF)?
-                .set_capacity(u64::from(arg as u32), privileged)
+            pipe::of(&file).ok_or(Errno::EBADF)?.set_capacity(u64::from(arg as u32), privileged)
         }
         F_GETPIPE_SZ => Ok(pipe::of(&file).ok_or(Errno::EBADF)?.capacity()),
         F_ADD_SEALS => {
@@ -194,9 +192,4 @@ pub fn flock(t: &mut CurrentTask, fd: Fd, operation: Flags) -> SysResult {
     let file = t.file(fd.0)?;
     locks::flock(t, &file, operation.0)?;
     Ok(0)
-}
-
-/// True for files whose type is `wanted`, when they have a path.
-pub(super) fn is_type(file: &File, wanted: FileType) -> bool {
-    file.path().is_some_and(|p| p.dentry.file_type() == wanted)
 }

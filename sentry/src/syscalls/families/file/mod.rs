@@ -9,11 +9,13 @@ mod space;
 mod sync;
 mod transfer;
 
+pub(super) use descriptors::install;
 pub use descriptors::{close, close_range, dup, dup2, dup3};
 pub use directory::{getdents, getdents64};
 pub use fcntl::{fcntl, flock};
 pub use ioctl::ioctl;
 pub use position::lseek;
+pub(super) use space::set_size;
 pub use space::{fadvise64, fallocate, ftruncate, readahead};
 pub use sync::{fdatasync, fsync, sync, sync_file_range, syncfs};
 pub use transfer::{

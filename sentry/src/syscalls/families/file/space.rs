@@ -20,7 +20,11 @@ fn check_limit(t: &CurrentTask, size: u64) -> Result<()> {
 }
 
 /// Sets the size of the regular file at `path`, and takes set-id bits away as a write would.
-pub(in crate::syscalls) fn set_size(t: &CurrentTask, path: &Path, size: u64) -> Result<()> {
+pub(in crate::syscalls::families) fn set_size(
+    t: &CurrentTask,
+    path: &Path,
+    size: u64,
+) -> Result<()> {
     check_limit(t, size)?;
     let mut change = SetAttr { size: Some(size), ..SetAttr::default() };
     if !t.creds().has(permission::CAP_FSETID) {

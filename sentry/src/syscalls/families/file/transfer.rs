@@ -18,8 +18,7 @@ const RWF_SYNC: u32 = 4;
 const RWF_NOWAIT: u32 = 8;
 const RWF_APPEND: u32 = 16;
 const RWF_NOAPPEND: u32 = 32;
-const RWF_ALL: u32 =
-    RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND | RWF_NOAPPEND;
+const RWF_ALL: u32 = RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND | RWF_NOAPPEND;
 
 /// The guest buffers of one call.
 enum Buffers {
@@ -232,26 +231,14 @@ pub fn write(t: &mut CurrentTask, fd: Fd, buf: UserAddr, count: u64) -> SysResul
 }
 
 /// `pread(2)`.
-pub fn pread64(
-    t: &mut CurrentTask,
-    fd: Fd,
-    buf: UserAddr,
-    count: u64,
-    offset: i64,
-) -> SysResult {
+pub fn pread64(t: &mut CurrentTask, fd: Fd, buf: UserAddr, count: u64, offset: i64) -> SysResult {
     let at = At::offset(offset)?;
     let file = t.file(fd.0)?;
     read_file(t, &file, &Buffers::one(buf, count)?, at, 0)
 }
 
 /// `pwrite(2)`.
-pub fn pwrite64(
-    t: &mut CurrentTask,
-    fd: Fd,
-    buf: UserAddr,
-    count: u64,
-    offset: i64,
-) -> SysResult {
+pub fn pwrite64(t: &mut CurrentTask, fd: Fd, buf: UserAddr, count: u64, offset: i64) -> SysResult {
     let at = At::offset(offset)?;
     let file = t.file(fd.0)?;
     write_file(t, &file, &Buffers::one(buf, count)?, at, 0)
@@ -272,13 +259,7 @@ pub fn writev(t: &mut CurrentTask, fd: Fd, iov: UserAddr, count: u64) -> SysResu
 }
 
 /// `preadv(2)`.
-pub fn preadv(
-    t: &mut CurrentTask,
-    fd: Fd,
-    iov: UserAddr,
-    count: u64,
-    offset: i64,
-) -> SysResult {
+pub fn preadv(t: &mut CurrentTask, fd: Fd, iov: UserAddr, count: u64, offset: i64) -> SysResult {
     let at = At::offset(offset)?;
     let file = t.file(fd.0)?;
     let buffers = Buffers::many(t, iov, count)?;
@@ -286,13 +267,7 @@ pub fn preadv(
 }
 
 /// `pwritev(2)`.
-pub fn pwritev(
-    t: &mut CurrentTask,
-    fd: Fd,
-    iov: UserAddr,
-    count: u64,
-    offset: i64,
-) -> SysResult {
+pub fn pwritev(t: &mut CurrentTask, fd: Fd, iov: UserAddr, count: u64, offset: i64) -> SysResult {
     let at = At::offset(offset)?;
     let file = t.file(fd.0)?;
     let buffers = Buffers::many(t, iov, count)?;

@@ -1,8 +1,6 @@
 //! Modes, owners and sizes.
 
-use super::{
-    AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, file_path, find_path,
-};
+use super::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, file_path, find_path};
 use crate::errno::{Errno, Result};
 use crate::kernel::CurrentTask;
 use crate::syscalls::SysResult;

@@ -6,8 +6,8 @@ use crate::kernel::CurrentTask;
 use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::{Fd, Mode, PathPtr};
-use crate::vfs::permission::{self, CAP_SYS_CHROOT};
 use crate::vfs::Path;
+use crate::vfs::permission::{self, CAP_SYS_CHROOT};
 
 /// A directory that the task may search.
 fn searchable(t: &CurrentTask, path: Path) -> Result<Path> {

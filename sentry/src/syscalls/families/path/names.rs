@@ -34,13 +34,7 @@ pub fn mkdir(t: &mut CurrentTask, path: PathPtr, mode: Mode) -> SysResult {
 }
 
 /// `mknodat(2)`.
-pub fn mknodat(
-    t: &mut CurrentTask,
-    dirfd: Fd,
-    path: PathPtr,
-    mode: Mode,
-    dev: u32,
-) -> SysResult {
+pub fn mknodat(t: &mut CurrentTask, dirfd: Fd, path: PathPtr, mode: Mode, dev: u32) -> SysResult {
     let (ctx, start, path) = place(t, dirfd, path)?;
     let regular = FileType::Regular as u32;
     // No type at all is a regular file.
