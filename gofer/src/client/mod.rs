@@ -17,6 +17,7 @@ mod xattr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use nix::errno::Errno;
 use parking_lot::Mutex;
 
 use crate::protocol::{
@@ -250,6 +251,14 @@ impl Exchange<'_> {
             (reply, fd) => read(reply, fd),
         }
     }
+}
+
+/// An argument of at most `limit` bytes, so that every request fits a message.
+fn bounded(bytes: &[u8], limit: usize, errno: Errno) -> Result<Bytes<'_>> {
+    if bytes.len() > limit {
+        return Err(ClientError::Errno(errno));
+    }
+    Ok(Bytes::borrowed(bytes))
 }
 
 /// A node and the names beneath it, joined and checked.

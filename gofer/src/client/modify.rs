@@ -6,9 +6,11 @@
 
 use std::os::fd::OwnedFd;
 
-use super::{Client, Path, Result, UNEXPECTED};
+use nix::errno::Errno;
+
+use super::{Client, Path, Result, UNEXPECTED, bounded};
 use crate::protocol::{
-    Attr, Bytes, CreateFlags, NodeId, Owner, RenameFlags, Reply, Request, SetAttr,
+    Attr, CreateFlags, MAX_PATH, NodeId, Owner, RenameFlags, Reply, Request, SetAttr,
 };
 
 /// What [`Client::create`] made.
@@ -67,7 +69,7 @@ impl Client {
         owner: Option<Owner>,
     ) -> Result<Attr> {
         let path = Path::new(dir, names)?;
-        let target = Bytes::borrowed(target);
+        let target = bounded(target, MAX_PATH, Errno::ENAMETOOLONG)?;
         self.attr(Request::Symlink { at: path.at(), target, owner })
     }
 
