@@ -21,8 +21,22 @@ const TYPES: &[(&str, Make)] = &[
     }),
     ("devtmpfs", |kernel, _| Ok(dev::mount(&kernel.memory)?)),
     ("proc", |kernel, _| Ok(proc::mount(kernel, next_dev()))),
+    ("mqueue", |kernel, options| in_memory(kernel, "mqueue", options, "mode=1777")),
+    ("cgroup2", |kernel, options| in_memory(kernel, "cgroup2", options, "mode=755")),
+    ("devpts", |kernel, options| in_memory(kernel, "devpts", options, "mode=755")),
     ("sysfs", |kernel, _| Ok(sysfs::mount(kernel, next_dev()))),
 ];
+
+/// A tmpfs in the place of a file system whose own files are not there yet; `options` are those of
+/// the real one, and not looked at.
+fn in_memory(
+    kernel: &Arc<Kernel>,
+    name: &'static str,
+    _options: &[u8],
+    own: &str,
+) -> Result<Arc<dyn Inode>> {
+    Ok(Tmpfs::named(name, kernel.memory.clone(), TmpfsOptions::parse(own.as_bytes())?))
+}
 
 /// The root of a new instance. `ENODEV` for an unknown type, `EINVAL` for bad options.
 pub fn make(kernel: &Arc<Kernel>, type_name: &[u8], options: &[u8]) -> Result<Arc<dyn Inode>> {

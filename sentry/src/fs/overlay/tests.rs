@@ -15,7 +15,7 @@ const FILE: u32 = FileType::Regular as u32 | 0o644;
 fn layers() -> (Arc<dyn Inode>, Arc<dyn Inode>) {
     platform::safecopy::install().unwrap();
     let memory = MemoryFile::new().unwrap();
-    let tmpfs = || Tmpfs::new(memory.clone(), TmpfsOptions::default()) as Arc<dyn Inode>;
+    let tmpfs = || Tmpfs::mount(memory.clone(), TmpfsOptions::default()) as Arc<dyn Inode>;
     let (upper, lower) = (tmpfs(), tmpfs());
     let file = lower.create(b"file", FILE, 0, ME).unwrap();
     write(&file, b"lower");
