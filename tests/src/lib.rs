@@ -1,1 +1,3 @@
 //! Test programs and suites.
+
+pub mod conformance;
