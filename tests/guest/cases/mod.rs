@@ -11,4 +11,6 @@ crate::registry::areas! {
     signals,
     faults,
     time,
+    files,
+    paths,
 }
