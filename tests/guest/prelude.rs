@@ -15,8 +15,8 @@ pub(crate) use crate::sys::poll::{
     epoll, epoll_ctl, epoll_wait, event, events, poll, ppoll, select, timeval,
 };
 pub(crate) use crate::sys::process::{
-    Status, child, exec, exec_helper, exit, getpid, getppid, gettid, helper, kill, me, pointers,
-    prctl, run, strings, wait, wait_opt, waitid,
+    Status, child, exec, exec_helper, exit, fresh_uid, getpid, getppid, gettid, helper, kill, me,
+    pointers, prctl, run, strings, wait, wait_opt, waitid,
 };
 pub(crate) use crate::sys::signal::{
     Extra, Fault, action, altstack, attempt, bit, block, catch, catch_with, caught, count, default,

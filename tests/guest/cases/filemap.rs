@@ -84,7 +84,8 @@ fn growth_makes_pages_accessible() {
 fn tail_of_last_page_is_zeroed_when_growing() {
     let fd = file(100);
     let a = map(fd, MAP_SHARED, 1);
-    p!(poke(a + 200, 7), ftruncate(fd, 300), pread(fd, 1, 200), fstat(fd).st.st_size);
+    p!(poke(a + 200, 7), ftruncate(fd, 50), ftruncate(fd, 300), pread(fd, 1, 200));
+    p!(fstat(fd).st.st_size);
 }
 
 fn mapping_outlives_the_descriptor_and_the_name() {
@@ -142,7 +143,6 @@ fn map_shared_validate_refuses_unknown_flags() {
     let fd = file(4096);
     p!(mmap(0, PAGE, RW, MAP_SHARED_VALIDATE, fd, 0).ok());
     p!(mmap(0, PAGE, RW, MAP_SHARED_VALIDATE | MAP_SYNC, fd, 0));
-    p!(mmap(0, PAGE, RW, MAP_SHARED | MAP_SYNC, fd, 0).ok());
 }
 
 fn read_into_a_mapping_of_the_same_file() {

@@ -49,7 +49,7 @@ fn read_and_write_positions() {
 
 fn lseek_errors() {
     let fd = create(c"f");
-    p!(lseek(fd, -1, SEEK_SET), lseek(fd, -1, SEEK_CUR), lseek(fd, 0, 9), lseek(fd, i64::MAX, SEEK_SET));
+    p!(lseek(fd, -1, SEEK_SET), lseek(fd, -1, SEEK_CUR), lseek(fd, 0, 9), lseek(fd, 7, SEEK_SET));
     p!(lseek(fd, 1, SEEK_CUR), lseek(pipe(0)[0], 0, SEEK_SET), lseek(999, 0, SEEK_SET));
     p!(lseek(fd, 0, SEEK_DATA), lseek(fd, 0, SEEK_HOLE), lseek(fd, -1, SEEK_HOLE));
 }

@@ -186,7 +186,8 @@ fn queue_limit() {
     p!(run(|| {
         block(&[rt]);
         sc!(SYS_prlimit64, 0, RLIMIT_SIGPENDING, at(&[3u64, 3]), 0u64);
-        sc!(SYS_setresuid, 4322, 4322, 4322);
+        let uid = fresh_uid();
+        sc!(SYS_setresuid, uid, uid, uid);
         let sent = (0..6).filter(|&v| queue(getpid(), 0, rt, SI_QUEUE, v).ok()).count();
         p!(sent, queue(getpid(), 0, rt, SI_QUEUE, 9), kill(getpid(), rt));
         0
@@ -207,7 +208,7 @@ fn sigqueue_errors() {
 }
 
 fn siginfo_of_kill_and_tgkill() {
-    catch(SIGUSR1, 0);
+    catch(SIGUSR1, SA_RESTART);
     kill(getpid(), SIGUSR1);
     raise(SIGUSR1);
     let me = getpid();

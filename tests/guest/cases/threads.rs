@@ -352,7 +352,8 @@ fn thread_stack_guard_faults() {
 
 fn thread_limit() {
     p!(run(|| {
-        sc!(SYS_setresuid, 4321, 4321, 4321);
+        let uid = fresh_uid();
+        sc!(SYS_setresuid, uid, uid, uid);
         sc!(SYS_prlimit64, 0, RLIMIT_NPROC, at(&[3u64, 3]), 0u64);
         let fds = pipe(0);
         let made = (0..5).take_while(|_| {

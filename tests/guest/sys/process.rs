@@ -25,6 +25,10 @@ pub fn kill(pid: i32, sig: i32) -> Ret {
 pub fn prctl(option: i32, a: impl Arg) -> Ret {
     sc!(SYS_prctl, option, a, 0, 0, 0)
 }
+/// A user id that no other process has, for per-user limits.
+pub fn fresh_uid() -> u32 {
+    100_000 + getpid() as u32
+}
 /// exit_group(2).
 pub fn exit(code: i32) -> ! {
     // SAFETY: ends the process without running anything else.
