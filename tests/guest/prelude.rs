@@ -11,9 +11,7 @@ pub(crate) use crate::sys::fs::{
 pub(crate) use crate::sys::mem::{
     PAGE, Touch, anon, call, copy, fill, mmap, mprotect, munmap, peek, poke, shared, word,
 };
-pub(crate) use crate::sys::poll::{
-    epoll, epoll_ctl, epoll_wait, event, events, poll, ppoll, select, timeval,
-};
+pub(crate) use crate::sys::poll::{epoll, epoll_ctl, epoll_wait, poll, ppoll, select, timeval};
 pub(crate) use crate::sys::process::{
     Status, child, exec, exec_helper, exit, fresh_uid, getpid, getppid, gettid, helper, kill, me,
     pointers, prctl, run, strings, wait, wait_opt, waitid,
@@ -33,7 +31,7 @@ pub(crate) use crate::sys::thread::{
 pub(crate) use crate::sys::time::{
     clock, clock_nanosleep, itimerspec, itimerval, nap, setitimer, span, took, until,
 };
-pub(crate) use crate::sys::{Arg, Ret, at, at_mut, sc};
+pub(crate) use crate::sys::{Ret, at, at_mut, sc};
 pub(crate) use crate::transcript::{ok, p, say};
 pub(crate) use libc::{AT_FDCWD as CWD, *};
 pub(crate) use std::ffi::{CStr, CString};

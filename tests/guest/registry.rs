@@ -25,10 +25,9 @@ macro_rules! cases {
 }
 pub(crate) use cases;
 
-/// Registers files as areas.
+/// Registers modules as areas.
 macro_rules! areas {
     ($($name:ident),* $(,)?) => {
-        $(pub mod $name;)*
         /// Every area.
         pub const AREAS: &[$crate::registry::Area] = &[
             $($crate::registry::Area { name: stringify!($name), cases: $name::CASES }),*

@@ -8,9 +8,11 @@ fn fchmodat2(path: &CStr, mode: u32, flags: i32) -> Ret {
 
 fn chmod_and_fchmod() {
     put(c"f", "");
-    p!(chmod(c"f", 0o7777), stat(c"f"), chmod(c"f", 0o100_644), stat(c"f"), chmod(c"f", 0), stat(c"f"));
+    p!(chmod(c"f", 0o7777), stat(c"f"), chmod(c"f", 0o100_644), stat(c"f"), chmod(c"f", 0));
+    p!(stat(c"f"));
     let fd = open(c"f", O_RDONLY, 0);
-    p!(sc!(SYS_fchmod, fd, 0o751), stat(c"f"), sc!(SYS_fchmod, 999, 0), chmod(c"none", 0o644), chmod(8u64, 0));
+    p!(sc!(SYS_fchmod, fd, 0o751), stat(c"f"), sc!(SYS_fchmod, 999, 0), chmod(c"none", 0o644));
+    p!(chmod(8u64, 0));
     p!(sc!(SYS_fchmodat, CWD, c"f", 0o600), stat(c"f"), sc!(SYS_fchmodat, 999, c"f", 0o600));
 }
 
@@ -24,9 +26,12 @@ fn chmod_follows_symlinks() {
 fn chown_and_lchown() {
     put(c"f", "");
     symlink(c"f", c"l");
-    p!(chown(c"f", 12, 34), stat(c"f"), chown(c"f", u32::MAX, 56), stat(c"f"), chown(c"f", 78, u32::MAX), stat(c"f"));
-    p!(sc!(SYS_lchown, c"l", 1, 2), lstat(c"l"), chown(c"l", 3, 4), stat(c"f"), chown(c"none", 0, 0));
-    p!(sc!(SYS_fchown, open(c"f", O_RDONLY, 0), 5, 6), stat(c"f"), sc!(SYS_fchownat, CWD, c"l", 7, 8, AT_SYMLINK_NOFOLLOW));
+    p!(chown(c"f", 12, 34), stat(c"f"), chown(c"f", u32::MAX, 56), stat(c"f"));
+    p!(chown(c"f", 78, u32::MAX), stat(c"f"));
+    p!(sc!(SYS_lchown, c"l", 1, 2), lstat(c"l"), chown(c"l", 3, 4), stat(c"f"));
+    p!(chown(c"none", 0, 0));
+    p!(sc!(SYS_fchown, open(c"f", O_RDONLY, 0), 5, 6), stat(c"f"));
+    p!(sc!(SYS_fchownat, CWD, c"l", 7, 8, AT_SYMLINK_NOFOLLOW));
     p!(lstat(c"l"), sc!(SYS_fchownat, CWD, c"f", 7, 8, 1), sc!(SYS_fchownat, 999, c"f", 7, 8, 0));
 }
 
@@ -62,8 +67,10 @@ fn chmod_by_others_and_group_rules() {
         sc!(SYS_setgroups, 0, 0u64);
         sc!(SYS_setresgid, 1000, 1000, 1000);
         sc!(SYS_setresuid, 1000, 1000, 1000);
-        p!(chmod(c"f", 0o2755), stat(c"f"), chmod(c"g", 0o777), chown(c"f", 0, u32::MAX), chown(c"f", u32::MAX, 3));
-        p!(chown(c"f", 1000, 1000), stat(c"f"), chown(c"g", 1000, 1000), chown(c"f", u32::MAX, u32::MAX));
+        p!(chmod(c"f", 0o2755), stat(c"f"), chmod(c"g", 0o777), chown(c"f", 0, u32::MAX));
+        p!(chown(c"f", u32::MAX, 3));
+        p!(chown(c"f", 1000, 1000), stat(c"f"), chown(c"g", 1000, 1000));
+        p!(chown(c"f", u32::MAX, u32::MAX));
         0
     }));
 }
@@ -88,7 +95,8 @@ fn sticky_directories() {
 }
 
 fn permission_bits_for_users() {
-    for mode in [0o400, 0o200, 0o100, 0o040, 0o020, 0o010, 0o004, 0o002, 0o001, 0o700, 0o070, 0o007] {
+    for mode in [0o400, 0o200, 0o100, 0o040, 0o020, 0o010, 0o004, 0o002, 0o001, 0o700, 0o070, 0o007]
+    {
         put(c"f", "");
         chown(c"f", 1000, 2000);
         chmod(c"f", mode);
@@ -98,7 +106,10 @@ fn permission_bits_for_users() {
                 sc!(SYS_setresgid, gid, gid, gid);
                 sc!(SYS_setresuid, uid, uid, uid);
                 let can = |m: i32| i32::from(access(c"f", m).ok());
-                can(R_OK) * 4 + can(W_OK) * 2 + can(X_OK) + 8 * i32::from(open(c"f", O_RDONLY, 0).ok())
+                can(R_OK) * 4
+                    + can(W_OK) * 2
+                    + can(X_OK)
+                    + 8 * i32::from(open(c"f", O_RDONLY, 0).ok())
             });
             say!("{mode:03o} {uid}:{gid} {}", status.code());
         }
@@ -112,11 +123,15 @@ fn search_permission() {
     chmod(c"d/f", 0o666);
     for mode in [0o711, 0o744, 0o700, 0o722, 0o733] {
         chmod(c"d", mode);
-        p!(mode, run(|| {
-            sc!(SYS_setresuid, 1000, 1000, 1000);
-            p!(stat(c"d/f").ret, open(c"d", O_RDONLY, 0).ok(), put(c"d/new", ""), chdir(c"d"), unlink(c"d/new"));
-            0
-        }));
+        p!(
+            mode,
+            run(|| {
+                sc!(SYS_setresuid, 1000, 1000, 1000);
+                p!(stat(c"d/f").ret, open(c"d", O_RDONLY, 0).ok(), put(c"d/new", ""), chdir(c"d"));
+                p!(unlink(c"d/new"));
+                0
+            })
+        );
     }
 }
 
@@ -138,10 +153,12 @@ fn access_uses_real_ids() {
     chmod(c".", 0o755);
     p!(run(|| {
         sc!(SYS_setresuid, 1000, 0, 0);
-        p!(access(c"f", R_OK), open(c"f", O_RDONLY, 0).ok(), sc!(SYS_faccessat2, CWD, c"f", R_OK, AT_EACCESS));
+        p!(access(c"f", R_OK), open(c"f", O_RDONLY, 0).ok());
+        p!(sc!(SYS_faccessat2, CWD, c"f", R_OK, AT_EACCESS));
         0
     }));
-    p!(access(c"f", 8), access(c"f", X_OK), access(c"none", F_OK), sc!(SYS_faccessat2, CWD, c"f", 0, 1));
+    p!(access(c"f", 8), access(c"f", X_OK), access(c"none", F_OK));
+    p!(sc!(SYS_faccessat2, CWD, c"f", 0, 1));
     p!(sc!(SYS_faccessat2, open(c"f", O_PATH, 0), c"", R_OK, AT_EMPTY_PATH), access(8u64, 0));
 }
 
@@ -164,25 +181,32 @@ fn times(path: &CStr) -> String {
 fn utimensat_sets_times() {
     put(c"f", "");
     symlink(c"f", c"l");
-    p!(utimensat(c"f", [1000, 5, 2000, 999_999_999], 0), times(c"f"), utimensat(c"l", [1, 0, 2, 0], AT_SYMLINK_NOFOLLOW));
+    p!(utimensat(c"f", [1000, 5, 2000, 999_999_999], 0), times(c"f"));
+    p!(utimensat(c"l", [1, 0, 2, 0], AT_SYMLINK_NOFOLLOW));
     p!(times(c"l"), times(c"f"), utimensat(c"f", [-5, 0, -1, 0], 0), times(c"f"));
-    p!(utimensat(c"f", [0, UTIME_OMIT, 77, 0], 0), times(c"f"), utimensat(c"f", [0, UTIME_OMIT, 0, UTIME_OMIT], 0));
+    p!(utimensat(c"f", [0, UTIME_OMIT, 77, 0], 0), times(c"f"));
+    p!(utimensat(c"f", [0, UTIME_OMIT, 0, UTIME_OMIT], 0));
     let before = clock(CLOCK_REALTIME_COARSE) / 1_000_000_000;
-    p!(utimensat(c"f", [0, UTIME_NOW, 9, 0], 0), stat(c"f").st.st_atime >= before, stat(c"f").st.st_mtime);
+    p!(utimensat(c"f", [0, UTIME_NOW, 9, 0], 0), stat(c"f").st.st_atime >= before);
+    p!(stat(c"f").st.st_mtime);
     p!(sc!(SYS_utimensat, CWD, c"f", 0u64, 0), stat(c"f").st.st_mtime >= before);
 }
 
 fn utimensat_errors() {
     put(c"f", "");
-    p!(utimensat(c"none", [0; 4], 0), utimensat(c"f", [0, 1_000_000_000, 0, 0], 0), utimensat(c"f", [0, -1, 0, 0], 0));
-    p!(utimensat(c"f", [0; 4], 1), sc!(SYS_utimensat, CWD, c"f", 8u64, 0), sc!(SYS_utimensat, 999, c"f", 0u64, 0));
+    p!(utimensat(c"none", [0; 4], 0), utimensat(c"f", [0, 1_000_000_000, 0, 0], 0));
+    p!(utimensat(c"f", [0, -1, 0, 0], 0));
+    p!(utimensat(c"f", [0; 4], 1), sc!(SYS_utimensat, CWD, c"f", 8u64, 0));
+    p!(sc!(SYS_utimensat, 999, c"f", 0u64, 0));
     let fd = open(c"f", O_RDONLY, 0);
-    p!(sc!(SYS_utimensat, fd, 0u64, at(&[3i64, 0, 4, 0]), 0), times(c"f"), sc!(SYS_utimensat, CWD, 0u64, 0u64, 0));
+    p!(sc!(SYS_utimensat, fd, 0u64, at(&[3i64, 0, 4, 0]), 0), times(c"f"));
+    p!(sc!(SYS_utimensat, CWD, 0u64, 0u64, 0));
 }
 
 fn older_time_calls() {
     put(c"f", "");
-    p!(sc!(SYS_utime, c"f", at(&[11i64, 22])), times(c"f"), sc!(SYS_utimes, c"f", at(&[1i64, 500_000, 2, 3])), times(c"f"));
+    p!(sc!(SYS_utime, c"f", at(&[11i64, 22])), times(c"f"));
+    p!(sc!(SYS_utimes, c"f", at(&[1i64, 500_000, 2, 3])), times(c"f"));
     p!(sc!(SYS_futimesat, CWD, c"f", at(&[4i64, 0, 5, 1_000_000])), sc!(SYS_utimes, c"none", 0u64));
 }
 
@@ -191,7 +215,8 @@ fn utimensat_permissions() {
     chmod(c"f", 0o666);
     p!(run(|| {
         sc!(SYS_setresuid, 1000, 1000, 1000);
-        p!(utimensat(c"f", [1, 0, 2, 0], 0), sc!(SYS_utimensat, CWD, c"f", 0u64, 0), chmod(c"f", 0));
+        p!(utimensat(c"f", [1, 0, 2, 0], 0), sc!(SYS_utimensat, CWD, c"f", 0u64, 0));
+        p!(chmod(c"f", 0));
         p!(utimensat(c"f", [0, UTIME_NOW, 0, UTIME_OMIT], 0));
         0
     }));
@@ -235,18 +260,24 @@ fn statx_fields() {
     utimensat(c"f", [7, 8, 9, 10], 0);
     let (ret, b) = statx(c"f", 0, STATX_BASIC_STATS);
     // mask and blksize; attributes; nlink and uid; gid and mode; ino; size; blocks; then times.
-    p!(ret, b[0] as u32 & STATX_BASIC_STATS == STATX_BASIC_STATS, b[2] as u32, b[3] >> 32 & 0xffff, b[5]);
+    p!(ret, b[0] as u32 & STATX_BASIC_STATS == STATX_BASIC_STATS, b[2] as u32, b[3] >> 32 & 0xffff);
+    p!(b[5]);
     p!(b[4] == stat(c"f").st.st_ino, b[8], b[9] as u32, b[14], b[15] as u32);
-    p!(statx(c"none", 0, 0).0, statx(c"f", 1, 0).0, statx(c"f", 0, 0x8000_0000).0, statx(c"", AT_EMPTY_PATH, 0).0);
-    p!(statx(c"f", AT_STATX_FORCE_SYNC, 0).0, statx(c"f", AT_STATX_DONT_SYNC, 0).0, statx(c"f", 0x6000, 0).0);
-    p!(sc!(SYS_statx, CWD, c"f", 0, 0, 8u64), sc!(SYS_statx, 999, c"f", 0, 0, at_mut(&mut [0u64; 32])));
+    p!(statx(c"none", 0, 0).0, statx(c"f", 1, 0).0, statx(c"f", 0, 0x8000_0000).0);
+    p!(statx(c"", AT_EMPTY_PATH, 0).0);
+    p!(statx(c"f", AT_STATX_FORCE_SYNC, 0).0, statx(c"f", AT_STATX_DONT_SYNC, 0).0);
+    p!(statx(c"f", 0x6000, 0).0);
+    p!(sc!(SYS_statx, CWD, c"f", 0, 0, 8u64));
+    p!(sc!(SYS_statx, 999, c"f", 0, 0, at_mut(&mut [0u64; 32])));
 }
 
 fn stat_fields_agree() {
     put(c"f", vec![1; 5000]);
     let (a, b) = (stat(c"f").st, fstat(open(c"f", O_RDONLY, 0)).st);
-    p!(a.st_ino == b.st_ino, a.st_dev == b.st_dev, a.st_size == b.st_size, a.st_blocks, a.st_blksize);
-    p!(stat(c".").st.st_dev == a.st_dev, a.st_rdev, sc!(SYS_stat, 8u64, 8u64), sc!(SYS_stat, c"f", 8u64));
+    p!(a.st_ino == b.st_ino, a.st_dev == b.st_dev, a.st_size == b.st_size, a.st_blocks);
+    p!(a.st_blksize);
+    p!(stat(c".").st.st_dev == a.st_dev, a.st_rdev, sc!(SYS_stat, 8u64, 8u64));
+    p!(sc!(SYS_stat, c"f", 8u64));
     p!(stat(c"").ret, stat(0u64).ret, fstat(999).ret, fstat(-1).ret, sc!(SYS_fstat, 1, 8u64));
 }
 
@@ -261,20 +292,28 @@ fn getx(path: &CStr, name: &CStr, len: usize) -> Got {
 
 fn user_attributes() {
     put(c"f", "");
-    p!(setx(c"f", c"user.one", b"value", 0), getx(c"f", c"user.one", 100), getx(c"f", c"user.one", 3));
-    p!(sc!(SYS_getxattr, c"f", c"user.one", 0u64, 0), setx(c"f", c"user.one", b"", 0), getx(c"f", c"user.one", 9));
-    p!(setx(c"f", c"user.one", b"x", XATTR_CREATE), setx(c"f", c"user.two", b"x", XATTR_REPLACE), setx(c"f", c"user.two", b"2", 3));
-    p!(sc!(SYS_removexattr, c"f", c"user.one"), sc!(SYS_removexattr, c"f", c"user.one"), getx(c"f", c"user.one", 9));
+    p!(setx(c"f", c"user.one", b"value", 0), getx(c"f", c"user.one", 100));
+    p!(getx(c"f", c"user.one", 3));
+    p!(sc!(SYS_getxattr, c"f", c"user.one", 0u64, 0), setx(c"f", c"user.one", b"", 0));
+    p!(getx(c"f", c"user.one", 9));
+    p!(setx(c"f", c"user.one", b"x", XATTR_CREATE), setx(c"f", c"user.two", b"x", XATTR_REPLACE));
+    p!(setx(c"f", c"user.two", b"2", 3));
+    p!(sc!(SYS_removexattr, c"f", c"user.one"), sc!(SYS_removexattr, c"f", c"user.one"));
+    p!(getx(c"f", c"user.one", 9));
 }
 
 fn attribute_errors() {
     put(c"f", "");
-    p!(setx(c"f", c"nonsense", b"x", 0), setx(c"f", c"user.", b"x", 0), setx(c"f", c"", b"x", 0), setx(c"none", c"user.a", b"x", 0));
+    p!(setx(c"f", c"nonsense", b"x", 0), setx(c"f", c"user.", b"x", 0), setx(c"f", c"", b"x", 0));
+    p!(setx(c"none", c"user.a", b"x", 0));
     let long = CString::new(format!("user.{}", "n".repeat(251))).unwrap_or_default();
-    p!(setx(c"f", &long, b"x", 0), getx(c"f", c"user.none", 10), sc!(SYS_setxattr, c"f", c"user.a", 8u64, 10, 0));
-    p!(sc!(SYS_setxattr, c"f", c"user.a", 8u64, 65537, 0), sc!(SYS_setxattr, c"f", 8u64, 8u64, 1, 0));
+    p!(setx(c"f", &long, b"x", 0), getx(c"f", c"user.none", 10));
+    p!(sc!(SYS_setxattr, c"f", c"user.a", 8u64, 10, 0));
+    p!(sc!(SYS_setxattr, c"f", c"user.a", 8u64, 65537, 0));
+    p!(sc!(SYS_setxattr, c"f", 8u64, 8u64, 1, 0));
     symlink(c"f", c"l");
-    p!(sc!(SYS_lsetxattr, c"l", c"user.a", b"x", 1, 0), sc!(SYS_fgetxattr, 999, c"user.a", 0u64, 0));
+    p!(sc!(SYS_lsetxattr, c"l", c"user.a", b"x", 1, 0));
+    p!(sc!(SYS_fgetxattr, 999, c"user.a", 0u64, 0));
 }
 
 fn attribute_listing() {
@@ -283,9 +322,11 @@ fn attribute_listing() {
     setx(c"f", c"user.a", b"2", 0);
     let mut buf = [0u8; 100];
     let n = sc!(SYS_listxattr, c"f", &mut buf, 100);
-    let mut names: Vec<&[u8]> = buf[..n.0.max(0) as usize].split(|&b| b == 0).filter(|s| s.starts_with(b"user.")).collect();
+    let mut names: Vec<&[u8]> =
+        buf[..n.0.max(0) as usize].split(|&b| b == 0).filter(|s| s.starts_with(b"user.")).collect();
     names.sort();
-    p!(n, names.join(&b' ').escape_ascii(), sc!(SYS_listxattr, c"f", 0u64, 0), sc!(SYS_listxattr, c"f", &mut buf, 3));
+    p!(n, names.join(&b' ').escape_ascii().to_string(), sc!(SYS_listxattr, c"f", 0u64, 0));
+    p!(sc!(SYS_listxattr, c"f", &mut buf, 3));
     p!(sc!(SYS_llistxattr, c"none", 0u64, 0));
 }
 

@@ -49,7 +49,8 @@ fn setuid_as_a_user() {
 fn setreuid_rules() {
     p!(run(|| {
         sc!(SYS_setresuid, 1000, 1001, 1002);
-        p!(sc!(SYS_setreuid, u32::MAX, 1000), sc!(SYS_setreuid, 1000, 1002), sc!(SYS_setreuid, 5, u32::MAX));
+        p!(sc!(SYS_setreuid, u32::MAX, 1000), sc!(SYS_setreuid, 1000, 1002));
+        p!(sc!(SYS_setreuid, 5, u32::MAX));
         ids();
         0
     }));
@@ -64,7 +65,8 @@ fn setreuid_rules() {
 
 fn setresuid_rules() {
     p!(run(|| {
-        p!(sc!(SYS_setresuid, 10, 11, 12), sc!(SYS_setresuid, 12, u32::MAX, 10), sc!(SYS_setresuid, 13, u32::MAX, u32::MAX));
+        p!(sc!(SYS_setresuid, 10, 11, 12), sc!(SYS_setresuid, 12, u32::MAX, 10));
+        p!(sc!(SYS_setresuid, 13, u32::MAX, u32::MAX));
         ids();
         p!(sc!(SYS_getresuid, 8u64, 8u64, 8u64), sc!(SYS_setresgid, 5, 5, 5));
         0
@@ -75,7 +77,8 @@ fn groups() {
     p!(sc!(SYS_setgroups, 3, at(&[30u32, 10, 20])));
     ids();
     let mut buf = [0u32; 2];
-    p!(sc!(SYS_getgroups, 0, 0u64), sc!(SYS_getgroups, 2, at_mut(&mut buf)), sc!(SYS_getgroups, -1, 0u64), sc!(SYS_getgroups, 3, 8u64));
+    p!(sc!(SYS_getgroups, 0, 0u64), sc!(SYS_getgroups, 2, at_mut(&mut buf)));
+    p!(sc!(SYS_getgroups, -1, 0u64), sc!(SYS_getgroups, 3, 8u64));
     p!(sc!(SYS_setgroups, 65_537, at(&buf)), sc!(SYS_setgroups, 1, 8u64));
     as_user(1000, || {
         p!(sc!(SYS_setgroups, 0, 0u64));
@@ -83,7 +86,8 @@ fn groups() {
 }
 
 fn setfsuid_returns_the_old_one() {
-    p!(sc!(SYS_setfsuid, 1000), sc!(SYS_setfsuid, u32::MAX), sc!(SYS_setfsgid, 1000), sc!(SYS_setfsgid, u32::MAX));
+    p!(sc!(SYS_setfsuid, 1000), sc!(SYS_setfsuid, u32::MAX), sc!(SYS_setfsgid, 1000));
+    p!(sc!(SYS_setfsgid, u32::MAX));
     put(c"f", "");
     chmod(c"f", 0o600);
     chmod(c".", 0o755);
@@ -104,7 +108,8 @@ fn new_files_belong_to_the_file_system_ids() {
 fn capabilities_of_root() {
     let header = [0x2008_0522u32, 0];
     let mut data = [0u32; 6];
-    p!(sc!(SYS_capget, at(&header), at_mut(&mut data)), data[0] == data[1], data[2], data[0] & 0xff);
+    p!(sc!(SYS_capget, at(&header), at_mut(&mut data)), data[0] == data[1], data[2]);
+    p!(data[0] & 0xff);
 }
 
 fn capabilities_after_dropping_root() {
@@ -155,14 +160,18 @@ fn capability_header_versions() {
     header = [0, 0];
     p!(sc!(SYS_capget, at_mut(&mut header), 0u64), sc!(SYS_capget, 8u64, 0u64));
     header = [0x1998_0330, 0];
-    p!(sc!(SYS_capget, at_mut(&mut header), at_mut(&mut data)), sc!(SYS_capget, at(&[0x2008_0522u32, 0]), 8u64));
-    p!(sc!(SYS_capget, at(&[0x2008_0522u32, 0x7fff_fff0]), at_mut(&mut data)), sc!(SYS_capget, at(&[0x2008_0522u32, u32::MAX]), at_mut(&mut data)));
-    p!(sc!(SYS_capset, at(&[0x2008_0522u32, 1]), at(&[0u32; 6])), sc!(SYS_capset, at(&[0x2008_0522u32, 0]), 8u64));
+    p!(sc!(SYS_capget, at_mut(&mut header), at_mut(&mut data)));
+    p!(sc!(SYS_capget, at(&[0x2008_0522u32, 0]), 8u64));
+    p!(sc!(SYS_capget, at(&[0x2008_0522u32, 0x7fff_fff0]), at_mut(&mut data)));
+    p!(sc!(SYS_capget, at(&[0x2008_0522u32, u32::MAX]), at_mut(&mut data)));
+    p!(sc!(SYS_capset, at(&[0x2008_0522u32, 1]), at(&[0u32; 6])));
+    p!(sc!(SYS_capset, at(&[0x2008_0522u32, 0]), 8u64));
 }
 
 fn bounding_set() {
     p!(run(|| {
-        p!(prctl(PR_CAPBSET_READ, 0), prctl(PR_CAPBSET_DROP, 0), prctl(PR_CAPBSET_READ, 0), prctl(PR_CAPBSET_READ, 99));
+        p!(prctl(PR_CAPBSET_READ, 0), prctl(PR_CAPBSET_DROP, 0), prctl(PR_CAPBSET_READ, 0));
+        p!(prctl(PR_CAPBSET_READ, 99));
         p!(exec_helper(&["caps"]));
         0
     }));
@@ -175,13 +184,15 @@ fn ambient_set() {
     const AMBIENT: i32 = PR_CAP_AMBIENT;
     let ambient = |op: i32, cap: i32| sc!(SYS_prctl, AMBIENT, op, cap, 0, 0);
     p!(run(|| {
-        p!(ambient(PR_CAP_AMBIENT_RAISE, 0), set(u32::MAX, u32::MAX, 1).errno(), set(1, 1, 1), ambient(PR_CAP_AMBIENT_RAISE, 0));
+        p!(ambient(PR_CAP_AMBIENT_RAISE, 0), set(u32::MAX, u32::MAX, 1).errno(), set(1, 1, 1));
+        p!(ambient(PR_CAP_AMBIENT_RAISE, 0));
         p!(ambient(PR_CAP_AMBIENT_IS_SET, 0), prctl(PR_SET_KEEPCAPS, 1));
         sc!(SYS_setresuid, 1000, 1000, 1000);
         p!(ambient(PR_CAP_AMBIENT_IS_SET, 0), exec_helper(&["caps"]));
         0
     }));
-    p!(ambient(99, 0), ambient(PR_CAP_AMBIENT_IS_SET, 99), ambient(PR_CAP_AMBIENT_CLEAR_ALL, 0), ambient(PR_CAP_AMBIENT_CLEAR_ALL, 1));
+    p!(ambient(99, 0), ambient(PR_CAP_AMBIENT_IS_SET, 99), ambient(PR_CAP_AMBIENT_CLEAR_ALL, 0));
+    p!(ambient(PR_CAP_AMBIENT_CLEAR_ALL, 1));
 }
 
 fn exec_as_a_user_has_no_capabilities() {
@@ -194,7 +205,8 @@ fn exec_as_a_user_has_no_capabilities() {
 
 fn secure_bits() {
     p!(run(|| {
-        p!(prctl(PR_GET_SECUREBITS, 0), prctl(PR_SET_SECUREBITS, 1), prctl(PR_GET_SECUREBITS, 0), prctl(PR_SET_SECUREBITS, 1 << 20));
+        p!(prctl(PR_GET_SECUREBITS, 0), prctl(PR_SET_SECUREBITS, 1), prctl(PR_GET_SECUREBITS, 0));
+        p!(prctl(PR_SET_SECUREBITS, 1 << 20));
         p!(exec_helper(&["caps"]));
         0
     }));
@@ -235,7 +247,8 @@ fn no_new_privileges() {
     copy_of_me(0o6755, 0, 0);
     p!(run(|| {
         become_user(1000);
-        p!(prctl(PR_GET_NO_NEW_PRIVS, 0), prctl(PR_SET_NO_NEW_PRIVS, 1), prctl(PR_GET_NO_NEW_PRIVS, 0), prctl(PR_SET_NO_NEW_PRIVS, 0));
+        p!(prctl(PR_GET_NO_NEW_PRIVS, 0), prctl(PR_SET_NO_NEW_PRIVS, 1));
+        p!(prctl(PR_GET_NO_NEW_PRIVS, 0), prctl(PR_SET_NO_NEW_PRIVS, 0));
         exec(c"copy", &["x", "helper", "ids"], &[]).errno()
     }));
 }
@@ -249,7 +262,8 @@ fn set_id_bits_without_execute_permission_for_the_group() {
 }
 
 fn dumpable_flag() {
-    p!(prctl(PR_GET_DUMPABLE, 0), prctl(PR_SET_DUMPABLE, 0), prctl(PR_GET_DUMPABLE, 0), prctl(PR_SET_DUMPABLE, 2), prctl(PR_SET_DUMPABLE, 1));
+    p!(prctl(PR_GET_DUMPABLE, 0), prctl(PR_SET_DUMPABLE, 0), prctl(PR_GET_DUMPABLE, 0));
+    p!(prctl(PR_SET_DUMPABLE, 2), prctl(PR_SET_DUMPABLE, 1));
     as_user(1000, || {
         p!(prctl(PR_GET_DUMPABLE, 0) != Ret(1));
     });
@@ -259,20 +273,28 @@ fn what_users_may_not_do() {
     put(c"f", "");
     mkdir(c"d", 0o755);
     as_user(1000, || {
-        p!(sc!(SYS_chroot, c"d"), sc!(SYS_mount, c"none", c"d", c"tmpfs", 0u64, 0u64), sc!(SYS_umount2, c"/", 0));
-        p!(sc!(SYS_sethostname, c"x", 1), sc!(SYS_setdomainname, c"x", 1), sc!(SYS_reboot, 0, 0, 0, 0u64), sc!(SYS_acct, 0u64));
-        p!(sc!(SYS_mknod, c"/tmp/conformance-node", S_IFCHR | 0o600, 0x103u64), sc!(SYS_unshare, CLONE_NEWNS), sc!(SYS_swapoff, c"x"));
-        p!(sc!(SYS_clock_settime, CLOCK_REALTIME, at(&[0i64, 0])), sc!(SYS_setpriority, 0, 0, -5), sc!(SYS_setresuid, 0, 0, 0));
-        p!(sc!(SYS_init_module, 0u64, 0, 0u64), sc!(SYS_pivot_root, c"d", c"d"), sc!(SYS_iopl, 3), sc!(SYS_ioperm, 0, 1, 1));
+        p!(sc!(SYS_chroot, c"d"), sc!(SYS_mount, c"none", c"d", c"tmpfs", 0u64, 0u64));
+        p!(sc!(SYS_umount2, c"/", 0));
+        p!(sc!(SYS_sethostname, c"x", 1), sc!(SYS_setdomainname, c"x", 1));
+        p!(sc!(SYS_reboot, 0, 0, 0, 0u64), sc!(SYS_acct, 0u64));
+        p!(sc!(SYS_mknod, c"/tmp/conformance-node", S_IFCHR | 0o600, 0x103u64));
+        p!(sc!(SYS_unshare, CLONE_NEWNS), sc!(SYS_swapoff, c"x"));
+        p!(sc!(SYS_clock_settime, CLOCK_REALTIME, at(&[0i64, 0])), sc!(SYS_setpriority, 0, 0, -5));
+        p!(sc!(SYS_setresuid, 0, 0, 0));
+        p!(sc!(SYS_init_module, 0u64, 0, 0u64), sc!(SYS_pivot_root, c"d", c"d"), sc!(SYS_iopl, 3));
+        p!(sc!(SYS_ioperm, 0, 1, 1));
     });
 }
 
 fn priorities() {
     let nice = |pid: i32| sc!(SYS_getpriority, PRIO_PROCESS, pid);
-    p!(nice(0), sc!(SYS_setpriority, PRIO_PROCESS, 0, 5), nice(0), sc!(SYS_setpriority, PRIO_PROCESS, 0, 100), nice(0));
-    p!(sc!(SYS_setpriority, PRIO_PROCESS, 0, 0), nice(0), sc!(SYS_getpriority, 9, 0), nice(0x7fff_fff0), sc!(SYS_setpriority, 0, 0x7fff_fff0, 1));
+    p!(nice(0), sc!(SYS_setpriority, PRIO_PROCESS, 0, 5), nice(0));
+    p!(sc!(SYS_setpriority, PRIO_PROCESS, 0, 100), nice(0));
+    p!(sc!(SYS_setpriority, PRIO_PROCESS, 0, 0), nice(0), sc!(SYS_getpriority, 9, 0));
+    p!(nice(0x7fff_fff0), sc!(SYS_setpriority, 0, 0x7fff_fff0, 1));
     as_user(1000, || {
-        p!(sc!(SYS_setpriority, PRIO_PROCESS, 0, 3), sc!(SYS_setpriority, PRIO_PROCESS, 0, 1), nice(0));
+        p!(sc!(SYS_setpriority, PRIO_PROCESS, 0, 3), sc!(SYS_setpriority, PRIO_PROCESS, 0, 1));
+        p!(nice(0));
         p!(sc!(SYS_setpriority, PRIO_PROCESS, getppid(), 3), sc!(SYS_getpriority, PRIO_USER, 0));
     });
 }

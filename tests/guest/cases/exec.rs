@@ -317,7 +317,7 @@ fn auxiliary_vector() {
     let name = find(31).unwrap_or(0);
     p!(copy(name, me().count_bytes()) == me().to_bytes());
     let platform = find(15).unwrap_or(0);
-    p!(copy(platform, 7).escape_ascii());
+    p!(copy(platform, 7).escape_ascii().to_string());
 }
 
 fn random_bytes_differ_between_programs() {

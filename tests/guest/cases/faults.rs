@@ -4,7 +4,14 @@
 use crate::prelude::*;
 
 fn each_fault_kills() {
-    for f in [Fault::Undefined, Fault::Breakpoint, Fault::Divide, Fault::Null, Fault::Privileged, Fault::NonCanonical] {
+    for f in [
+        Fault::Undefined,
+        Fault::Breakpoint,
+        Fault::Divide,
+        Fault::Null,
+        Fault::Privileged,
+        Fault::NonCanonical,
+    ] {
         p!(run(|| {
             fault(f);
             0
@@ -67,7 +74,7 @@ fn handler_unprotects_and_retries() {
     mprotect(page, PAGE, PROT_NONE);
     catch_with(SIGSEGV, 0, 0, Extra::Unprotect);
     fill(page + 8, b"after");
-    p!(caught(), copy(page + 8, 5).escape_ascii());
+    p!(caught(), copy(page + 8, 5).escape_ascii().to_string());
 }
 
 fn many_faults_in_a_row() {
@@ -187,10 +194,13 @@ fn kill_by_saved_or_real_uid() {
     });
     rd(fds[0], 1);
     for uid in [1001, 1002, 1003, 1004] {
-        p!(uid, run(|| {
-            sc!(SYS_setresuid, uid, uid, uid);
-            kill(victim, 0).errno()
-        }));
+        p!(
+            uid,
+            run(|| {
+                sc!(SYS_setresuid, uid, uid, uid);
+                kill(victim, 0).errno()
+            })
+        );
     }
     p!(kill(victim, SIGKILL), wait(victim));
 }
@@ -217,15 +227,18 @@ fn sigcont_is_allowed_within_the_session() {
 fn kill_of_a_group() {
     let pids: Vec<i32> = (0..3)
         .map(|_| {
-            child(|| loop {
-                sc!(SYS_pause);
+            child(|| {
+                loop {
+                    sc!(SYS_pause);
+                }
             })
         })
         .collect();
     for &pid in &pids {
         sc!(SYS_setpgid, pid, pids[0]);
     }
-    p!(kill(-pids[0], SIGTERM), pids.iter().map(|&p| wait(p).to_string()).collect::<Vec<_>>().join(", "));
+    p!(kill(-pids[0], SIGTERM));
+    p!(pids.iter().map(|&p| wait(p).to_string()).collect::<Vec<_>>().join(", "));
     p!(kill(-pids[0], 0));
 }
 

@@ -68,9 +68,8 @@ fn restart_keeps_the_deadline() {
 
 fn private_and_shared_are_different() {
     let w = anon(1);
-    let waiter = thread::spawn(move || {
-        futex(w, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, at(&span(10000)), 0, 0)
-    });
+    let waiter =
+        thread::spawn(move || futex(w, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 0, at(&span(10000)), 0, 0));
     let wake = |op: i32| futex(w, op, 1, 0u64, 0, 0).0;
     p!(until(|| wake(FUTEX_WAKE | FUTEX_PRIVATE_FLAG) == 1), waiter.join().unwrap_or(Ret(-1)));
 }
@@ -98,9 +97,7 @@ fn private_memory_after_fork_is_not_shared() {
 
 fn bitset() {
     let w = anon(1);
-    let waiter = thread::spawn(move || {
-        futex(w, FUTEX_WAIT_BITSET, 0, 0u64, 0, 0b0110)
-    });
+    let waiter = thread::spawn(move || futex(w, FUTEX_WAIT_BITSET, 0, 0u64, 0, 0b0110));
     let wake = |bits: u32| futex(w, FUTEX_WAKE_BITSET, 1, 0u64, 0, bits);
     p!(wake(0b1001), until(|| wake(0b0100).0 == 1), waiter.join().unwrap_or(Ret(-1)));
     p!(wake(0), futex(w, FUTEX_WAIT_BITSET, 0, 0u64, 0, 0));
@@ -271,7 +268,8 @@ fn waitv() {
     p!(until(|| futex(b, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, 0u64, 0, 0).0 == 1));
     p!(waiter.join().unwrap_or(Ret(-1)), waitv(0), waitv(129));
     word(b).store(1, SeqCst);
-    p!(waitv(2), sc!(SYS_futex_waitv, 8u64, 1, 0, 0u64, 0), sc!(SYS_futex_waitv, at(&list), 1, 1, 0u64, 0));
+    p!(waitv(2), sc!(SYS_futex_waitv, 8u64, 1, 0, 0u64, 0));
+    p!(sc!(SYS_futex_waitv, at(&list), 1, 1, 0u64, 0));
 }
 
 fn condition_variable_and_mutex() {

@@ -241,7 +241,7 @@ fn partial_buffers_at_the_end_of_a_mapping() {
     wr(fds[1], "abcdefgh");
     p!(sc!(SYS_read, fds[0], a + PAGE, 8));
     p!(sc!(SYS_read, fds[0], a + PAGE - 4, 4), sc!(SYS_read, fds[0], a + PAGE - 4, 4));
-    p!(copy(a + PAGE - 4, 4).escape_ascii());
+    p!(copy(a + PAGE - 4, 4).escape_ascii().to_string());
     p!(sc!(SYS_write, fds[1], a + PAGE, 1), sc!(SYS_write, fds[1], 0u64, 1));
     p!(sc!(SYS_write, fds[1], a + PAGE, 0));
 }
@@ -341,7 +341,7 @@ fn process_vm_readv_of_a_child() {
     let local = iov(&[(at_mut(&mut byte), 1)]);
     let remote = iov(&[(a, 1)]);
     p!(sc!(SYS_process_vm_readv, pid, at(&*local), 1, at(&*remote), 1, 0));
-    p!(byte.escape_ascii(), peek(a) == Touch::Value(b'p'));
+    p!(byte.escape_ascii().to_string(), peek(a) == Touch::Value(b'p'));
     p!(sc!(SYS_process_vm_readv, pid, at(&*local), 1, at(&*iov(&[(0, 1)])), 1, 0));
     p!(sc!(SYS_process_vm_writev, pid, at(&*local), 1, at(&*remote), 1, 1));
     p!(sc!(SYS_process_vm_readv, 0x7fff_fff0, at(&*local), 1, at(&*remote), 1, 0));

@@ -1,6 +1,31 @@
 //! The cases, one file per area.
 
-crate::registry::areas! {
+mod attributes;
+mod creds;
+mod devices;
+mod epoll;
+mod exec;
+mod faults;
+mod filemap;
+mod files;
+mod futex;
+mod inotify;
+mod locks;
+mod memory;
+mod memory_more;
+mod paths;
+mod pipes;
+mod process;
+mod procfs;
+mod pty;
+mod sessions;
+mod signals;
+mod threads;
+mod time;
+mod unix;
+mod unix_messages;
+
+crate::registry::areas![
     memory,
     memory_more,
     filemap,
@@ -25,4 +50,4 @@ crate::registry::areas! {
     pty,
     procfs,
     devices,
-}
+];

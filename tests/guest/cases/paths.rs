@@ -9,15 +9,18 @@ fn mkdir_and_rmdir() {
 
 fn mkdir_errors() {
     put(c"f", "");
-    p!(mkdir(c"", 0o755), mkdir(c"a/b", 0o755), mkdir(c"f/x", 0o755), mkdir(c"f", 0o755), mkdir(8u64, 0o755));
-    p!(mkdir(c".", 0o755), mkdir(c"..", 0o755), mkdir(c"/", 0o755), mkdir(c"trailing/", 0o755), stat(c"trailing"));
+    p!(mkdir(c"", 0o755), mkdir(c"a/b", 0o755), mkdir(c"f/x", 0o755), mkdir(c"f", 0o755));
+    p!(mkdir(8u64, 0o755));
+    p!(mkdir(c".", 0o755), mkdir(c"..", 0o755), mkdir(c"/", 0o755), mkdir(c"trailing/", 0o755));
+    p!(stat(c"trailing"));
 }
 
 fn rmdir_errors() {
     put(c"f", "");
     mkdir(c"d", 0o755);
     symlink(c"d", c"l");
-    p!(rmdir(c"f"), rmdir(c""), rmdir(c"."), rmdir(c".."), rmdir(c"d/."), rmdir(c"d/.."), rmdir(c"none"));
+    p!(rmdir(c"f"), rmdir(c""), rmdir(c"."), rmdir(c".."), rmdir(c"d/."), rmdir(c"d/.."));
+    p!(rmdir(c"none"));
     p!(rmdir(c"l"), rmdir(c"l/"), rmdir(c"/"), rmdir(c"d/"));
 }
 
@@ -34,16 +37,19 @@ fn link_counts_of_directories() {
 fn removed_directory_as_working_directory() {
     mkdir(c"d", 0o755);
     chdir(c"d");
-    p!(rmdir(c"../d"), getcwd(4096), put(c"f", ""), mkdir(c"x", 0o755), open(c".", O_RDONLY, 0).ok(), list(c"."));
+    p!(rmdir(c"../d"), getcwd(4096), put(c"f", ""), mkdir(c"x", 0o755));
+    p!(open(c".", O_RDONLY, 0).ok(), list(c"."));
     p!(stat(c".").ret, chdir(c".."), access(c"..", F_OK));
 }
 
 fn unlink_errors() {
     mkdir(c"d", 0o755);
     put(c"f", "");
-    p!(unlink(c"d"), unlink(c"none"), unlink(c""), unlink(c"f/"), unlink(c"f/x"), unlink(c"d/"), unlink(8u64));
+    p!(unlink(c"d"), unlink(c"none"), unlink(c""), unlink(c"f/"), unlink(c"f/x"), unlink(c"d/"));
+    p!(unlink(8u64));
     p!(sc!(SYS_unlinkat, CWD, c"d", AT_REMOVEDIR), sc!(SYS_unlinkat, CWD, c"f", AT_REMOVEDIR));
-    p!(sc!(SYS_unlinkat, CWD, c"f", 1), sc!(SYS_unlinkat, CWD, c"f", 0), sc!(SYS_unlinkat, 999, c"f", 0));
+    p!(sc!(SYS_unlinkat, CWD, c"f", 1), sc!(SYS_unlinkat, CWD, c"f", 0));
+    p!(sc!(SYS_unlinkat, 999, c"f", 0));
 }
 
 fn unlink_of_a_symlink_keeps_the_target() {
@@ -54,7 +60,8 @@ fn unlink_of_a_symlink_keeps_the_target() {
 
 fn hard_links() {
     put(c"a", "same");
-    p!(link(c"a", c"b"), stat(c"a"), stat(c"a").st.st_ino == stat(c"b").st.st_ino, link(c"a", c"b"));
+    p!(link(c"a", c"b"), stat(c"a"), stat(c"a").st.st_ino == stat(c"b").st.st_ino);
+    p!(link(c"a", c"b"));
     p!(put(c"b", "changed"), get(c"a"), unlink(c"a"), stat(c"b"), get(c"b"));
 }
 
@@ -63,7 +70,8 @@ fn hard_link_errors() {
     put(c"f", "");
     symlink(c"f", c"l");
     symlink(c"none", c"dangling");
-    p!(link(c"d", c"x"), link(c"none", c"x"), link(c"f", c"no/x"), link(c"f", c"d"), link(c"f", c"f/x"));
+    p!(link(c"d", c"x"), link(c"none", c"x"), link(c"f", c"no/x"), link(c"f", c"d"));
+    p!(link(c"f", c"f/x"));
     p!(link(c"l", c"x"), lstat(c"x"), link(c"dangling", c"y"), lstat(c"y"), link(c"", c"z"));
     p!(sc!(SYS_linkat, CWD, c"l", CWD, c"followed", AT_SYMLINK_FOLLOW), lstat(c"followed"));
     p!(sc!(SYS_linkat, CWD, c"f", CWD, c"q", 0x10), link(c"f", c"q/"));
@@ -72,13 +80,17 @@ fn hard_link_errors() {
 fn link_by_descriptor() {
     put(c"f", "x");
     let fd = open(c"f", O_RDONLY, 0);
-    p!(sc!(SYS_linkat, fd, c"", CWD, c"g", AT_EMPTY_PATH), stat(c"g"), sc!(SYS_linkat, fd, c"", CWD, c"h", 0));
+    p!(sc!(SYS_linkat, fd, c"", CWD, c"g", AT_EMPTY_PATH), stat(c"g"));
+    p!(sc!(SYS_linkat, fd, c"", CWD, c"h", 0));
 }
 
 fn symlinks() {
-    p!(symlink(c"target", c"l"), lstat(c"l"), lstat(c"l").st.st_size, readlink(c"l", 100), readlink(c"l", 3));
-    p!(stat(c"l"), open(c"l", O_RDONLY, 0), put(c"l", "through"), get(c"target"), readlink(c"l", 0));
-    p!(readlink(c"target", 10), readlink(c"none", 10), symlink(c"", c"e"), symlink(c"x", c"l"), symlink(c"x", c""));
+    p!(symlink(c"target", c"l"), lstat(c"l"), lstat(c"l").st.st_size, readlink(c"l", 100));
+    p!(readlink(c"l", 3));
+    p!(stat(c"l"), open(c"l", O_RDONLY, 0), put(c"l", "through"), get(c"target"));
+    p!(readlink(c"l", 0));
+    p!(readlink(c"target", 10), readlink(c"none", 10), symlink(c"", c"e"), symlink(c"x", c"l"));
+    p!(symlink(c"x", c""));
     p!(readlink(c".", 10), sc!(SYS_readlink, c"l", 8u64, 10));
 }
 
@@ -86,7 +98,8 @@ fn symlink_loops() {
     symlink(c"b", c"a");
     symlink(c"a", c"b");
     symlink(c"self", c"self");
-    p!(stat(c"a"), open(c"self", O_RDONLY, 0), lstat(c"a"), stat(c"a/x"), open(c"a", O_CREAT | O_WRONLY, 0o644));
+    p!(stat(c"a"), open(c"self", O_RDONLY, 0), lstat(c"a"), stat(c"a/x"));
+    p!(open(c"a", O_CREAT | O_WRONLY, 0o644));
     p!(unlink(c"a"), mkdir(c"self", 0o755), chdir(c"b"));
 }
 
@@ -105,14 +118,17 @@ fn symlink_trailing_and_dots() {
     symlink(c"d", c"l");
     symlink(c"d/", c"slash");
     symlink(c"../d/../d/./f", c"d/round");
-    p!(get(c"l/f"), get(c"slash/f"), get(c"d/round"), lstat(c"l/"), lstat(c"l"), get(c"l/../d/f"), list(c"l"));
+    p!(get(c"l/f"), get(c"slash/f"), get(c"d/round"), lstat(c"l/"), lstat(c"l"), get(c"l/../d/f"));
+    p!(list(c"l"));
     p!(open(c"l", O_RDONLY | O_NOFOLLOW, 0), open(c"l/", O_RDONLY | O_NOFOLLOW, 0).ok());
-    p!(open(c"l", O_RDONLY | O_NOFOLLOW | O_DIRECTORY, 0), open(c"l/f", O_RDONLY | O_NOFOLLOW, 0).ok());
+    p!(open(c"l", O_RDONLY | O_NOFOLLOW | O_DIRECTORY, 0));
+    p!(open(c"l/f", O_RDONLY | O_NOFOLLOW, 0).ok());
 }
 
 fn dangling_symlinks_and_creation() {
     symlink(c"new", c"l");
-    p!(open(c"l", O_CREAT | O_EXCL | O_WRONLY, 0o644), open(c"l", O_CREAT | O_WRONLY, 0o644).ok(), lstat(c"new"));
+    p!(open(c"l", O_CREAT | O_EXCL | O_WRONLY, 0o644), open(c"l", O_CREAT | O_WRONLY, 0o644).ok());
+    p!(lstat(c"new"));
     symlink(c"no/where", c"m");
     p!(open(c"m", O_CREAT | O_WRONLY, 0o644), mkdir(c"m", 0o755), access(c"m", F_OK));
 }
@@ -131,21 +147,25 @@ fn rename_directories() {
     mkdir(c"full", 0o755);
     put(c"full/y", "");
     put(c"file", "");
-    p!(rename(c"d", c"full"), rename(c"d", c"file"), rename(c"file", c"d"), rename(c"d", c"empty"), list(c"empty"));
-    p!(rename(c"empty", c"empty/inner"), rename(c"full", c"empty/full"), list(c"empty"), rename(c"empty/full", c"."));
+    p!(rename(c"d", c"full"), rename(c"d", c"file"), rename(c"file", c"d"), rename(c"d", c"empty"));
+    p!(list(c"empty"));
+    p!(rename(c"empty", c"empty/inner"), rename(c"full", c"empty/full"), list(c"empty"));
+    p!(rename(c"empty/full", c"."));
     p!(rename(c".", c"x"), rename(c"empty/..", c"x"), rename(c"empty/", c"moved/"), list(c"moved"));
 }
 
 fn rename_errors() {
     put(c"f", "");
-    p!(rename(c"none", c"x"), rename(c"f", c"no/x"), rename(c"", c"x"), rename(c"f", c""), rename(c"f", c"x/"));
+    p!(rename(c"none", c"x"), rename(c"f", c"no/x"), rename(c"", c"x"), rename(c"f", c""));
+    p!(rename(c"f", c"x/"));
     p!(rename(c"f/", c"x"), rename(c"f", c"f/x"), rename(8u64, c"x"));
 }
 
 fn rename_of_symlinks_does_not_follow() {
     put(c"f", "target");
     symlink(c"f", c"l");
-    p!(rename(c"l", c"m"), readlink(c"m", 10), put(c"g", "new"), rename(c"g", c"m"), lstat(c"m"), get(c"f"));
+    p!(rename(c"l", c"m"), readlink(c"m", 10), put(c"g", "new"), rename(c"g", c"m"), lstat(c"m"));
+    p!(get(c"f"));
 }
 
 fn renameat2_flags() {
@@ -153,9 +173,11 @@ fn renameat2_flags() {
     put(c"b", "B");
     mkdir(c"d", 0o755);
     let re = |from: &CStr, to: &CStr, flags: u32| sc!(SYS_renameat2, CWD, from, CWD, to, flags);
-    p!(re(c"a", c"b", RENAME_NOREPLACE), re(c"a", c"c", RENAME_NOREPLACE), re(c"c", c"b", RENAME_EXCHANGE));
+    p!(re(c"a", c"b", RENAME_NOREPLACE), re(c"a", c"c", RENAME_NOREPLACE));
+    p!(re(c"c", c"b", RENAME_EXCHANGE));
     p!(get(c"b"), get(c"c"), re(c"b", c"d", RENAME_EXCHANGE), stat(c"b"), get(c"d"));
-    p!(re(c"b", c"none", RENAME_EXCHANGE), re(c"b", c"x", 3), re(c"b", c"x", 0x100), re(c"b", c"b/x", RENAME_EXCHANGE));
+    p!(re(c"b", c"none", RENAME_EXCHANGE), re(c"b", c"x", 3), re(c"b", c"x", 0x100));
+    p!(re(c"b", c"b/x", RENAME_EXCHANGE));
 }
 
 fn open_file_survives_rename_over() {
@@ -167,7 +189,8 @@ fn open_file_survives_rename_over() {
 
 fn long_names() {
     let name = |n: usize| CString::new("n".repeat(n)).unwrap_or_default();
-    p!(put(&name(255), "long"), get(&name(255)), put(&name(256), ""), mkdir(&name(256), 0o755), stat(&name(256)));
+    p!(put(&name(255), "long"), get(&name(255)), put(&name(256), ""), mkdir(&name(256), 0o755));
+    p!(stat(&name(256)));
     let path = |n: usize| CString::new("./".repeat(n / 2)).unwrap_or_default();
     p!(access(&path(4094), F_OK), access(&path(4096), F_OK), access(&path(10000), F_OK));
     p!(symlink(&path(4096), c"s"), symlink(&path(4094), c"s"), access(c"s", F_OK));
@@ -176,7 +199,8 @@ fn long_names() {
 fn dots_and_slashes() {
     mkdir(c"d", 0o755);
     put(c"f", "x");
-    p!(get(c"./f"), get(c"d/../f"), get(c".//d/..///f"), stat(c"f/."), stat(c"f/.."), stat(c"d/."), stat(c"d//"));
+    p!(get(c"./f"), get(c"d/../f"), get(c".//d/..///f"), stat(c"f/."), stat(c"f/.."), stat(c"d/."));
+    p!(stat(c"d//"));
     p!(stat(c"/..").st.st_ino == stat(c"/").st.st_ino, get(c"none/../f"), stat(c"d/../d/../d"));
 }
 
@@ -186,7 +210,8 @@ fn working_directory() {
     p!(chdir(c"d"), getcwd(4096).text().trim_end_matches('\0') == format!("{before}/d"));
     p!(chdir(c"none"), chdir(c""), chdir(8u64), getcwd(3), getcwd(0), sc!(SYS_getcwd, 8u64, 4096));
     let fd = open(c"..", O_RDONLY, 0);
-    p!(sc!(SYS_fchdir, fd), getcwd(4096).text() == before, put(c"f", ""), chdir(c"f"), sc!(SYS_fchdir, 999));
+    p!(sc!(SYS_fchdir, fd), getcwd(4096).text() == before, put(c"f", ""), chdir(c"f"));
+    p!(sc!(SYS_fchdir, 999));
     p!(sc!(SYS_fchdir, open(c"f", O_RDONLY, 0)));
     p!(chdir(c"d"), rename(c"../d", c"../e"), getcwd(4096).text() == format!("{before}/e"));
 }
@@ -195,7 +220,8 @@ fn chroot_into_a_directory() {
     mkdir(c"root", 0o755);
     put(c"root/f", "inside");
     p!(run(|| {
-        p!(sc!(SYS_chroot, c"root"), get(c"/f"), chdir(c"/"), getcwd(100), get(c"../../f"), access(c"/etc", F_OK));
+        p!(sc!(SYS_chroot, c"root"), get(c"/f"), chdir(c"/"), getcwd(100), get(c"../../f"));
+        p!(access(c"/etc", F_OK));
         0
     }));
     p!(sc!(SYS_chroot, c"root/f"), sc!(SYS_chroot, c"none"));
@@ -215,11 +241,14 @@ fn at_functions() {
     put(c"d/f", "in d");
     put(c"f", "here");
     let dir = open(c"d", O_RDONLY | O_DIRECTORY, 0).fd();
-    p!(rd(openat(dir, c"f", O_RDONLY, 0), 10), sc!(SYS_mkdirat, dir, c"sub", 0o700), fstatat(dir, c"sub", 0));
+    p!(rd(openat(dir, c"f", O_RDONLY, 0), 10), sc!(SYS_mkdirat, dir, c"sub", 0o700));
+    p!(fstatat(dir, c"sub", 0));
     p!(sc!(SYS_symlinkat, c"f", dir, c"l"), sc!(SYS_readlinkat, dir, c"l", at(&[0u8; 9]), 9));
-    p!(sc!(SYS_renameat, dir, c"f", CWD, c"g"), get(c"g"), sc!(SYS_unlinkat, dir, c"l", 0), list(c"d"));
+    p!(sc!(SYS_renameat, dir, c"f", CWD, c"g"), get(c"g"), sc!(SYS_unlinkat, dir, c"l", 0));
+    p!(list(c"d"));
     p!(openat(999, c"f", O_RDONLY, 0), openat(open(c"f", O_RDONLY, 0), c"x", O_RDONLY, 0));
-    p!(fstatat(dir, c"", AT_EMPTY_PATH), fstatat(dir, c"", 0), fstatat(dir, c"sub", 0x10), fstatat(-5, c"f", 0));
+    p!(fstatat(dir, c"", AT_EMPTY_PATH), fstatat(dir, c"", 0), fstatat(dir, c"sub", 0x10));
+    p!(fstatat(-5, c"f", 0));
 }
 
 fn getdents_of_a_directory() {
@@ -234,9 +263,12 @@ fn getdents_of_a_directory() {
     let n = sc!(SYS_getdents64, fd, &mut buf, 1024);
     let all = dirents(&buf[..n.0 as usize]);
     p!(all.iter().all(|d| d.ino == stat_ino(&d.name)), sc!(SYS_getdents64, fd, &mut buf, 1024));
-    p!(lseek(fd, 0, SEEK_SET), sc!(SYS_getdents64, fd, &mut buf, 1024) == n, sc!(SYS_getdents64, fd, &mut buf, 1024));
-    p!(lseek(fd, 0, SEEK_SET), sc!(SYS_getdents64, fd, &mut buf, 10), sc!(SYS_getdents64, fd, 8u64, 1024));
-    p!(sc!(SYS_getdents64, open(c"d/file", O_RDONLY, 0), &mut buf, 1024), sc!(SYS_getdents64, 999, &mut buf, 1024));
+    p!(lseek(fd, 0, SEEK_SET), sc!(SYS_getdents64, fd, &mut buf, 1024) == n);
+    p!(sc!(SYS_getdents64, fd, &mut buf, 1024));
+    p!(lseek(fd, 0, SEEK_SET), sc!(SYS_getdents64, fd, &mut buf, 10));
+    p!(sc!(SYS_getdents64, fd, 8u64, 1024));
+    p!(sc!(SYS_getdents64, open(c"d/file", O_RDONLY, 0), &mut buf, 1024));
+    p!(sc!(SYS_getdents64, 999, &mut buf, 1024));
 }
 
 fn stat_ino(name: &str) -> u64 {
@@ -291,17 +323,23 @@ fn entries_added_and_removed_while_listing() {
 
 fn mknod_kinds() {
     let mknod = |name: &CStr, mode: u32, dev: u64| sc!(SYS_mknod, name, mode, dev);
-    p!(mknod(c"fifo", S_IFIFO | 0o644, 0), stat(c"fifo"), mknod(c"file", S_IFREG | 0o600, 0), stat(c"file"));
-    p!(mknod(c"plain", 0o640, 0), stat(c"plain"), mknod(c"sock", S_IFSOCK | 0o600, 0), stat(c"sock"));
-    p!(mknod(c"fifo", S_IFIFO, 0), mknod(c"dir", S_IFDIR | 0o755, 0), mknod(c"x", S_IFLNK | 0o755, 0));
+    p!(mknod(c"fifo", S_IFIFO | 0o644, 0), stat(c"fifo"), mknod(c"file", S_IFREG | 0o600, 0));
+    p!(stat(c"file"));
+    p!(mknod(c"plain", 0o640, 0), stat(c"plain"), mknod(c"sock", S_IFSOCK | 0o600, 0));
+    p!(stat(c"sock"));
+    p!(mknod(c"fifo", S_IFIFO, 0), mknod(c"dir", S_IFDIR | 0o755, 0));
+    p!(mknod(c"x", S_IFLNK | 0o755, 0));
     p!(mknod(c"none/x", S_IFIFO, 0), open(c"sock", O_RDONLY, 0), mknod(c"odd", 0o150_000, 0));
 }
 
 fn statfs_fields() {
     let mut buf = [0u64; 15];
-    p!(sc!(SYS_statfs, c".", at_mut(&mut buf)), buf[1] > 0, buf[2] > 0, buf[8], sc!(SYS_statfs, c"none", at_mut(&mut buf)));
-    p!(sc!(SYS_fstatfs, 1, at_mut(&mut buf)), buf[0], sc!(SYS_fstatfs, 999, at_mut(&mut buf)), sc!(SYS_statfs, c".", 8u64));
-    p!(sc!(SYS_statfs, c"/proc", at_mut(&mut buf)), buf[0], sc!(SYS_statfs, c"/dev/shm", at_mut(&mut buf)), buf[0]);
+    p!(sc!(SYS_statfs, c".", at_mut(&mut buf)), buf[1] > 0, buf[2] > 0, buf[8]);
+    p!(sc!(SYS_statfs, c"none", at_mut(&mut buf)));
+    p!(sc!(SYS_fstatfs, 1, at_mut(&mut buf)), buf[0], sc!(SYS_fstatfs, 999, at_mut(&mut buf)));
+    p!(sc!(SYS_statfs, c".", 8u64));
+    p!(sc!(SYS_statfs, c"/proc", at_mut(&mut buf)), buf[0]);
+    p!(sc!(SYS_statfs, c"/dev/shm", at_mut(&mut buf)), buf[0]);
 }
 
 cases![

@@ -65,7 +65,7 @@ fn wait_by_process_group() {
 
 fn wait_fills_rusage() {
     let pid = child(|| {
-        std::hint::black_box((0..200_000u64).fold(0, |a, b| a ^ b * 3));
+        std::hint::black_box((0..200_000u64).fold(0, |a, b| a ^ (b * 3)));
         0
     });
     let mut usage = [0u64; 18];
@@ -193,9 +193,7 @@ fn parent_id_changes_when_orphaned() {
     let reaper = getpid();
     let middle = child(|| {
         let middle = getpid();
-        child(|| {
-            i32::from(!until(|| getppid() != middle) || getppid() != reaper)
-        });
+        child(|| i32::from(!until(|| getppid() != middle) || getppid() != reaper));
         0
     });
     p!(wait(middle), wait(-1));

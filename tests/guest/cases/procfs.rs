@@ -21,14 +21,18 @@ fn link_of(path: &str) -> String {
 }
 
 fn self_is_a_link_to_the_process() {
-    p!(link_of("/proc/self") == getpid().to_string(), link_of("/proc/thread-self") == format!("{0}/task/{0}", getpid()));
-    p!(run(|| i32::from(link_of("/proc/self") != getpid().to_string())), lstat(c"/proc/self").st.st_mode & S_IFMT == S_IFLNK);
+    p!(link_of("/proc/self") == getpid().to_string());
+    p!(link_of("/proc/thread-self") == format!("{0}/task/{0}", getpid()));
+    p!(run(|| i32::from(link_of("/proc/self") != getpid().to_string())));
+    p!(lstat(c"/proc/self").st.st_mode & S_IFMT == S_IFLNK);
 }
 
 fn stat_line() {
     let s = stat_fields("/proc/self/stat");
-    p!(s.len() >= 50, &s[0], s[1] == getppid().to_string(), s[2] == getpid().to_string(), s[3] == getpid().to_string());
-    p!(text("/proc/self/stat").starts_with(&format!("{} (conformance) ", getpid())), &s[4], &s[5], &s[17], s[18].parse::<u64>().is_ok());
+    p!(s.len() >= 50, &s[0], s[1] == getppid().to_string(), s[2] == getpid().to_string());
+    p!(s[3] == getpid().to_string());
+    p!(text("/proc/self/stat").starts_with(&format!("{} (conformance) ", getpid())), &s[4], &s[5]);
+    p!(&s[17], s[18].parse::<u64>().is_ok());
     p!(s[20].parse::<u64>().unwrap_or(0) > 1 << 20, s[21].parse::<u64>().unwrap_or(0) > 10);
 }
 
@@ -38,8 +42,10 @@ fn stat_shows_states() {
         exit(0)
     });
     wait_opt(pid, WUNTRACED);
-    let state = |pid: i32| stat_fields(&format!("/proc/{pid}/stat")).first().cloned().unwrap_or_default();
-    p!(state(pid), kill(pid, SIGCONT), waitid(P_PID, pid, WEXITED | WNOWAIT), state(pid), wait(pid), text(&format!("/proc/{pid}/stat")));
+    let state =
+        |pid: i32| stat_fields(&format!("/proc/{pid}/stat")).first().cloned().unwrap_or_default();
+    p!(state(pid), kill(pid, SIGCONT), waitid(P_PID, pid, WEXITED | WNOWAIT), state(pid));
+    p!(wait(pid), text(&format!("/proc/{pid}/stat")));
     let fds = pipe(0);
     let pid = child(|| {
         rd(fds[0], 1);
@@ -50,13 +56,15 @@ fn stat_shows_states() {
 
 fn status_ids() {
     let f = |name: &str| field("/proc/self/status", name);
-    p!(f("Name"), f("Pid") == getpid().to_string(), f("Tgid") == f("Pid"), f("PPid") == getppid().to_string(), f("TracerPid"));
+    p!(f("Name"), f("Pid") == getpid().to_string(), f("Tgid") == f("Pid"));
+    p!(f("PPid") == getppid().to_string(), f("TracerPid"));
     p!(f("Uid"), f("Gid"), f("Umask"), f("Threads"), f("NoNewPrivs"), f("State"));
     p!(run(|| {
         sc!(SYS_setgroups, 2, at(&[7u32, 8]));
         sc!(SYS_setresgid, 1, 2, 3);
         sc!(SYS_setresuid, 4, 5, 6);
-        p!(field("/proc/self/status", "Uid"), field("/proc/self/status", "Gid"), field("/proc/self/status", "Groups"));
+        p!(field("/proc/self/status", "Uid"), field("/proc/self/status", "Gid"));
+        p!(field("/proc/self/status", "Groups"));
         0
     }));
 }
@@ -82,7 +90,8 @@ fn status_memory_fields() {
 fn status_capabilities() {
     p!(run(|| {
         sc!(SYS_setresuid, 1000, 1000, 1000);
-        p!(field("/proc/self/status", "CapEff"), field("/proc/self/status", "CapPrm"), field("/proc/self/status", "CapInh"));
+        p!(field("/proc/self/status", "CapEff"), field("/proc/self/status", "CapPrm"));
+        p!(field("/proc/self/status", "CapInh"));
         p!(field("/proc/self/status", "CapBnd").len(), field("/proc/self/status", "CapAmb"));
         0
     }));
@@ -90,27 +99,36 @@ fn status_capabilities() {
 
 fn command_line_and_environment() {
     let me = me().to_string_lossy().into_owned();
-    p!(text("/proc/self/cmdline").starts_with(&format!("{me}\0run\0")), text("/proc/self/environ").split('\0').any(|v| v.starts_with("PATH=")));
-    p!(run(|| exec(me_c(), &["zero", "helper", "cat", "/proc/self/cmdline"], &["A=b", "C="]).errno()));
-    p!(run(|| exec(me_c(), &["zero", "helper", "cat", "/proc/self/environ"], &["A=b", "C="]).errno()));
+    p!(text("/proc/self/cmdline").starts_with(&format!("{me}\0run\0")));
+    p!(text("/proc/self/environ").split('\0').any(|v| v.starts_with("PATH=")));
+    p!(run(
+        || exec(me_c(), &["zero", "helper", "cat", "/proc/self/cmdline"], &["A=b", "C="]).errno()
+    ));
+    p!(run(
+        || exec(me_c(), &["zero", "helper", "cat", "/proc/self/environ"], &["A=b", "C="]).errno()
+    ));
 }
 fn me_c() -> &'static CStr {
     Box::leak(me().into_boxed_c_str())
 }
 
 fn comm_can_be_written() {
-    p!(text("/proc/self/comm"), put(c"/proc/self/comm", "renamed by a write\n"), text("/proc/self/comm"));
+    p!(text("/proc/self/comm"), put(c"/proc/self/comm", "renamed by a write\n"));
+    p!(text("/proc/self/comm"));
     let mut name = [0u8; 16];
-    p!(prctl(PR_GET_NAME, &mut name), name.escape_ascii(), field("/proc/self/status", "Name"));
+    p!(prctl(PR_GET_NAME, &mut name), name.escape_ascii().to_string());
+    p!(field("/proc/self/status", "Name"));
     p!(text("/proc/self/stat").contains("(renamed by a wr)"));
 }
 
 fn links_to_files() {
     mkdir(c"d", 0o755);
     let here = getcwd(4096).text();
-    p!(link_of("/proc/self/exe") == me().to_string_lossy(), link_of("/proc/self/cwd") == here, link_of("/proc/self/root"));
+    p!(link_of("/proc/self/exe") == me().to_string_lossy(), link_of("/proc/self/cwd") == here);
+    p!(link_of("/proc/self/root"));
     chdir(c"d");
-    p!(link_of("/proc/self/cwd") == format!("{here}/d"), get(c"/proc/self/exe").bytes().len() > 1000);
+    p!(link_of("/proc/self/cwd") == format!("{here}/d"));
+    p!(get(c"/proc/self/exe").bytes().len() > 1000);
     rmdir(c"../d");
     p!(link_of("/proc/self/cwd") == format!("{here}/d (deleted)"));
 }
@@ -120,13 +138,23 @@ fn descriptors() {
     let here = getcwd(4096).text();
     let fd = open(c"f", O_RDONLY | O_CLOEXEC, 0).fd();
     let fds = pipe(0);
-    p!(list(c"/proc/self/fd").split(' ').filter(|n| !n.starts_with('.')).collect::<Vec<_>>().join(" "));
-    p!(link_of(&format!("/proc/self/fd/{fd}")) == format!("{here}/f"), link_of(&format!("/proc/self/fd/{}", fds[0])).starts_with("pipe:["));
-    p!(link_of(&format!("/proc/self/fd/{}", epoll(0))), link_of(&format!("/proc/self/fd/{}", sc!(SYS_eventfd2, 0, 0))).starts_with("anon_inode:[eventfd"));
-    p!(link_of(&format!("/proc/self/fd/{}", socket(SOCK_STREAM))).starts_with("socket:["), link_of(&format!("/proc/self/fd/{}", sc!(SYS_memfd_create, c"m", 0))));
+    p!(list(c"/proc/self/fd")
+        .split(' ')
+        .filter(|n| !n.starts_with('.'))
+        .collect::<Vec<_>>()
+        .join(" "));
+    p!(link_of(&format!("/proc/self/fd/{fd}")) == format!("{here}/f"));
+    p!(link_of(&format!("/proc/self/fd/{}", fds[0])).starts_with("pipe:["));
+    p!(link_of(&format!("/proc/self/fd/{}", epoll(0))));
+    p!(link_of(&format!("/proc/self/fd/{}", sc!(SYS_eventfd2, 0, 0)))
+        .starts_with("anon_inode:[eventfd"));
+    p!(link_of(&format!("/proc/self/fd/{}", socket(SOCK_STREAM))).starts_with("socket:["));
+    p!(link_of(&format!("/proc/self/fd/{}", sc!(SYS_memfd_create, c"m", 0))));
     unlink(c"f");
-    p!(link_of(&format!("/proc/self/fd/{fd}")) == format!("{here}/f (deleted)"), link_of("/proc/self/fd/999"), stat(c"/proc/self/fd/999").ret);
-    p!(lstat(c"/proc/self/fd/3").st.st_mode & 0o777 == 0o500, lstat(c"/proc/self/fd/5").st.st_mode & 0o777);
+    p!(link_of(&format!("/proc/self/fd/{fd}")) == format!("{here}/f (deleted)"));
+    p!(link_of("/proc/self/fd/999"), stat(c"/proc/self/fd/999").ret);
+    p!(lstat(c"/proc/self/fd/3").st.st_mode & 0o777 == 0o500);
+    p!(lstat(c"/proc/self/fd/5").st.st_mode & 0o777);
 }
 
 fn descriptor_info() {
@@ -136,7 +164,8 @@ fn descriptor_info() {
     let info = format!("/proc/self/fdinfo/{fd}");
     p!(field(&info, "pos"), field(&info, "flags"));
     let event = sc!(SYS_eventfd2, 5, 0).fd();
-    p!(field(&format!("/proc/self/fdinfo/{event}"), "eventfd-count"), list(c"/proc/self/fdinfo").split(' ').count());
+    p!(field(&format!("/proc/self/fdinfo/{event}"), "eventfd-count"));
+    p!(list(c"/proc/self/fdinfo").split(' ').count());
 }
 
 fn maps() {
@@ -148,15 +177,20 @@ fn maps() {
     mprotect(anonymous + PAGE, PAGE, PROT_NONE);
     let all = text("/proc/self/maps");
     let at = |addr: u64| {
-        let line = all.lines().find(|l| l.starts_with(&format!("{addr:08x}-"))).unwrap_or("missing");
+        let line =
+            all.lines().find(|l| l.starts_with(&format!("{addr:08x}-"))).unwrap_or("missing");
         line.split_whitespace().map(String::from).collect::<Vec<_>>()
     };
     let f = at(file);
-    p!(f[0] == format!("{file:08x}-{:08x}", file + 8192), &f[1], &f[2], f[4] == stat(c"f").st.st_ino.to_string(), f[5] == format!("{here}/f"));
+    p!(f[0] == format!("{file:08x}-{:08x}", file + 8192), &f[1], &f[2]);
+    p!(f[4] == stat(c"f").st.st_ino.to_string(), f[5] == format!("{here}/f"));
     p!(at(anonymous + PAGE)[1..5].join(" "), at(anonymous + 2 * PAGE)[1..].join(" "));
-    p!(all.lines().any(|l| l.ends_with("[stack]")), all.lines().any(|l| l.ends_with("[heap]")), all.lines().any(|l| l.ends_with("[vdso]")));
-    let starts: Vec<u64> = all.lines().filter_map(|l| u64::from_str_radix(l.split('-').next()?, 16).ok()).collect();
-    p!(starts.is_sorted(), starts.len() > 8, all.lines().any(|l| l.contains(" r-xp ") && l.ends_with("/conformance")));
+    p!(all.lines().any(|l| l.ends_with("[stack]")), all.lines().any(|l| l.ends_with("[heap]")));
+    p!(all.lines().any(|l| l.ends_with("[vdso]")));
+    let starts: Vec<u64> =
+        all.lines().filter_map(|l| u64::from_str_radix(l.split('-').next()?, 16).ok()).collect();
+    p!(starts.is_sorted(), starts.len() > 8);
+    p!(all.lines().any(|l| l.contains(" r-xp ") && l.ends_with("/conformance")));
     munmap(file, 8192);
     p!(!text("/proc/self/maps").contains(&format!("{here}/f")));
 }
@@ -167,8 +201,10 @@ fn smaps_and_statm() {
         poke(a + i * PAGE, 1);
     });
     let all = text("/proc/self/smaps");
-    let mut lines = all.lines().skip_while(|l| !l.starts_with(&format!("{a:x}-")) && !l.contains(" rw-p "));
-    p!(lines.any(|l| l.starts_with("Rss:")), lines.any(|l| l.starts_with("Private_Dirty:")), lines.any(|l| l.starts_with("VmFlags:")));
+    let mut lines =
+        all.lines().skip_while(|l| !l.starts_with(&format!("{a:x}-")) && !l.contains(" rw-p "));
+    p!(lines.any(|l| l.starts_with("Rss:")), lines.any(|l| l.starts_with("Private_Dirty:")));
+    p!(lines.any(|l| l.starts_with("VmFlags:")));
     let statm = text("/proc/self/statm");
     let numbers: Vec<u64> = statm.split_whitespace().filter_map(|n| n.parse().ok()).collect();
     p!(numbers.len(), numbers[0] >= numbers[1], numbers[1] > 100);
@@ -178,9 +214,10 @@ fn memory_file() {
     let a = anon(1);
     fill(a, b"in memory");
     let fd = open(c"/proc/self/mem", O_RDWR, 0).fd();
-    p!(fd >= 0, pread(fd, 9, a as i64), pwrite(fd, "IN", a as i64), copy(a, 9).escape_ascii(), pread(fd, 1, 0));
+    p!(fd >= 0, pread(fd, 9, a as i64), pwrite(fd, "IN", a as i64));
+    p!(copy(a, 9).escape_ascii().to_string(), pread(fd, 1, 0));
     mprotect(a, PAGE, PROT_READ);
-    p!(pwrite(fd, "forced", a as i64), copy(a, 9).escape_ascii());
+    p!(pwrite(fd, "forced", a as i64), copy(a, 9).escape_ascii().to_string());
 }
 
 fn tasks() {
@@ -189,7 +226,11 @@ fn tasks() {
     let t = std::thread::spawn(move || await_change(page, 0));
     p!(tasks(), field("/proc/self/status", "Threads"));
     publish(page, 1);
-    p!(t.join().is_ok(), until(|| tasks() == 1), access(&CString::new(format!("/proc/self/task/{}/status", gettid())).unwrap_or_default(), F_OK));
+    p!(t.join().is_ok(), until(|| tasks() == 1));
+    p!(access(
+        &CString::new(format!("/proc/self/task/{}/status", gettid())).unwrap_or_default(),
+        F_OK
+    ));
 }
 
 fn children_list() {
@@ -197,7 +238,8 @@ fn children_list() {
         sc!(SYS_pause);
         0
     });
-    p!(text(&format!("/proc/self/task/{}/children", getpid())) == format!("{pid} "), kill(pid, SIGKILL), wait(pid));
+    p!(text(&format!("/proc/self/task/{}/children", getpid())) == format!("{pid} "));
+    p!(kill(pid, SIGKILL), wait(pid));
 }
 
 fn limits_file() {
@@ -205,28 +247,39 @@ fn limits_file() {
         sc!(SYS_prlimit64, 0, RLIMIT_NOFILE, at(&[55u64, 66]), 0u64);
         let all = text("/proc/self/limits");
         let line = all.lines().find(|l| l.starts_with("Max open files")).unwrap_or_default();
-        p!(line.split_whitespace().collect::<Vec<_>>().join(" "), all.lines().count(), all.lines().next().unwrap_or_default().trim_end());
+        p!(line.split_whitespace().collect::<Vec<_>>().join(" "), all.lines().count());
+        p!(all.lines().next().unwrap_or_default().trim_end());
         0
     }));
 }
 
 fn io_and_sched() {
-    p!(text("/proc/self/io").lines().map(|l| l.split(':').next().unwrap_or("")).collect::<Vec<_>>().join(" "));
-    p!(put(c"/proc/self/oom_score_adj", "500"), text("/proc/self/oom_score_adj"), put(c"/proc/self/oom_score_adj", "5000"));
-    p!(text("/proc/self/loginuid").is_empty() || text("/proc/self/loginuid").parse::<u32>().is_ok());
+    p!(text("/proc/self/io")
+        .lines()
+        .map(|l| l.split(':').next().unwrap_or(""))
+        .collect::<Vec<_>>()
+        .join(" "));
+    p!(put(c"/proc/self/oom_score_adj", "500"), text("/proc/self/oom_score_adj"));
+    p!(put(c"/proc/self/oom_score_adj", "5000"));
+    p!(text("/proc/self/loginuid").is_empty()
+        || text("/proc/self/loginuid").parse::<u32>().is_ok());
 }
 
 fn mount_tables() {
     let mounts = text("/proc/self/mounts");
-    p!(mounts.lines().all(|l| l.split(' ').count() == 6), mounts.lines().any(|l| l.split(' ').nth(1) == Some("/proc")), mounts.lines().any(|l| l.split(' ').nth(1) == Some("/")));
+    p!(mounts.lines().all(|l| l.split(' ').count() == 6));
+    p!(mounts.lines().any(|l| l.split(' ').nth(1) == Some("/proc")));
+    p!(mounts.lines().any(|l| l.split(' ').nth(1) == Some("/")));
     let info = text("/proc/self/mountinfo");
-    p!(info.lines().all(|l| l.contains(" - ")), info.lines().count() == mounts.lines().count(), link_of("/proc/mounts"));
+    p!(info.lines().all(|l| l.contains(" - ")), info.lines().count() == mounts.lines().count());
+    p!(link_of("/proc/mounts"));
 }
 
 fn namespaces() {
     for name in ["user", "pid", "mnt", "net", "ipc", "uts", "cgroup"] {
         let link = link_of(&format!("/proc/self/ns/{name}"));
-        p!(name, link.starts_with(&format!("{name}:[")), run(|| i32::from(link_of(&format!("/proc/self/ns/{name}")) != link)));
+        p!(name, link.starts_with(&format!("{name}:[")));
+        p!(run(|| i32::from(link_of(&format!("/proc/self/ns/{name}")) != link)));
     }
 }
 
@@ -235,8 +288,10 @@ fn other_processes() {
         sc!(SYS_pause);
         0
     });
-    p!(field(&format!("/proc/{pid}/status"), "PPid") == getpid().to_string(), list(c"/proc").contains(&format!(" {pid}/ ")), stat(c"/proc/99999999").ret);
-    p!(access(c"/proc/1/status", R_OK), kill(pid, SIGKILL), wait(pid), access(&CString::new(format!("/proc/{pid}")).unwrap_or_default(), F_OK));
+    p!(field(&format!("/proc/{pid}/status"), "PPid") == getpid().to_string());
+    p!(list(c"/proc").contains(&format!(" {pid}/ ")), stat(c"/proc/99999999").ret);
+    p!(access(c"/proc/1/status", R_OK), kill(pid, SIGKILL), wait(pid));
+    p!(access(&CString::new(format!("/proc/{pid}")).unwrap_or_default(), F_OK));
 }
 
 fn environment_of_others_is_private() {
@@ -247,7 +302,9 @@ fn environment_of_others_is_private() {
     p!(run(|| {
         sc!(SYS_setresuid, 1000, 1000, 1000);
         let p = |name: &str| CString::new(format!("/proc/{pid}/{name}")).unwrap_or_default();
-        p!(open(&p("environ"), O_RDONLY, 0), open(&p("mem"), O_RDONLY, 0), open(&p("status"), O_RDONLY, 0).ok(), readlink(&p("exe"), 100), open(&p("fd"), O_RDONLY, 0));
+        p!(open(&p("environ"), O_RDONLY, 0), open(&p("mem"), O_RDONLY, 0));
+        p!(open(&p("status"), O_RDONLY, 0).ok(), readlink(&p("exe"), 100));
+        p!(open(&p("fd"), O_RDONLY, 0));
         0
     }));
     p!(kill(pid, SIGKILL), wait(pid));
@@ -255,22 +312,38 @@ fn environment_of_others_is_private() {
 
 fn system_files() {
     let numbers = |s: &str| s.split_whitespace().all(|w| w.parse::<f64>().is_ok());
-    p!(numbers(&text("/proc/uptime")), text("/proc/loadavg").split(' ').count(), text("/proc/version").starts_with("Linux version "));
-    p!(text("/proc/stat").starts_with("cpu  "), text("/proc/stat").lines().any(|l| l.starts_with("btime ")), text("/proc/cpuinfo").contains("model name"));
-    p!(text("/proc/meminfo").starts_with("MemTotal:"), text("/proc/meminfo").contains("\nMemAvailable:"), text("/proc/filesystems").contains("\ttmpfs\n") || text("/proc/filesystems").contains("tmpfs"));
-    p!(text("/proc/vmstat").contains("pgfault "), text("/proc/swaps").starts_with("Filename"), text("/proc/cmdline").ends_with('\n'));
+    p!(numbers(&text("/proc/uptime")), text("/proc/loadavg").split(' ').count());
+    p!(text("/proc/version").starts_with("Linux version "));
+    p!(text("/proc/stat").starts_with("cpu  "));
+    p!(text("/proc/stat").lines().any(|l| l.starts_with("btime ")));
+    p!(text("/proc/cpuinfo").contains("model name"));
+    p!(text("/proc/meminfo").starts_with("MemTotal:"));
+    p!(text("/proc/meminfo").contains("\nMemAvailable:"));
+    p!(text("/proc/filesystems").contains("\ttmpfs\n")
+        || text("/proc/filesystems").contains("tmpfs"));
+    p!(text("/proc/vmstat").contains("pgfault "), text("/proc/swaps").starts_with("Filename"));
+    p!(text("/proc/cmdline").ends_with('\n'));
 }
 
 fn sysctl_files() {
-    p!(text("/proc/sys/kernel/ostype"), text("/proc/sys/kernel/pid_max").trim().parse::<u32>().unwrap_or(0) > 1000, text("/proc/sys/kernel/cap_last_cap").trim().parse::<u32>().unwrap_or(0) >= 37);
-    p!(text("/proc/sys/fs/pipe-max-size"), text("/proc/sys/vm/overcommit_memory").trim().parse::<u32>().is_ok(), text("/proc/sys/kernel/random/boot_id").len());
-    p!(text("/proc/sys/kernel/random/uuid") != text("/proc/sys/kernel/random/uuid"), text("/proc/sys/kernel/hostname").trim_end().is_empty());
-    p!(text("/proc/sys/fs/file-max").trim().parse::<u64>().is_ok(), text("/proc/sys/kernel/ngroups_max"), text("/proc/sys/kernel/threads-max").trim().parse::<u32>().is_ok());
+    p!(text("/proc/sys/kernel/ostype"));
+    p!(text("/proc/sys/kernel/pid_max").trim().parse::<u32>().unwrap_or(0) > 1000);
+    p!(text("/proc/sys/kernel/cap_last_cap").trim().parse::<u32>().unwrap_or(0) >= 37);
+    p!(text("/proc/sys/fs/pipe-max-size"));
+    p!(text("/proc/sys/vm/overcommit_memory").trim().parse::<u32>().is_ok());
+    p!(text("/proc/sys/kernel/random/boot_id").len());
+    p!(text("/proc/sys/kernel/random/uuid") != text("/proc/sys/kernel/random/uuid"));
+    p!(text("/proc/sys/kernel/hostname").trim_end().is_empty());
+    p!(text("/proc/sys/fs/file-max").trim().parse::<u64>().is_ok());
+    p!(text("/proc/sys/kernel/ngroups_max"));
+    p!(text("/proc/sys/kernel/threads-max").trim().parse::<u32>().is_ok());
 }
 
 fn proc_is_read_only_in_shape() {
-    p!(mkdir(c"/proc/new", 0o755), put(c"/proc/new", ""), unlink(c"/proc/self/status"), rename(c"/proc/self", c"/proc/x"), rmdir(c"/proc/self"));
-    p!(put(c"/proc/self/status", "x"), sc!(SYS_truncate, c"/proc/self/stat", 0).ok(), chmod(c"/proc/self/status", 0o777));
+    p!(mkdir(c"/proc/new", 0o755), put(c"/proc/new", ""), unlink(c"/proc/self/status"));
+    p!(rename(c"/proc/self", c"/proc/x"), rmdir(c"/proc/self"));
+    p!(put(c"/proc/self/status", "x"), sc!(SYS_truncate, c"/proc/self/stat", 0).ok());
+    p!(chmod(c"/proc/self/status", 0o777));
 }
 
 fn reading_in_pieces() {
@@ -284,8 +357,14 @@ fn reading_in_pieces() {
         }
         pieces.push_str(&part.text());
     }
-    let stable = |s: &str| s.lines().filter(|l| !l.contains("ctxt") && !l.starts_with("Vm") && !l.starts_with("Rss")).map(String::from).collect::<Vec<_>>();
-    p!(stable(&pieces) == stable(&whole), lseek(fd, 0, SEEK_SET), rd(fd, 5), pread(fd, 4, 6).bytes() == &whole.as_bytes()[6..10]);
+    let stable = |s: &str| {
+        s.lines()
+            .filter(|l| !l.contains("ctxt") && !l.starts_with("Vm") && !l.starts_with("Rss"))
+            .map(String::from)
+            .collect::<Vec<_>>()
+    };
+    p!(stable(&pieces) == stable(&whole), lseek(fd, 0, SEEK_SET), rd(fd, 5));
+    p!(pread(fd, 4, 6).bytes() == &whole.as_bytes()[6..10]);
 }
 
 cases![

@@ -59,10 +59,13 @@ fn drain(master: i32) -> Got {
 
 fn opening() {
     let master = open(c"/dev/ptmx", O_RDWR | O_NOCTTY, 0).fd();
-    p!(master >= 0, open(&slave_path(master), O_RDWR | O_NOCTTY, 0), ioctl(master, TIOCSPTLCK, at(&0i32)));
-    p!(open(&slave_path(master), O_RDWR | O_NOCTTY, 0).ok(), ioctl(master, TIOCGPTN, 8u64), fstat(master).st.st_rdev);
+    p!(master >= 0, open(&slave_path(master), O_RDWR | O_NOCTTY, 0));
+    p!(ioctl(master, TIOCSPTLCK, at(&0i32)));
+    p!(open(&slave_path(master), O_RDWR | O_NOCTTY, 0).ok(), ioctl(master, TIOCGPTN, 8u64));
+    p!(fstat(master).st.st_rdev);
     let s = stat(&slave_path(master)).st;
-    p!(s.st_mode & S_IFMT == S_IFCHR, s.st_rdev >> 8, ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY).ok());
+    p!(s.st_mode & S_IFMT == S_IFCHR, s.st_rdev >> 8);
+    p!(ioctl(master, TIOCGPTPEER, O_RDWR | O_NOCTTY).ok());
 }
 
 fn numbers_are_distinct_and_reused() {
@@ -74,32 +77,44 @@ fn numbers_are_distinct_and_reused() {
 fn default_settings() {
     let (_, slave) = open_pair();
     let t = termios(slave);
-    say!("{:o} {:o} {:o} {:o} {}", t.c_iflag, t.c_oflag, t.c_cflag, t.c_lflag, t.c_cc[..17].escape_ascii());
-    p!(ioctl(slave, TCGETS, 8u64), ioctl(slave, TCSETS, 8u64), ioctl(pipe(0)[0], TCGETS, at_mut(&mut termios(slave))));
+    say!(
+        "{:o} {:o} {:o} {:o} {}",
+        t.c_iflag,
+        t.c_oflag,
+        t.c_cflag,
+        t.c_lflag,
+        t.c_cc[..17].escape_ascii().to_string()
+    );
+    p!(ioctl(slave, TCGETS, 8u64), ioctl(slave, TCSETS, 8u64));
+    p!(ioctl(pipe(0)[0], TCGETS, at_mut(&mut termios(slave))));
 }
 
 fn canonical_lines() {
     let (master, slave) = open_pair();
     quiet(slave);
-    p!(wr(master, "partial"), ready(slave), wr(master, " line\nsecond\nthird"), ready(slave), rd(slave, 3), rd(slave, 100), ready(slave));
+    p!(wr(master, "partial"), ready(slave), wr(master, " line\nsecond\nthird"), ready(slave));
+    p!(rd(slave, 3), rd(slave, 100), ready(slave));
 }
 
 fn erase_kill_and_word_erase() {
     let (master, slave) = open_pair();
     quiet(slave);
-    p!(wr(master, "abc\x7fd\n"), ready(slave), wr(master, "junk\x15good\n"), ready(slave), wr(master, "one two\x17three\n"), ready(slave));
+    p!(wr(master, "abc\x7fd\n"), ready(slave), wr(master, "junk\x15good\n"), ready(slave));
+    p!(wr(master, "one two\x17three\n"), ready(slave));
     p!(wr(master, "\x7f\x7fx\n"), ready(slave), wr(master, "lit\x16\x7feral\n"), ready(slave));
 }
 
 fn end_of_file_character() {
     let (master, slave) = open_pair();
     quiet(slave);
-    p!(wr(master, "no newline\x04"), ready(slave), wr(master, "\x04"), ready(slave), wr(master, "a\n\x04"), ready(slave), ready(slave), ready(slave));
+    p!(wr(master, "no newline\x04"), ready(slave), wr(master, "\x04"), ready(slave));
+    p!(wr(master, "a\n\x04"), ready(slave), ready(slave), ready(slave));
 }
 
 fn echo() {
     let (master, slave) = open_pair();
-    p!(wr(master, "hi\x01\x7f\n"), drain(master), ready(slave), wr(master, "kill\x15"), drain(master), wr(master, "\x1b[A\n"), drain(master));
+    p!(wr(master, "hi\x01\x7f\n"), drain(master), ready(slave), wr(master, "kill\x15"));
+    p!(drain(master), wr(master, "\x1b[A\n"), drain(master));
 }
 
 fn echo_variants() {
@@ -139,7 +154,8 @@ fn input_processing() {
 fn raw_mode() {
     let (master, slave) = open_pair();
     raw(slave);
-    p!(wr(master, "a\x03\x04\r\x7f"), ready(slave), drain(master), wr(slave, "x\ny"), drain(master));
+    p!(wr(master, "a\x03\x04\r\x7f"), ready(slave), drain(master), wr(slave, "x\ny"));
+    p!(drain(master));
 }
 
 fn minimum_and_time() {
@@ -151,8 +167,10 @@ fn minimum_and_time() {
             t.c_cc[VTIME] = time;
         })
     };
-    p!(set(0, 0), rd(slave, 10), wr(master, "ab"), poll(&[(slave, POLLIN)], 5000), rd(slave, 10), set(0, 1), took(90, || rd(slave, 10)).0, took(90, || rd(slave, 10)).1);
-    p!(set(3, 0), wr(master, "abc"), rd(slave, 10), set(3, 1), wr(master, "d"), rd(slave, 10), set(4, 0), wr(master, "efg"), poll(&[(slave, POLLIN)], SETTLE_MS));
+    p!(set(0, 0), rd(slave, 10), wr(master, "ab"), poll(&[(slave, POLLIN)], 5000), rd(slave, 10));
+    p!(set(0, 1), took(90, || rd(slave, 10)).0, took(90, || rd(slave, 10)).1);
+    p!(set(3, 0), wr(master, "abc"), rd(slave, 10), set(3, 1), wr(master, "d"), rd(slave, 10));
+    p!(set(4, 0), wr(master, "efg"), poll(&[(slave, POLLIN)], SETTLE_MS));
 }
 
 fn switching_from_raw_to_canonical() {
@@ -165,8 +183,10 @@ fn switching_from_raw_to_canonical() {
 fn window_size() {
     let (master, slave) = open_pair();
     let mut size = [9u16; 4];
-    p!(ioctl(slave, TIOCGWINSZ, at_mut(&mut size)), size[0], size[1], ioctl(master, TIOCSWINSZ, at(&[24u16, 80, 1, 2])));
-    p!(ioctl(slave, TIOCGWINSZ, at_mut(&mut size)), size[0], size[1], size[3], ioctl(slave, TIOCSWINSZ, 8u64), ioctl(slave, TIOCGWINSZ, 8u64));
+    p!(ioctl(slave, TIOCGWINSZ, at_mut(&mut size)), size[0], size[1]);
+    p!(ioctl(master, TIOCSWINSZ, at(&[24u16, 80, 1, 2])));
+    p!(ioctl(slave, TIOCGWINSZ, at_mut(&mut size)), size[0], size[1], size[3]);
+    p!(ioctl(slave, TIOCSWINSZ, 8u64), ioctl(slave, TIOCGWINSZ, 8u64));
     p!(ioctl(pipe(0)[0], TIOCGWINSZ, at_mut(&mut size)));
 }
 
@@ -175,15 +195,19 @@ fn queue_sizes_and_flush() {
     quiet(slave);
     let mut n = -1i32;
     wr(master, "twelve bytes\n");
-    p!(poll(&[(slave, POLLIN)], 5000), ioctl(slave, FIONREAD, at_mut(&mut n)), n, ioctl(slave, TCFLSH, TCIFLUSH), ioctl(slave, FIONREAD, at_mut(&mut n)), n, ready(slave));
-    p!(ioctl(slave, TCFLSH, 9), wr(slave, "out"), ioctl(master, FIONREAD, at_mut(&mut n)), n, ioctl(slave, TIOCOUTQ, at_mut(&mut n)));
-    p!(ioctl(slave, TCSBRK, 1), ioctl(slave, TCXONC, 0), wr(slave, ""), ioctl(slave, TCXONC, 1), ioctl(slave, TCXONC, 9));
+    p!(poll(&[(slave, POLLIN)], 5000), ioctl(slave, FIONREAD, at_mut(&mut n)), n);
+    p!(ioctl(slave, TCFLSH, TCIFLUSH), ioctl(slave, FIONREAD, at_mut(&mut n)), n, ready(slave));
+    p!(ioctl(slave, TCFLSH, 9), wr(slave, "out"), drain(master));
+    p!(ioctl(slave, TIOCOUTQ, at_mut(&mut n)));
+    p!(ioctl(slave, TCSBRK, 1), ioctl(slave, TCXONC, 0), wr(slave, ""), ioctl(slave, TCXONC, 1));
+    p!(ioctl(slave, TCXONC, 9));
 }
 
 fn hang_up_when_the_master_closes() {
     let (master, slave) = open_pair();
     wr(master, "lost?\n");
-    p!(poll(&[(slave, POLLIN)], 5000), close(master), rd(slave, 100), wr(slave, "x"), poll(&[(slave, POLLIN | POLLOUT)], 0), ioctl(slave, TCGETS, at_mut(&mut termios(slave))));
+    p!(poll(&[(slave, POLLIN)], 5000), close(master), rd(slave, 100), wr(slave, "x"));
+    p!(poll(&[(slave, POLLIN | POLLOUT)], 0), ioctl(slave, TCGETS, at_mut(&mut termios(slave))));
 }
 
 fn end_when_the_slave_closes() {
@@ -197,17 +221,21 @@ fn end_when_the_slave_closes() {
 fn readiness() {
     let (master, slave) = open_pair();
     quiet(slave);
-    p!(poll(&[(master, POLLIN | POLLOUT), (slave, POLLIN | POLLOUT)], 0), wr(master, "half"), poll(&[(slave, POLLIN)], SETTLE_MS), wr(master, "\n"));
+    p!(poll(&[(master, POLLIN | POLLOUT), (slave, POLLIN | POLLOUT)], 0), wr(master, "half"));
+    p!(poll(&[(slave, POLLIN)], SETTLE_MS), wr(master, "\n"));
     p!(poll(&[(slave, POLLIN)], SETTLE_MS), wr(slave, "out"), poll(&[(master, POLLIN)], SETTLE_MS));
     let ep = epoll(0);
-    p!(epoll_ctl(ep, EPOLL_CTL_ADD, slave, EPOLLIN | EPOLLET, 1), epoll_wait(ep, 2, 0), epoll_wait(ep, 2, 0));
+    p!(epoll_ctl(ep, EPOLL_CTL_ADD, slave, EPOLLIN | EPOLLET, 1), epoll_wait(ep, 2, 0));
+    p!(epoll_wait(ep, 2, 0));
 }
 
 fn controlling_terminal() {
     let (master, slave) = open_pair();
     let mut n = -1i32;
-    p!(open(c"/dev/tty", O_RDWR, 0), ioctl(slave, TIOCGPGRP, at_mut(&mut n)), ioctl(slave, TIOCSCTTY, 0), open(c"/dev/tty", O_RDWR, 0).ok());
-    p!(ioctl(slave, TIOCGPGRP, at_mut(&mut n)), n == getpid(), ioctl(slave, TIOCGSID, at_mut(&mut n)), n == getpid());
+    p!(open(c"/dev/tty", O_RDWR, 0), ioctl(slave, TIOCGPGRP, at_mut(&mut n)));
+    p!(ioctl(slave, TIOCSCTTY, 0), open(c"/dev/tty", O_RDWR, 0).ok());
+    p!(ioctl(slave, TIOCGPGRP, at_mut(&mut n)), n == getpid());
+    p!(ioctl(slave, TIOCGSID, at_mut(&mut n)), n == getpid());
     p!(ioctl(master, TIOCGPGRP, at_mut(&mut n)), n == getpid(), ioctl(slave, TIOCSCTTY, 0));
     p!(run(|| ioctl(slave, TIOCSCTTY, 0).errno()), ioctl(open_pair().1, TIOCSCTTY, 0));
 }
@@ -223,7 +251,8 @@ fn interrupt_characters_signal_the_foreground_group() {
     for sig in [SIGINT, SIGQUIT, SIGTSTP] {
         catch(sig, SA_RESTART);
     }
-    p!(wr(master, "lost\x03"), until(|| count() == 1), caught(), wr(master, "\x1c"), until(|| count() == 1), caught(), wr(master, "\x1a"));
+    p!(wr(master, "lost\x03"), until(|| count() == 1), caught(), wr(master, "\x1c"));
+    p!(until(|| count() == 1), caught(), wr(master, "\x1a"));
     p!(until(|| count() == 1), caught(), ready(slave), drain(master));
     set_termios(slave, |t| t.c_lflag = (t.c_lflag | NOFLSH) & !ECHO);
     p!(wr(master, "kept\x03\n"), until(|| count() == 1), caught(), ready(slave));
@@ -235,7 +264,8 @@ fn window_change_signal() {
     let (master, slave) = open_pair();
     ioctl(slave, TIOCSCTTY, 0);
     catch(SIGWINCH, SA_RESTART);
-    p!(ioctl(master, TIOCSWINSZ, at(&[30u16, 90, 0, 0])), until(|| count() == 1), ioctl(master, TIOCSWINSZ, at(&[30u16, 90, 0, 0])), caught());
+    p!(ioctl(master, TIOCSWINSZ, at(&[30u16, 90, 0, 0])), until(|| count() == 1));
+    p!(ioctl(master, TIOCSWINSZ, at(&[30u16, 90, 0, 0])), caught());
 }
 
 /// Runs `f` in a background process group of the session that owns `slave`.
@@ -289,8 +319,10 @@ fn foreground_group_changes() {
     p!(wait_opt(pid, WUNTRACED), ioctl(slave, TIOCSPGRP, at(&pid)));
     let mut n = 0i32;
     catch(SIGINT, 0);
-    p!(ioctl(slave, TIOCGPGRP, at_mut(&mut n)), n == pid, kill(pid, SIGCONT), wr(master, "\x03"), wait(pid), caught());
-    p!(ioctl(slave, TIOCSPGRP, at(&0x7fff_fff0i32)), ioctl(slave, TIOCSPGRP, 8u64), ioctl(slave, TIOCSPGRP, at(&-1i32)));
+    p!(ioctl(slave, TIOCGPGRP, at_mut(&mut n)), n == pid, kill(pid, SIGCONT), wr(master, "\x03"));
+    p!(wait(pid), caught());
+    p!(ioctl(slave, TIOCSPGRP, at(&0x7fff_fff0i32)), ioctl(slave, TIOCSPGRP, 8u64));
+    p!(ioctl(slave, TIOCSPGRP, at(&-1i32)));
 }
 
 fn background_process_may_not_take_the_foreground() {
@@ -308,7 +340,8 @@ fn leaving_the_terminal() {
     ioctl(slave, TIOCSCTTY, 0);
     catch(SIGHUP, 0);
     catch(SIGCONT, 0);
-    p!(ioctl(slave, TIOCNOTTY, 0), until(|| count() == 2), open(c"/dev/tty", O_RDWR, 0), ioctl(slave, TIOCNOTTY, 0));
+    p!(ioctl(slave, TIOCNOTTY, 0), until(|| count() == 2), open(c"/dev/tty", O_RDWR, 0));
+    p!(ioctl(slave, TIOCNOTTY, 0));
 }
 
 fn session_leader_exit_hangs_up() {
@@ -321,8 +354,8 @@ fn session_leader_exit_hangs_up() {
         child(|| {
             catch(SIGHUP, SA_RESTART);
             publish(page, 1);
-            p!(until(|| count() > 0), caught(), open(c"/dev/tty", O_RDWR, 0));
-            0
+            let told = until(|| count() > 0) && caught().starts_with("SIGHUP SI_KERNEL");
+            i32::from(!told || open(c"/dev/tty", O_RDWR, 0).errno() != ENXIO)
         });
         await_change(page, 0);
         0
@@ -340,7 +373,8 @@ fn closing_the_master_signals_the_session() {
 
 fn packet_mode() {
     let (master, slave) = open_pair();
-    p!(ioctl(master, TIOCPKT, at(&1i32)), wr(slave, "data"), drain(master), ioctl(slave, TCFLSH, TCOFLUSH), drain(master));
+    p!(ioctl(master, TIOCPKT, at(&1i32)), wr(slave, "data"), drain(master));
+    p!(ioctl(slave, TCFLSH, TCOFLUSH), drain(master));
     p!(ioctl(slave, TIOCPKT, at(&1i32)));
 }
 

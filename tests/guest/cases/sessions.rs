@@ -25,7 +25,8 @@ fn end(pid: i32) {
 
 fn case_is_a_session_leader() {
     let me = getpid();
-    p!(getpgid(0) == me, getsid(0) == me, sc!(SYS_getpgrp).fd() == me, sc!(SYS_setsid), setpgid(0, 0));
+    p!(getpgid(0) == me, getsid(0) == me, sc!(SYS_getpgrp).fd() == me, sc!(SYS_setsid));
+    p!(setpgid(0, 0));
 }
 
 fn children_inherit_group_and_session() {
@@ -35,14 +36,16 @@ fn children_inherit_group_and_session() {
 
 fn setpgid_makes_and_joins_groups() {
     let (a, b) = (sleeper(), sleeper());
-    p!(setpgid(a, 0), getpgid(a) == a, setpgid(b, a), getpgid(b) == a, setpgid(b, getpid()), getpgid(b) == getpid());
+    p!(setpgid(a, 0), getpgid(a) == a, setpgid(b, a), getpgid(b) == a, setpgid(b, getpid()));
+    p!(getpgid(b) == getpid());
     end(a);
     end(b);
 }
 
 fn setpgid_errors() {
     let pid = sleeper();
-    p!(setpgid(pid, -1), setpgid(-1, 0), setpgid(0x7fff_fff0, 0), setpgid(pid, 0x7fff_fff0), setpgid(getppid(), 0));
+    p!(setpgid(pid, -1), setpgid(-1, 0), setpgid(0x7fff_fff0, 0), setpgid(pid, 0x7fff_fff0));
+    p!(setpgid(getppid(), 0));
     p!(sc!(SYS_getpgid, 0x7fff_fff0), sc!(SYS_getsid, 0x7fff_fff0), sc!(SYS_getpgid, -1));
     end(pid);
     let leader = child(|| {
@@ -110,12 +113,15 @@ fn limits_get_and_set() {
     p!(set_rlimit(RLIMIT_NOFILE, 100, 200), rlimit(RLIMIT_NOFILE)[0], rlimit(RLIMIT_NOFILE)[1]);
     let mut old = [0u64; 2];
     p!(sc!(SYS_prlimit64, 0, RLIMIT_NOFILE, at(&[50u64, 150]), at_mut(&mut old)), old[0], old[1]);
-    p!(sc!(SYS_getrlimit, RLIMIT_NOFILE, at_mut(&mut old)), old[0], run(|| rlimit(RLIMIT_NOFILE)[0] as i32));
+    p!(sc!(SYS_getrlimit, RLIMIT_NOFILE, at_mut(&mut old)), old[0]);
+    p!(run(|| rlimit(RLIMIT_NOFILE)[0] as i32));
 }
 
 fn limit_errors() {
-    p!(set_rlimit(99, 1, 1), set_rlimit(RLIMIT_NOFILE, 10, 5), sc!(SYS_getrlimit, 99, 8u64), sc!(SYS_getrlimit, 7, 8u64));
-    p!(sc!(SYS_setrlimit, RLIMIT_NOFILE, 8u64), sc!(SYS_prlimit64, 0x7fff_fff0, 7, 0u64, 0u64), sc!(SYS_prlimit64, 0, 99, 0u64, 0u64));
+    p!(set_rlimit(99, 1, 1), set_rlimit(RLIMIT_NOFILE, 10, 5), sc!(SYS_getrlimit, 99, 8u64));
+    p!(sc!(SYS_getrlimit, 7, 8u64));
+    p!(sc!(SYS_setrlimit, RLIMIT_NOFILE, 8u64), sc!(SYS_prlimit64, 0x7fff_fff0, 7, 0u64, 0u64));
+    p!(sc!(SYS_prlimit64, 0, 99, 0u64, 0u64));
 }
 
 fn hard_limits_do_not_rise_for_users() {
@@ -123,7 +129,8 @@ fn hard_limits_do_not_rise_for_users() {
         set_rlimit(RLIMIT_CORE, 0, 0);
         set_rlimit(RLIMIT_NOFILE, 64, 128);
         sc!(SYS_setresuid, 1000, 1000, 1000);
-        p!(set_rlimit(RLIMIT_NOFILE, 128, 128), set_rlimit(RLIMIT_NOFILE, 64, 129), set_rlimit(RLIMIT_NOFILE, 10, 20), set_rlimit(RLIMIT_CORE, 1, 1));
+        p!(set_rlimit(RLIMIT_NOFILE, 128, 128), set_rlimit(RLIMIT_NOFILE, 64, 129));
+        p!(set_rlimit(RLIMIT_NOFILE, 10, 20), set_rlimit(RLIMIT_CORE, 1, 1));
         p!(sc!(SYS_prlimit64, getppid(), 7, 0u64, 0u64));
         0
     }));
@@ -132,7 +139,8 @@ fn hard_limits_do_not_rise_for_users() {
 fn limits_of_another_process() {
     let pid = sleeper();
     let mut old = [0u64; 2];
-    p!(sc!(SYS_prlimit64, pid, RLIMIT_CORE, at(&[0u64, 0]), 0u64), sc!(SYS_prlimit64, pid, RLIMIT_CORE, 0u64, at_mut(&mut old)), old[1]);
+    p!(sc!(SYS_prlimit64, pid, RLIMIT_CORE, at(&[0u64, 0]), 0u64));
+    p!(sc!(SYS_prlimit64, pid, RLIMIT_CORE, 0u64, at_mut(&mut old)), old[1]);
     end(pid);
 }
 
@@ -153,7 +161,8 @@ fn nice_limit_for_users() {
         set_rlimit(RLIMIT_NICE, 0, 0);
         sc!(SYS_setpriority, 0, 0, 10);
         sc!(SYS_setresuid, 1000, 1000, 1000);
-        p!(sc!(SYS_setpriority, 0, 0, 9), sc!(SYS_setpriority, 0, 0, 12), sc!(SYS_getpriority, 0, 0));
+        p!(sc!(SYS_setpriority, 0, 0, 9), sc!(SYS_setpriority, 0, 0, 12));
+        p!(sc!(SYS_getpriority, 0, 0));
         0
     }));
 }

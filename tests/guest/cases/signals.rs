@@ -20,9 +20,12 @@ fn dispositions() {
 fn sigaction_errors() {
     let act = [0u64; 4];
     p!(sc!(SYS_rt_sigaction, 0, at(&act), 0u64, 8), sc!(SYS_rt_sigaction, 65, at(&act), 0u64, 8));
-    p!(sc!(SYS_rt_sigaction, SIGKILL, at(&act), 0u64, 8), sc!(SYS_rt_sigaction, SIGSTOP, at(&act), 0u64, 8));
-    p!(sc!(SYS_rt_sigaction, SIGKILL, 0u64, 0u64, 8), sc!(SYS_rt_sigaction, SIGUSR1, 8u64, 0u64, 8));
-    p!(sc!(SYS_rt_sigaction, SIGUSR1, 0u64, 8u64, 8), sc!(SYS_rt_sigaction, SIGUSR1, at(&act), 0u64, 4));
+    p!(sc!(SYS_rt_sigaction, SIGKILL, at(&act), 0u64, 8));
+    p!(sc!(SYS_rt_sigaction, SIGSTOP, at(&act), 0u64, 8));
+    p!(sc!(SYS_rt_sigaction, SIGKILL, 0u64, 0u64, 8));
+    p!(sc!(SYS_rt_sigaction, SIGUSR1, 8u64, 0u64, 8));
+    p!(sc!(SYS_rt_sigaction, SIGUSR1, 0u64, 8u64, 8));
+    p!(sc!(SYS_rt_sigaction, SIGUSR1, at(&act), 0u64, 4));
 }
 
 fn unknown_flags_are_dropped() {
@@ -82,7 +85,8 @@ fn kill_and_stop_cannot_be_blocked() {
 fn sigprocmask_errors() {
     let mask = 0u64;
     p!(sc!(SYS_rt_sigprocmask, 9, at(&mask), 0u64, 8), sc!(SYS_rt_sigprocmask, 9, 0u64, 0u64, 8));
-    p!(sc!(SYS_rt_sigprocmask, SIG_BLOCK, 8u64, 0u64, 8), sc!(SYS_rt_sigprocmask, SIG_BLOCK, 0u64, 8u64, 8));
+    p!(sc!(SYS_rt_sigprocmask, SIG_BLOCK, 8u64, 0u64, 8));
+    p!(sc!(SYS_rt_sigprocmask, SIG_BLOCK, 0u64, 8u64, 8));
     p!(sc!(SYS_rt_sigprocmask, SIG_BLOCK, at(&mask), 0u64, 16), sc!(SYS_rt_sigpending, 8u64, 8));
 }
 
@@ -196,7 +200,8 @@ fn queue_limit() {
 
 fn sigqueue_errors() {
     let me = getpid();
-    p!(queue(me, 0, 65, SI_QUEUE, 0), queue(me, 0, 0, SI_QUEUE, 0), queue(0x7fff_fff0, 0, SIGUSR1, SI_QUEUE, 0));
+    p!(queue(me, 0, 65, SI_QUEUE, 0), queue(me, 0, 0, SI_QUEUE, 0));
+    p!(queue(0x7fff_fff0, 0, SIGUSR1, SI_QUEUE, 0));
     ignore(SIGUSR1);
     let pid = child(|| {
         sc!(SYS_pause);
@@ -261,7 +266,8 @@ fn alternate_stack() {
 fn alternate_stack_errors() {
     let base = anon(8);
     p!(altstack(1024, 0), altstack(16384, 5), sc!(SYS_sigaltstack, 8u64, 0u64));
-    p!(sc!(SYS_sigaltstack, 0u64, 8u64), sc!(SYS_sigaltstack, at(&[base, SS_DISABLE as u64, 0]), 0u64));
+    p!(sc!(SYS_sigaltstack, 0u64, 8u64));
+    p!(sc!(SYS_sigaltstack, at(&[base, SS_DISABLE as u64, 0]), 0u64));
 }
 
 fn nested_handlers_share_the_alternate_stack() {
@@ -328,7 +334,8 @@ fn sigtimedwait_errors() {
     let mask = bit(SIGUSR1);
     p!(sc!(SYS_rt_sigtimedwait, at(&mask), 0u64, at(&[0i64, 1_000_000_000]), 8));
     p!(sc!(SYS_rt_sigtimedwait, at(&mask), 0u64, at(&[-1i64, 0]), 8));
-    p!(sc!(SYS_rt_sigtimedwait, 8u64, 0u64, 0u64, 8), sc!(SYS_rt_sigtimedwait, at(&mask), 0u64, 8u64, 8));
+    p!(sc!(SYS_rt_sigtimedwait, 8u64, 0u64, 0u64, 8));
+    p!(sc!(SYS_rt_sigtimedwait, at(&mask), 0u64, 8u64, 8));
     p!(sc!(SYS_rt_sigtimedwait, at(&mask), 0u64, 0u64, 4));
 }
 
@@ -408,8 +415,15 @@ fn signalfd_reads_siginfo() {
     let both = rd(fd, 1000);
     let infos: Vec<&[u8]> = both.bytes().chunks(128).collect();
     for info in infos {
-        let field = |i: usize| info[i..i + 4].iter().rev().fold(0i32, |n, &b| n << 8 | i32::from(b));
-        say!("{} code {} from me {} value {}", signame(field(0)), field(8), field(12) == getpid(), field(44));
+        let field =
+            |i: usize| info[i..i + 4].iter().rev().fold(0i32, |n, &b| n << 8 | i32::from(b));
+        say!(
+            "{} code {} from me {} value {}",
+            signame(field(0)),
+            field(8),
+            field(12) == getpid(),
+            field(44)
+        );
     }
     p!(pending(), rd(fd, 127), rd(fd, 128));
 }

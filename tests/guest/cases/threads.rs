@@ -121,9 +121,11 @@ fn child_cleartid_wakes_a_joiner() {
     let page = anon(1);
     let tid = page + 8;
     word(tid).store(1, SeqCst);
-    let ret = spawn(THREAD | CLONE_CHILD_CLEARTID | CLONE_PARENT_SETTID, leave, page, page + 16, tid);
+    let ret =
+        spawn(THREAD | CLONE_CHILD_CLEARTID | CLONE_PARENT_SETTID, leave, page, page + 16, tid);
     await_change(tid, 1);
-    p!(word(tid).load(SeqCst), word(page).load(SeqCst), word(page + 16).load(SeqCst) as i32 == ret.fd());
+    p!(word(tid).load(SeqCst), word(page).load(SeqCst));
+    p!(word(page + 16).load(SeqCst) as i32 == ret.fd());
     p!(until(|| sc!(SYS_tgkill, getpid(), ret.fd(), 0).errno() == ESRCH));
 }
 

@@ -272,8 +272,6 @@ pub struct Dirent {
     pub kind: u8,
     /// Its d_ino.
     pub ino: u64,
-    /// Its d_off.
-    pub off: i64,
 }
 
 impl Dirent {
@@ -295,12 +293,12 @@ impl Dirent {
 /// Decodes a getdents64(2) buffer.
 pub fn dirents(mut buf: &[u8]) -> Vec<Dirent> {
     let mut out = Vec::new();
-    while let (Some(head), Some(ino), Some(off)) = (buf.get(16..19), word(buf, 0), word(buf, 8)) {
+    while let (Some(head), Some(ino)) = (buf.get(16..19), word(buf, 0)) {
         let reclen = usize::from(u16::from_le_bytes([head[0], head[1]]));
         let Some(name) = buf.get(19..reclen) else { break };
         let end = name.iter().position(|&c| c == 0).unwrap_or(name.len());
         let name = String::from_utf8_lossy(&name[..end]).into_owned();
-        out.push(Dirent { name, kind: head[2], ino, off: off as i64 });
+        out.push(Dirent { name, kind: head[2], ino });
         buf = &buf[reclen..];
     }
     out

@@ -392,7 +392,7 @@ pub enum Fault {
 }
 
 /// Executes a faulting instruction; a handler that skips it makes this return.
-pub extern "C" fn fault(kind: Fault) {
+pub fn fault(kind: Fault) {
     // SAFETY: each either ends the process or is resumed behind by a handler; registers written are
     // declared.
     unsafe {
