@@ -13,6 +13,7 @@ pub mod io;
 pub mod kernel;
 pub mod loader;
 pub mod mm;
+pub mod socket;
 pub mod sync;
 pub mod syscalls;
 pub mod time;

@@ -118,7 +118,7 @@ fn open_or_create(
 
 /// Makes a file (not a directory or link) called `name` in `dir`, unless there is one: the dentry,
 /// and whether it is new. `mode` has the type; the umask is applied here.
-pub(super) fn create(
+pub(crate) fn create(
     ctx: &WalkContext,
     dir: &Path,
     name: &[u8],

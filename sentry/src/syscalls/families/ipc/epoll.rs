@@ -1,6 +1,6 @@
 //! `epoll_create(2)`, `epoll_ctl(2)`, `epoll_wait(2)` and their kin.
 
-use super::wait::{Timeout, set_mask};
+use super::wait::{Timeout, with_mask};
 use crate::errno::{Errno, Result};
 use crate::fs::epoll::{Epoll, Event};
 use crate::kernel::{CurrentTask, Wake};
@@ -142,8 +142,7 @@ pub fn epoll_pwait(
     sigmask: UserAddr,
     sigsetsize: u64,
 ) -> SysResult {
-    set_mask(t, sigmask, sigsetsize)?;
-    epoll_wait(t, epfd, events, maxevents, timeout)
+    with_mask(t, sigmask, sigsetsize, |t| epoll_wait(t, epfd, events, maxevents, timeout))
 }
 
 /// `epoll_pwait2(2)`.
@@ -157,7 +156,8 @@ pub fn epoll_pwait2(
     sigsetsize: u64,
 ) -> SysResult {
     let limit = Timeout::read_timespec(t, timeout)?;
-    set_mask(t, sigmask, sigsetsize)?;
-    let file = check(t, epfd, maxevents)?;
-    do_wait(t, &file, events, maxevents, limit)
+    with_mask(t, sigmask, sigsetsize, |t| {
+        let file = check(t, epfd, maxevents)?;
+        do_wait(t, &file, events, maxevents, limit)
+    })
 }

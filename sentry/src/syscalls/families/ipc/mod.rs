@@ -8,7 +8,7 @@ pub mod splice;
 pub mod wait;
 
 pub use epoll::*;
-pub use poll::{poll, ppoll};
+pub use poll::{poll, ppoll, restart_poll};
 pub use select::{pselect6, select};
 pub use simple::*;
 pub use splice::*;

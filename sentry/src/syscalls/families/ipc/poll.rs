@@ -1,10 +1,11 @@
 //! `poll(2)` and `ppoll(2)`.
 
-use super::wait::{Timeout, set_mask};
+use super::wait::{Timeout, with_mask};
 use crate::errno::{Errno, Result};
 use crate::kernel::{CurrentTask, Wake};
 use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
+use crate::time::restart::RestartBlock;
 use crate::vfs::File;
 use crate::wait::{EventMask, WaitKey};
 use std::sync::Arc;
@@ -118,7 +119,28 @@ fn do_poll(t: &mut CurrentTask, addr: UserAddr, nfds: u32, timeout: Timeout) -> 
 /// `poll(2)`.
 pub fn poll(t: &mut CurrentTask, fds: UserAddr, nfds: u32, timeout: i32) -> SysResult {
     let timeout = Timeout::from_millis(timeout);
-    do_poll(t, fds, nfds, timeout)
+    restart_poll(t, fds, nfds, timeout.deadline())
+}
+
+/// `poll(2)` until an absolute time: how an interrupted one goes on.
+pub fn restart_poll(
+    t: &mut CurrentTask,
+    fds: UserAddr,
+    count: u32,
+    deadline: Option<u64>,
+) -> SysResult {
+    let timeout = match deadline {
+        None => Timeout::Never,
+        Some(0) => Timeout::Zero,
+        Some(at) => Timeout::At(at),
+    };
+    do_poll(t, fds, count, timeout).map_err(|e| match e {
+        Errno::ERESTARTNOHAND => {
+            t.restart = Some(RestartBlock::Poll { fds, count, deadline });
+            Errno::ERESTART_RESTARTBLOCK
+        }
+        e => e,
+    })
 }
 
 /// `ppoll(2)`.
@@ -131,8 +153,7 @@ pub fn ppoll(
     sigsetsize: u64,
 ) -> SysResult {
     let timeout = Timeout::read_timespec(t, tmo)?;
-    set_mask(t, sigmask, sigsetsize)?;
-    let result = do_poll(t, fds, nfds, timeout);
+    let result = with_mask(t, sigmask, sigsetsize, |t| do_poll(t, fds, nfds, timeout));
     timeout.write_left(t, tmo, false);
     result
 }

@@ -1,7 +1,7 @@
 //! `select(2)` and `pselect(2)`.
 
 use super::poll::{Watched, wait_for};
-use super::wait::{Timeout, set_mask};
+use super::wait::{Timeout, with_mask};
 use crate::errno::{Errno, Result};
 use crate::kernel::CurrentTask;
 use crate::mm::UserAddr;
@@ -135,8 +135,8 @@ pub fn pselect6(
         (mask, size)
     };
     let limit = Timeout::read_timespec(t, timeout)?;
-    set_mask(t, UserAddr(mask), size)?;
-    let result = do_select(t, nfds, [readfds, writefds, exceptfds], limit);
+    let sets = [readfds, writefds, exceptfds];
+    let result = with_mask(t, UserAddr(mask), size, |t| do_select(t, nfds, sets, limit));
     limit.write_left(t, timeout, false);
     result
 }

@@ -1,7 +1,8 @@
 //! What all calls that wait for several things share: timeouts, signal masks, `SIGPIPE`.
 
 use crate::errno::{Errno, Result};
-use crate::kernel::CurrentTask;
+use crate::kernel::signal::deliver::{end_temporary_mask, set_temporary_mask};
+use crate::kernel::{CurrentTask, Rlimit, SigInfo, SigSet, Signal};
 use crate::mm::UserAddr;
 use platform::host::time::Clock;
 
@@ -86,28 +87,41 @@ impl Timeout {
 /// Size of the kernel's `sigset_t`.
 const SIGSET_SIZE: u64 = 8;
 
-/// Installs a signal mask for the length of the call, if one is given. The old mask comes back when
-/// the call returns, or after the handler that interrupted it.
-pub fn set_mask(t: &mut CurrentTask, addr: UserAddr, size: u64) -> Result<()> {
+/// Runs `call` with another signal mask, if one is given. The old mask comes back when the call
+/// returns, or after the handler that interrupted it.
+pub fn with_mask<T>(
+    t: &mut CurrentTask,
+    addr: UserAddr,
+    size: u64,
+    call: impl FnOnce(&mut CurrentTask) -> Result<T>,
+) -> Result<T> {
     if addr.is_null() {
-        return Ok(());
+        return call(t);
     }
     if size != SIGSET_SIZE {
         return Err(Errno::EINVAL);
     }
-    let _mask: u64 = t.mm().read_obj(addr)?;
-    Ok(())
+    let mask = SigSet(t.mm().read_obj(addr)?);
+    set_temporary_mask(t, mask.without(SigSet::UNBLOCKABLE));
+    let result = call(t);
+    if !matches!(result, Err(Errno::ERESTARTNOHAND | Errno::EINTR)) {
+        end_temporary_mask(t);
+    }
+    result
 }
 
 /// Sends the caller `SIGPIPE`.
-pub fn sigpipe(_t: &CurrentTask) {}
+pub fn sigpipe(t: &CurrentTask) {
+    let info = SigInfo::user(Signal::SIGPIPE, t.tgid(), t.creds().uid);
+    t.task().send_signal(&info);
+}
 
 /// The most descriptors that one call may name (`RLIMIT_NOFILE`).
-pub fn max_fds(_t: &CurrentTask) -> u64 {
-    1 << 20
+pub fn max_fds(t: &CurrentTask) -> u64 {
+    t.limit(Rlimit::Nofile).soft
 }
 
 /// How many descriptors the task's table has room for, as far as `select(2)` is concerned.
-pub fn table_size(_t: &CurrentTask) -> usize {
-    1 << 16
+pub fn table_size(t: &CurrentTask) -> usize {
+    t.files().size().next_power_of_two().max(256)
 }

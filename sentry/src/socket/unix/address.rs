@@ -1,0 +1,181 @@
+//! Names of local sockets (`unix(7)`): paths, abstract names, and who is bound to which.
+
+use super::Unix;
+use crate::errno::{Errno, Result};
+use crate::kernel::CurrentTask;
+use crate::socket::family::AF_UNIX;
+use crate::sync::{Mutex, rank};
+use crate::vfs::open;
+use crate::vfs::permission::{self, Access};
+use crate::vfs::walk::{self, WalkContext, WalkFlags};
+use crate::vfs::{FileType, Path};
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Size of `struct sockaddr_un`.
+const MAX_LEN: usize = 110;
+
+/// The name a socket is bound to.
+pub struct Name {
+    /// `sun_path` as `getsockname(2)` reports it: a path with its NUL, or a NUL and abstract bytes.
+    pub bytes: Vec<u8>,
+    /// Where the socket's inode is; keeps it in memory.
+    path: Option<Path>,
+}
+
+impl Name {
+    /// As `/proc/net/unix` shows it.
+    pub fn show(&self) -> String {
+        let (abstract_name, bytes) = match self.bytes.split_first() {
+            Some((0, rest)) => (true, rest),
+            _ => (false, self.bytes.strip_suffix(b"\0").unwrap_or(&self.bytes)),
+        };
+        let text: String =
+            bytes.iter().map(|b| if *b == 0 { '@' } else { char::from(*b) }).collect();
+        if abstract_name { format!("@{text}") } else { text }
+    }
+}
+
+/// A `struct sockaddr_un` for a name, or for none.
+pub fn sockaddr(name: Option<&Name>) -> Vec<u8> {
+    let mut out = (AF_UNIX as u16).to_ne_bytes().to_vec();
+    if let Some(name) = name {
+        out.extend_from_slice(&name.bytes);
+    }
+    out
+}
+
+/// What a program gave as an address.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Address<'a> {
+    /// Nothing: any free name will do.
+    Unnamed,
+    /// A path, without NUL.
+    Path(&'a [u8]),
+    /// Abstract: the bytes from the leading NUL on.
+    Abstract(&'a [u8]),
+}
+
+/// Takes a `struct sockaddr_un` apart. `EINVAL`.
+pub fn parse(addr: &[u8]) -> Result<Address<'_>> {
+    if addr.len() > MAX_LEN {
+        return Err(Errno::EINVAL);
+    }
+    let (family, rest) = addr.split_first_chunk::<2>().ok_or(Errno::EINVAL)?;
+    if i32::from(u16::from_ne_bytes(*family)) != AF_UNIX {
+        return Err(Errno::EINVAL);
+    }
+    Ok(match rest.first() {
+        None => Address::Unnamed,
+        Some(0) => Address::Abstract(rest),
+        Some(_) => Address::Path(rest.split(|b| *b == 0).next().unwrap_or_default()),
+    })
+}
+
+/// Abstract names in use.
+static ABSTRACT: Mutex<Option<HashMap<Vec<u8>, super::WeakUnix>>, { rank::LEAF }> =
+    Mutex::new(None);
+static NEXT_AUTO: AtomicU32 = AtomicU32::new(0x1f2a3);
+
+/// On the inode of a bound socket: which one it is.
+struct BoundSocket(super::WeakUnix);
+
+fn bind_abstract(bytes: &[u8], socket: super::WeakUnix) -> Result<Arc<Name>> {
+    let mut names = ABSTRACT.lock();
+    let names = names.get_or_insert_default();
+    if names.get(bytes).is_some_and(|s| s.upgrade().is_some()) {
+        return Err(Errno::EADDRINUSE);
+    }
+    names.insert(bytes.to_vec(), socket);
+    Ok(Arc::new(Name { bytes: bytes.to_vec(), path: None }))
+}
+
+/// Binds to any free abstract name (five hexadecimal digits). `ENOSPC` when there is none.
+pub fn autobind(socket: super::WeakUnix) -> Result<Arc<Name>> {
+    for _ in 0..1 << 20 {
+        let n = NEXT_AUTO.fetch_add(1, Ordering::Relaxed) & 0xf_ffff;
+        let bytes = format!("\0{n:05x}").into_bytes();
+        match bind_abstract(&bytes, socket.clone()) {
+            Err(Errno::EADDRINUSE) => {}
+            other => return other,
+        }
+    }
+    Err(Errno::ENOSPC)
+}
+
+/// Binds a socket. `EADDRINUSE`, and whatever making the inode fails with.
+pub fn bind(t: &CurrentTask, addr: &[u8], socket: super::WeakUnix) -> Result<Arc<Name>> {
+    let path = match parse(addr)? {
+        Address::Unnamed => return autobind(socket),
+        Address::Abstract(bytes) => return bind_abstract(bytes, socket),
+        Address::Path(path) => path,
+    };
+    let ctx = WalkContext::of(t);
+    let parent = walk::resolve_parent(&ctx, ctx.cwd.clone(), path)?;
+    let name = parent.name(Errno::EADDRINUSE)?;
+    if parent.slash {
+        return Err(Errno::ENOENT);
+    }
+    let mode = FileType::Socket as u32 | 0o777;
+    let (dentry, new) = open::create(&ctx, &parent.dir, name, mode, 0)?;
+    if !new {
+        return Err(Errno::EADDRINUSE);
+    }
+    let at = Path { mount: parent.dir.mount.clone(), dentry };
+    at.inode().attachments().set(Arc::new(BoundSocket(socket)));
+    let mut bytes = path.to_vec();
+    bytes.push(0);
+    Ok(Arc::new(Name { bytes, path: Some(at) }))
+}
+
+/// A bound socket goes: its name becomes free (a path stays, but leads to nobody).
+pub fn unbind(name: &Name) {
+    match &name.path {
+        Some(path) => {
+            let old = path.inode().attachments().remove::<BoundSocket>();
+            drop(old);
+        }
+        None => {
+            let old = ABSTRACT.lock().as_mut().and_then(|names| names.remove(&name.bytes));
+            drop(old);
+        }
+    }
+}
+
+/// The socket bound to an address. `ECONNREFUSED` if nobody is, `EACCES` without write permission.
+pub fn find(t: &CurrentTask, addr: &[u8]) -> Result<Unix> {
+    let found = match parse(addr)? {
+        // Linux takes an empty address for the empty abstract name here.
+        Address::Unnamed => return Err(Errno::EINVAL),
+        Address::Abstract(bytes) => ABSTRACT.lock().as_ref().and_then(|n| n.get(bytes).cloned()),
+        Address::Path(path) => {
+            let ctx = WalkContext::of(t);
+            let at = walk::resolve(&ctx, ctx.cwd.clone(), path, WalkFlags::FOLLOW)?;
+            permission::check(at.inode().as_ref(), &ctx.creds, Access::WRITE)?;
+            if at.dentry.file_type() != FileType::Socket {
+                return Err(Errno::ECONNREFUSED);
+            }
+            at.inode().attachments().get::<BoundSocket>().map(|b| b.0.clone())
+        }
+    };
+    found.and_then(|s| s.upgrade()).ok_or(Errno::ECONNREFUSED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses() {
+        assert_eq!(parse(b"\x01\0"), Ok(Address::Unnamed));
+        assert_eq!(parse(b"\x01\0/a\0b"), Ok(Address::Path(b"/a")));
+        assert_eq!(parse(b"\x01\0\0a\0b"), Ok(Address::Abstract(b"\0a\0b")));
+        assert_eq!(parse(b"\x02\0/a"), Err(Errno::EINVAL));
+        assert_eq!(parse(b"\x01"), Err(Errno::EINVAL));
+        assert_eq!(parse(&[1; 111]), Err(Errno::EINVAL));
+        let name = Name { bytes: b"\0a\0b".to_vec(), path: None };
+        assert_eq!(name.show(), "@a@b");
+        assert_eq!(sockaddr(Some(&name)), b"\x01\0\0a\0b");
+    }
+}
