@@ -23,6 +23,9 @@ pub struct KernelConfig {
     pub memory_total: u64,
     /// Where every system call is logged; `None`: nowhere.
     pub strace: Option<Arc<dyn LogSink>>,
+    /// As on Linux, signals without a handler do nothing to the first process; false lets Ctrl-C and
+    /// `kill` end it.
+    pub init_immune: bool,
     /// `execve(2)` honours set-user-ID and set-group-ID bits and file capabilities.
     pub setuid_exec: bool,
 }
@@ -37,6 +40,7 @@ impl Default for KernelConfig {
             max_tasks: 32_000,
             memory_total: 4 << 30,
             strace: None,
+            init_immune: true,
             setuid_exec: true,
         }
     }

@@ -1,9 +1,49 @@
 //! User and group ids and capabilities (`credentials(7)`, `capabilities(7)`).
 
+macro_rules! capabilities {
+    ($($name:ident = $n:literal),* $(,)?) => {
+        $(#[doc = concat!("`", stringify!($name), "` of `capabilities(7)`.")]
+        pub const $name: u32 = $n;)*
+    };
+}
+
+capabilities! {
+    CAP_CHOWN = 0, CAP_DAC_OVERRIDE = 1, CAP_DAC_READ_SEARCH = 2, CAP_FOWNER = 3, CAP_FSETID = 4,
+    CAP_KILL = 5, CAP_SETGID = 6, CAP_SETUID = 7, CAP_SETPCAP = 8, CAP_LINUX_IMMUTABLE = 9,
+    CAP_NET_BIND_SERVICE = 10, CAP_NET_ADMIN = 12, CAP_NET_RAW = 13, CAP_IPC_LOCK = 14,
+    CAP_IPC_OWNER = 15, CAP_SYS_MODULE = 16, CAP_SYS_RAWIO = 17, CAP_SYS_CHROOT = 18,
+    CAP_SYS_PTRACE = 19, CAP_SYS_PACCT = 20, CAP_SYS_ADMIN = 21, CAP_SYS_BOOT = 22,
+    CAP_SYS_NICE = 23, CAP_SYS_RESOURCE = 24, CAP_SYS_TIME = 25, CAP_SYS_TTY_CONFIG = 26,
+    CAP_MKNOD = 27, CAP_LEASE = 28, CAP_SETFCAP = 31, CAP_CHECKPOINT_RESTORE = 40,
+}
+
+/// Highest capability.
+pub const CAP_LAST_CAP: u32 = 40;
+/// Every capability.
+pub const ALL_CAPS: u64 = (1 << (CAP_LAST_CAP + 1)) - 1;
+/// Capabilities that the file-system uid carries (`CAP_FS_MASK`).
+pub const FS_CAPS: u64 = 1 << CAP_CHOWN
+    | 1 << CAP_MKNOD
+    | 1 << CAP_DAC_OVERRIDE
+    | 1 << CAP_DAC_READ_SEARCH
+    | 1 << CAP_FOWNER
+    | 1 << CAP_FSETID
+    | 1 << CAP_LINUX_IMMUTABLE
+    | 1 << 32;
+
+/// `SECBIT_NOROOT`.
+pub const SECBIT_NOROOT: u32 = 1;
+/// `SECBIT_NO_SETUID_FIXUP`.
+pub const SECBIT_NO_SETUID_FIXUP: u32 = 4;
+/// `SECBIT_KEEP_CAPS`.
+pub const SECBIT_KEEP_CAPS: u32 = 16;
+/// `SECBIT_NO_CAP_AMBIENT_RAISE`.
+pub const SECBIT_NO_CAP_AMBIENT_RAISE: u32 = 64;
+
 /// Credentials of a task. Immutable: a change makes a new set.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Credentials {
-    /// Real, effective, saved and file-system user id.
+    /// Real user id.
     pub uid: u32,
     /// Effective user id.
     pub euid: u32,
@@ -41,5 +81,123 @@ impl Credentials {
     /// True if the capability (`CAP_*` number) is effective.
     pub fn has(&self, cap: u32) -> bool {
         cap < 64 && self.effective & (1 << cap) != 0
+    }
+
+    /// Adjusts the capabilities after the user ids changed from those of `old`
+    /// (`capabilities(7)`, "Effect of user ID changes on capabilities").
+    pub fn fix_up_capabilities(&mut self, old: &Credentials) {
+        if self.securebits & SECBIT_NO_SETUID_FIXUP != 0 {
+            return;
+        }
+        let had_root = old.uid == 0 || old.euid == 0 || old.suid == 0;
+        let has_root = self.uid == 0 || self.euid == 0 || self.suid == 0;
+        if had_root && !has_root {
+            if self.securebits & SECBIT_KEEP_CAPS == 0 {
+                self.permitted = 0;
+                self.effective = 0;
+            }
+            self.ambient = 0;
+        }
+        if old.euid == 0 && self.euid != 0 {
+            self.effective = 0;
+        }
+        if old.euid != 0 && self.euid == 0 {
+            self.effective = self.permitted;
+        }
+    }
+
+    /// As [`Credentials::fix_up_capabilities`], after a change of the file-system uid alone.
+    pub fn fix_up_fsuid(&mut self, old: &Credentials) {
+        if self.securebits & SECBIT_NO_SETUID_FIXUP != 0 {
+            return;
+        }
+        if old.fsuid == 0 && self.fsuid != 0 {
+            self.effective &= !FS_CAPS;
+        }
+        if old.fsuid != 0 && self.fsuid == 0 {
+            self.effective |= self.permitted & FS_CAPS;
+        }
+    }
+}
+
+/// Ids that a file gives to whoever executes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ExecFile {
+    /// Owner, if the set-user-ID bit counts.
+    pub uid: Option<u32>,
+    /// Group, if the set-group-ID bit counts.
+    pub gid: Option<u32>,
+}
+
+/// Credentials after `execve(2)` of a file, and whether the program must not trust its environment.
+pub fn for_exec(old: &Credentials, file: &ExecFile) -> (Credentials, bool) {
+    let mut new = old.clone();
+    if !old.no_new_privs {
+        if let Some(uid) = file.uid {
+            new.euid = uid;
+        }
+        if let Some(gid) = file.gid {
+            new.egid = gid;
+        }
+    }
+    let set_id = new.euid != old.uid || new.egid != old.gid;
+    let gains_id = new.euid != old.euid || new.egid != old.egid;
+    if gains_id {
+        new.ambient = 0;
+    }
+    (new.suid, new.fsuid) = (new.euid, new.euid);
+    (new.sgid, new.fsgid) = (new.egid, new.egid);
+    let root = new.securebits & SECBIT_NOROOT == 0 && (new.euid == 0 || new.uid == 0);
+    if root {
+        new.permitted = new.bounding | new.inheritable;
+        new.effective = if new.euid == 0 { new.permitted } else { new.ambient };
+    } else {
+        new.permitted = new.ambient;
+        new.effective = new.ambient;
+    }
+    new.securebits &= !SECBIT_KEEP_CAPS;
+    let grown = new.uid != 0 && new.permitted & !new.ambient != 0;
+    (new, set_id || grown)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn user(uid: u32) -> Credentials {
+        Credentials {
+            uid,
+            euid: uid,
+            suid: uid,
+            fsuid: uid,
+            bounding: ALL_CAPS,
+            ..Credentials::default()
+        }
+    }
+
+    #[test]
+    fn set_user_id_root_program() {
+        let file = ExecFile { uid: Some(0), gid: None };
+        let (new, secure) = for_exec(&user(1000), &file);
+        assert_eq!((new.uid, new.euid, new.suid), (1000, 0, 0));
+        assert_eq!(new.effective, ALL_CAPS);
+        assert!(secure);
+        let held = Credentials { no_new_privs: true, ..user(1000) };
+        let (new, secure) = for_exec(&held, &file);
+        assert_eq!((new.euid, new.effective, secure), (1000, 0, false));
+    }
+
+    #[test]
+    fn giving_up_root_gives_up_capabilities() {
+        let root = Credentials { permitted: ALL_CAPS, effective: ALL_CAPS, ..user(0) };
+        let mut new = Credentials { uid: 5, euid: 5, suid: 5, ..root.clone() };
+        new.fix_up_capabilities(&root);
+        assert_eq!((new.permitted, new.effective), (0, 0));
+        let mut kept = Credentials { securebits: SECBIT_KEEP_CAPS, ..root.clone() };
+        kept.uid = 5;
+        kept.euid = 5;
+        kept.suid = 5;
+        kept.fix_up_capabilities(&root);
+        assert_eq!((kept.permitted, kept.effective), (ALL_CAPS, 0));
     }
 }

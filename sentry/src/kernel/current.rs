@@ -3,6 +3,7 @@
 use super::signal::AltStack;
 use super::signal::frame::TrapInfo;
 use super::task::{Shared, place, work};
+use super::clone::Vfork;
 use super::{Credentials, Task};
 use crate::errno::Result;
 use crate::mm::MemoryManager;
@@ -45,6 +46,10 @@ pub struct CurrentTask {
     pub restart: Option<RestartBlock>,
     /// Address of the registered `rseq` structure, its length and signature; 0 for none.
     pub(super) rseq: (u64, u32, u32),
+    /// Wait status with which it ends, unless its process ends first.
+    pub(super) exit_status: i32,
+    /// Whoever waits for our exec or end (`vfork(2)`).
+    pub(super) vfork: Option<Arc<Vfork>>,
     /// The exception behind the latest fault signal.
     pub(super) trap: TrapInfo,
 }
@@ -67,6 +72,8 @@ impl CurrentTask {
             saved_mask: 0,
             restart: None,
             rseq: (0, 0, 0),
+            exit_status: 0,
+            vfork: None,
             trap: TrapInfo::default(),
         }
     }
@@ -103,6 +110,11 @@ impl CurrentTask {
 
     pub(super) fn shared(&self) -> &Shared {
         &self.shared
+    }
+
+    /// Takes it apart at its end.
+    pub(super) fn into_parts(self) -> (Arc<Task>, Shared, Box<dyn Context>, Option<Arc<Vfork>>) {
+        (self.task, self.shared, self.context, self.vfork)
     }
 
     fn publish(&self) {
@@ -156,7 +168,33 @@ impl CurrentTask {
     /// returns at once.
     pub fn block(&mut self, deadline: Option<u64>) -> Wake {
         debug_assert!(crate::sync::none_held(), "a lock is held while waiting");
-        let deadline = deadline.unwrap_or(u64::MAX);
+        self.sleep(deadline.unwrap_or(u64::MAX), work::INTERRUPTS)
+    }
+
+    /// Sleeps until `done`, which is looked at whenever the task is woken. Only the end of the process
+    /// interrupts it; then the result is false.
+    pub(super) fn wait_killable(&mut self, mut done: impl FnMut() -> bool) -> bool {
+        loop {
+            // The task that waits is woken by unpark alone: look after every one.
+            self.task.place.store(place::ASLEEP, Ordering::SeqCst);
+            let wake = if done() {
+                Some(true)
+            } else if self.task.work() & work::KILL != 0 {
+                Some(false)
+            } else {
+                None
+            };
+            if let Some(result) = wake {
+                self.task.place.store(place::KERNEL, Ordering::SeqCst);
+                return result;
+            }
+            self.context.set_blocked(true);
+            self.task.parker.park();
+            self.context.set_blocked(false);
+        }
+    }
+
+    fn sleep(&mut self, deadline: u64, interrupts: u32) -> Wake {
         // Publish first, then look: whoever tells us of something does it the other way round.
         self.task.place.store(place::ASLEEP, Ordering::SeqCst);
         let mut slept = false;
@@ -164,7 +202,7 @@ impl CurrentTask {
             if self.task.woken.swap(false, Ordering::SeqCst) {
                 break Wake::Event;
             }
-            if self.task.work() & work::INTERRUPTS != 0 {
+            if self.task.work() & interrupts != 0 {
                 break Wake::Interrupted;
             }
             if deadline != u64::MAX && self.task.kernel().time.monotonic() >= deadline {

@@ -1,6 +1,16 @@
 //! The end of tasks and processes (`exit(2)`, `exit_group(2)`).
 
 use super::accounting::Rusage;
+use super::signal::actions::{SA_NOCLDWAIT, SIG_IGN};
+use super::signal::info::{CLD_DUMPED, CLD_EXITED, CLD_KILLED, CLD_STOPPED};
+use super::signal::send::{self, begin_exit};
+use super::signal::{SigFields, SigInfo, Signal, stop};
+use super::task::{place, work};
+use super::tree::Tree;
+use super::{CurrentTask, Kernel, Task, ThreadGroup};
+use crate::wait::EventMask;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// How a process ended: what its zombie keeps for the parent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,4 +21,340 @@ pub struct Exit {
     pub uid: u32,
     /// What the process and its reaped children have used.
     pub usage: Rusage,
+}
+
+impl Exit {
+    /// `si_code` and `si_status` of the `SIGCHLD` for it.
+    pub fn code(&self) -> (i32, i32) {
+        match self.status & 0x7f {
+            0 => (CLD_EXITED, self.status >> 8 & 0xff),
+            signal if self.status & 0x80 != 0 => (CLD_DUMPED, signal),
+            signal => (CLD_KILLED, signal),
+        }
+    }
+}
+
+/// A signal to be sent once the tree is unlocked.
+type Outbox = Vec<(Arc<ThreadGroup>, SigInfo)>;
+
+/// Ends the calling task (`exit(2)`): takes effect before it returns to guest code.
+pub fn begin_task_exit(t: &mut CurrentTask, code: i32) {
+    t.exit_status = (code & 0xff) << 8;
+    t.task().work.fetch_or(work::KILL, Ordering::SeqCst);
+}
+
+/// Ends the calling task's process (`exit_group(2)`).
+pub fn begin_group_exit(t: &CurrentTask, status: i32) {
+    begin_exit(&mut t.group().signals(), status);
+}
+
+/// Ends the task that the calling host thread runs. All that is left to do is to return.
+pub(super) fn exit(mut t: CurrentTask) {
+    super::futex::robust::exit(&mut t);
+    super::futex::pi::exit(&mut t);
+    clear_child_tid(&t);
+    let status = t.exit_status;
+    let (task, shared, context, vfork) = t.into_parts();
+    let group = task.group().clone();
+    let kernel = task.kernel().clone();
+    let peak = shared.mm.resident_bytes();
+    drop(task.set_shared(None));
+    *task.interrupter.lock() = None;
+    // Guest code of this thread is gone before anyone learns of its end.
+    drop(context);
+    drop(shared);
+    if let Some(vfork) = vfork {
+        vfork.complete();
+    }
+    task.host_thread_ends();
+    task.place.store(place::DEAD, Ordering::SeqCst);
+    leave(&kernel, &group, &task, status, peak);
+    kernel.task_count.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// Clears the word that `pthread_join(3)` waits for (`set_tid_address(2)`).
+fn clear_child_tid(t: &CurrentTask) {
+    let addr = t.clear_child_tid.load(Ordering::Relaxed);
+    if addr == 0 {
+        return;
+    }
+    let addr = crate::mm::UserAddr(addr);
+    // As in Linux, a bad address is nobody's concern any more.
+    if t.mm().write_obj(addr, &0_u32).is_ok() {
+        let _ = t.kernel().futexes.wake(t.mm(), addr, false, 1, u32::MAX);
+    }
+}
+
+/// Takes the task out of its process; the last one ends the process.
+fn leave(
+    kernel: &Arc<Kernel>,
+    group: &Arc<ThreadGroup>,
+    task: &Arc<Task>,
+    status: i32,
+    peak: u64,
+) {
+    let (last, status, stopped) = {
+        let mut signals = group.signals();
+        signals.tasks.retain(|other| !Arc::ptr_eq(other, task));
+        if task.is_leader() {
+            signals.leader_status = status;
+        }
+        let ready = signals.shared.set();
+        for other in &signals.tasks {
+            // What this task would have handled, another one does.
+            if !ready.without(other.blocked()).is_empty() {
+                other.add_work(work::SIGNAL);
+            }
+        }
+        let stopped = stop::task_gone(&mut signals);
+        let last = signals.tasks.is_empty();
+        let status = signals.group_exit.unwrap_or(signals.leader_status);
+        if signals.exec.is_some() {
+            for other in &signals.tasks {
+                other.parker.unpark();
+            }
+        }
+        (last, status, stopped)
+    };
+    group.absorb(task, peak);
+    {
+        let mut tree = kernel.tree();
+        let tid = task.tid();
+        if tree.pids.tasks.get(&tid).is_some_and(|other| Arc::ptr_eq(other, task)) {
+            tree.pids.tasks.remove(&tid);
+        }
+    }
+    parent_death(kernel, group, task, last);
+    if let Some(signal) = stopped {
+        stop::notify_parent(kernel, group, CLD_STOPPED, signal);
+    }
+    if last {
+        end_process(kernel, group, task, status);
+    }
+}
+
+/// `PR_SET_PDEATHSIG`: the children of a task that ends get their signal.
+fn parent_death(kernel: &Kernel, group: &Arc<ThreadGroup>, task: &Task, last: bool) {
+    let children: Vec<Arc<ThreadGroup>> = {
+        let tree = kernel.tree();
+        let Some(node) = tree.nodes.get(&group.tgid()) else { return };
+        node.children.iter().filter_map(|c| tree.process(*c).cloned()).collect()
+    };
+    for child in children {
+        let by = child.creator.load(Ordering::Relaxed);
+        if !last && by != task.tid() {
+            continue;
+        }
+        for t in child.tasks() {
+            if let Some(signal) = Signal::new(t.pdeath_signal.load(Ordering::Relaxed)) {
+                let info = SigInfo::user(signal, group.tgid(), task.creds().uid);
+                child.send_signal(kernel, &info);
+            }
+        }
+    }
+}
+
+fn end_process(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, task: &Task, status: i32) {
+    crate::time::process_timers::delete_all(kernel, group);
+    let id = group.tgid();
+    let mut usage = group.rusage();
+    usage.add(&group.children_rusage());
+    let exit = Exit { status, uid: task.creds().uid, usage };
+    let mut outbox = Outbox::new();
+    let mut notify = Vec::new();
+    {
+        let mut tree = kernel.tree();
+        abandon_children(&mut tree, id, &mut outbox, &mut notify);
+        leave_session(&mut tree, group, &mut outbox);
+        orphan_pgroup(&mut tree, id, &mut outbox);
+        if let Some(node) = tree.nodes.get_mut(&id) {
+            node.exit = Some(exit);
+        }
+        let parent = tree.nodes.get(&id).map_or(0, |n| n.parent);
+        announce(&mut tree, id, parent, &mut outbox, &mut notify);
+    }
+    for (to, info) in outbox {
+        to.send_signal(kernel, &info);
+    }
+    for parent in notify {
+        parent.child_queue.notify(EventMask::IN);
+    }
+    group.exit_queue.notify(EventMask::READABLE);
+    if id == 1 {
+        end_of_first_process(kernel, status);
+    }
+}
+
+/// The sandbox ends with its first process; everything else is killed.
+fn end_of_first_process(kernel: &Arc<Kernel>, status: i32) {
+    for group in kernel.thread_groups() {
+        begin_exit(&mut group.signals(), send::killed_status(Signal::SIGKILL, false));
+    }
+    kernel.finish(status);
+}
+
+/// Gives the children to the nearest subreaper, or to the first process.
+fn abandon_children(
+    tree: &mut Tree,
+    id: i32,
+    outbox: &mut Outbox,
+    notify: &mut Vec<Arc<ThreadGroup>>,
+) {
+    let Some(node) = tree.nodes.get(&id) else { return };
+    let children = node.children.clone();
+    if children.is_empty() {
+        return;
+    }
+    let mut reaper = node.parent;
+    while let Some(node) = tree.nodes.get(&reaper) {
+        if reaper == 1
+            || (node.exit.is_none()
+                && node.group.child_subreaper.load(Ordering::Relaxed)
+                && !node.group.signals().exiting())
+        {
+            break;
+        }
+        reaper = node.parent;
+    }
+    let own = tree.nodes.get(&id).map_or((0, 0), |n| (n.pgid, n.sid));
+    for child in children {
+        let before = tree.nodes.get(&child).map_or((0, 0), |n| (n.pgid, n.sid));
+        tree.reparent(child, reaper);
+        if let Some(node) = tree.nodes.get(&child) {
+            node.group.exit_signal.store(Signal::SIGCHLD.number(), Ordering::Relaxed);
+        }
+        // Their process group may have had its last parent outside of it in us.
+        if before.1 == own.1 && before.0 != own.0 {
+            hang_up_if_orphaned(tree, before.0, None, outbox);
+        }
+        if tree.nodes.get(&child).is_some_and(|n| n.exit.is_some()) {
+            announce(tree, child, reaper, outbox, notify);
+        }
+    }
+}
+
+/// A process group that becomes orphaned while it has stopped members gets `SIGHUP` and `SIGCONT`.
+fn hang_up_if_orphaned(tree: &Tree, pgid: i32, without: Option<i32>, outbox: &mut Outbox) {
+    if !tree.is_orphaned(pgid, without) {
+        return;
+    }
+    let members = tree.members(pgid);
+    let stopped = members.iter().any(|g| Some(g.tgid()) != without && g.signals().stop.stopped);
+    if stopped {
+        for member in members {
+            outbox.push((member.clone(), SigInfo::kernel(Signal::SIGHUP)));
+            outbox.push((member, SigInfo::kernel(Signal::SIGCONT)));
+        }
+    }
+}
+
+/// The process's own group may have had its last parent outside of it in our parent.
+fn orphan_pgroup(tree: &mut Tree, id: i32, outbox: &mut Outbox) {
+    let Some(node) = tree.nodes.get(&id) else { return };
+    let Some(parent) = tree.nodes.get(&node.parent) else { return };
+    if parent.pgid != node.pgid && parent.sid == node.sid {
+        hang_up_if_orphaned(tree, node.pgid, Some(id), outbox);
+    }
+}
+
+/// A session leader takes the controlling terminal with it.
+fn leave_session(tree: &mut Tree, group: &Arc<ThreadGroup>, outbox: &mut Outbox) {
+    if !group.is_session_leader() {
+        return;
+    }
+    let Some(session) = tree.sessions.get_mut(&group.sid()) else { return };
+    let Some(tty) = session.tty.take() else { return };
+    let foreground = tty.foreground();
+    tty.session_ended(group.sid());
+    if foreground > 0 {
+        for member in tree.members(foreground) {
+            outbox.push((member.clone(), SigInfo::kernel(Signal::SIGHUP)));
+            outbox.push((member, SigInfo::kernel(Signal::SIGCONT)));
+        }
+    }
+}
+
+/// Tells the parent of a zombie, or reaps it at once if the parent does not want to know.
+fn announce(
+    tree: &mut Tree,
+    id: i32,
+    parent: i32,
+    outbox: &mut Outbox,
+    notify: &mut Vec<Arc<ThreadGroup>>,
+) {
+    let Some(node) = tree.nodes.get(&id) else { return };
+    let (Some(exit), Some(parent)) = (node.exit, tree.process(parent)) else { return };
+    let signal = Signal::new(node.group.exit_signal.load(Ordering::Relaxed));
+    let action = parent.signals().handlers.get(Signal::SIGCHLD);
+    let is_chld = signal == Some(Signal::SIGCHLD);
+    let ignored = is_chld && action.handler == SIG_IGN;
+    let unwanted = ignored || (is_chld && action.flags & SA_NOCLDWAIT != 0);
+    if let (Some(signal), false) = (signal, ignored) {
+        let (code, value) = exit.code();
+        let ticks = |n: u64| (n / super::accounting::TICK) as i64;
+        let fields = SigFields::Child {
+            pid: id,
+            uid: exit.uid,
+            status: value,
+            utime: ticks(exit.usage.user),
+            stime: ticks(exit.usage.system),
+        };
+        outbox.push((parent.clone(), SigInfo { signal, errno: 0, code, fields }));
+    }
+    notify.push(parent.clone());
+    if unwanted {
+        tree.remove_process(id);
+    }
+}
+
+/// Lets every other task of the process die and waits until they have (`execve(2)`). False if the
+/// process itself is being ended.
+pub(super) fn kill_other_tasks(t: &mut CurrentTask) -> bool {
+    let group = t.group().clone();
+    {
+        let mut signals = group.signals();
+        if signals.exiting() || signals.exec.is_some() {
+            return false;
+        }
+        signals.exec = Some(t.tid());
+        signals.stop.signal = 0;
+        for other in &signals.tasks {
+            if !Arc::ptr_eq(other, t.task()) {
+                other.clear_work(work::STOP);
+                other.add_work(work::KILL);
+            }
+        }
+    }
+    t.task().clear_work(work::STOP);
+    let alone = t.wait_killable(|| group.signals().tasks.len() == 1);
+    let mut signals = group.signals();
+    signals.exec = None;
+    alone && !signals.exiting()
+}
+
+/// Signals that the process has received and not handled stay with it; those of the other tasks went
+/// with them. The remaining task becomes the leader.
+pub(super) fn become_leader(t: &CurrentTask) {
+    let (task, tgid) = (t.task(), t.tgid());
+    if task.is_leader() {
+        return;
+    }
+    let mut tree = t.kernel().tree();
+    let old = task.tid();
+    tree.pids.tasks.remove(&old);
+    task.set_tid(tgid);
+    tree.pids.tasks.insert(tgid, task.clone());
+}
+
+
+/// Ends a task whose guest thread could not be started: as by `SIGKILL`.
+pub(super) fn abort(task: &Arc<Task>) {
+    let (kernel, group) = (task.kernel().clone(), task.group().clone());
+    let status = send::killed_status(Signal::SIGKILL, false);
+    begin_exit(&mut group.signals(), status);
+    drop(task.set_shared(None));
+    task.host_thread_ends();
+    task.place.store(place::DEAD, Ordering::SeqCst);
+    leave(&kernel, &group, task, status, 0);
+    kernel.task_count.fetch_sub(1, Ordering::Relaxed);
 }

@@ -3,26 +3,33 @@
 //! * [`Kernel`]: one sandbox. [`Task`]: one guest thread, seen from everywhere. [`ThreadGroup`]: a
 //!   process. [`tree`]: who is whose parent, group and session.
 //! * [`CurrentTask`]: the same thread, seen from its own host thread, with registers and context.
-//! * `run`: the loop that drives it. `clone`, `exec`, `exit`, `wait`: a life of a process.
+//! * [`run`]: the loop that drives it. [`clone`], [`exec`], [`exit`], [`wait`]: a process's life.
 //! * [`signal`]: sending, queues, delivery. [`futex`]: user-space locks.
 
 pub mod accounting;
 mod barrier;
+pub mod clone;
 pub mod config;
 pub mod credentials;
 pub mod current;
+pub mod exec;
 pub mod exit;
 pub mod futex;
 pub mod inspect;
+pub mod panic;
+pub mod pidfd;
 pub mod rlimit;
+pub mod run;
 pub mod sandbox;
 pub mod sched;
 pub mod signal;
+pub mod start;
 pub mod task;
 pub mod thread_group;
 pub mod tree;
 pub mod tty;
 pub mod version;
+pub mod wait;
 
 pub use config::{KernelConfig, LogSink};
 pub use credentials::Credentials;

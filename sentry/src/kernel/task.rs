@@ -64,8 +64,14 @@ pub struct Task {
     pub(super) woken: AtomicBool,
     pub(super) parker: Parker,
     pub(super) interrupter: Mutex<Option<Arc<dyn Interrupter>>, { rank::LEAF }>,
-    /// Host thread that runs it, and the one that runs its guest code, for CPU time; 0 unknown.
-    pub(super) host_tids: [AtomicI32; 2],
+    /// Host thread that runs it, for CPU time; 0 once it is gone.
+    pub(super) host_tid: AtomicI32,
+    /// Nanoseconds spent in guest code.
+    pub(super) guest_time: AtomicU64,
+    /// `CLOCK_MONOTONIC` at which it entered guest code; 0 while in the sentry.
+    pub(super) guest_since: AtomicU64,
+    /// CPU time of its host thread, once that is gone.
+    pub(super) final_system: AtomicU64,
     /// Nanoseconds of `CLOCK_BOOTTIME` at which it was created.
     pub start_time: u64,
     /// `set_tid_address(2)`.
@@ -125,7 +131,10 @@ impl Task {
             woken: AtomicBool::new(false),
             parker: Parker::new(),
             interrupter: Mutex::new(None),
-            host_tids: [AtomicI32::new(0), AtomicI32::new(0)],
+            host_tid: AtomicI32::new(0),
+            guest_time: AtomicU64::new(0),
+            guest_since: AtomicU64::new(0),
+            final_system: AtomicU64::new(0),
             start_time,
             clear_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),
@@ -275,11 +284,24 @@ impl Task {
 
     /// CPU time used so far, in nanoseconds: in guest code and in the sentry.
     pub fn cpu_times(&self) -> (u64, u64) {
-        let read = |i: usize| {
-            let tid = self.host_tids.get(i).map_or(0, |t| t.load(Ordering::Relaxed));
-            platform::host::time::thread_cpu_time(tid).unwrap_or(0)
+        let since = self.guest_since.load(Ordering::Relaxed);
+        let now_in_guest = match since {
+            0 => 0,
+            since => self.kernel.time.monotonic().saturating_sub(since),
         };
-        (read(1), read(0))
+        let user = self.guest_time.load(Ordering::Relaxed).saturating_add(now_in_guest);
+        let system = match self.host_tid.load(Ordering::Relaxed) {
+            0 => self.final_system.load(Ordering::Relaxed),
+            tid => platform::host::time::thread_cpu_time(tid).unwrap_or(0),
+        };
+        (user, system)
+    }
+
+    /// The calling host thread, which runs this task, is about to end.
+    pub(super) fn host_thread_ends(&self) {
+        let (_, system) = self.cpu_times();
+        self.final_system.store(system, Ordering::Relaxed);
+        self.host_tid.store(0, Ordering::Relaxed);
     }
 }
 

@@ -30,6 +30,8 @@ pub struct ThreadGroup {
     pub(super) usage: Mutex<Usage, { rank::LEAF }>,
     /// Nanoseconds of `CLOCK_BOOTTIME` at which it was created.
     pub start_time: u64,
+    /// Thread id of the task that created it (`PR_SET_PDEATHSIG`).
+    pub(super) creator: AtomicI32,
     /// Signal sent to the parent at its end; 0 for none.
     pub exit_signal: AtomicI32,
     /// It has executed a program since it was created (`setpgid(2)`).
@@ -70,6 +72,7 @@ impl ThreadGroup {
             timers: Mutex::new(ProcessTimers::default()),
             usage: Mutex::new(Usage::default()),
             start_time,
+            creator: AtomicI32::new(0),
             exit_signal: AtomicI32::new(exit_signal),
             did_exec: AtomicBool::new(false),
             child_subreaper: AtomicBool::new(false),

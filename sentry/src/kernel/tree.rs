@@ -79,7 +79,8 @@ impl Default for Tree {
 }
 
 impl Tree {
-    fn is_used(&self, id: i32) -> bool {
+    /// True if the id names a task, a process, a process group or a session.
+    pub(super) fn is_used(&self, id: i32) -> bool {
         self.pids.tasks.contains_key(&id)
             || self.nodes.contains_key(&id)
             || self.pgroups.contains_key(&id)

@@ -1,0 +1,453 @@
+//! New tasks and processes (`clone(2)`, `clone3(2)`, `fork(2)`, `vfork(2)`).
+
+use super::signal::{SigHandlers, SigSet, Signal};
+use super::task::{NewTask, Shared, place, work};
+use super::{CurrentTask, Kernel, Rlimit, Task, ThreadGroup, pidfd, run};
+use crate::errno::{Errno, Result};
+use crate::mm::UserAddr;
+use platform::host::thread::{self, TASK_STACK};
+use platform::{PendingContext, Registers};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+bitflags::bitflags! {
+    /// `CLONE_*`.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct CloneFlags: u64 {
+        /// Share memory.
+        const VM = 0x100;
+        /// Share root, working directory and umask.
+        const FS = 0x200;
+        /// Share descriptors.
+        const FILES = 0x400;
+        /// Share signal handlers.
+        const SIGHAND = 0x800;
+        /// Give a pidfd.
+        const PIDFD = 0x1000;
+        /// Let a tracer go on tracing the child.
+        const PTRACE = 0x2000;
+        /// Wait until the child executes a program or ends.
+        const VFORK = 0x4000;
+        /// The caller's parent becomes the child's.
+        const PARENT = 0x8000;
+        /// Same process.
+        const THREAD = 0x1_0000;
+        /// New mount namespace.
+        const NEWNS = 0x2_0000;
+        /// Share System V semaphore adjustments.
+        const SYSVSEM = 0x4_0000;
+        /// Set the thread pointer.
+        const SETTLS = 0x8_0000;
+        /// Write the thread id in the parent's memory.
+        const PARENT_SETTID = 0x10_0000;
+        /// Clear the thread id in memory when the child ends.
+        const CHILD_CLEARTID = 0x20_0000;
+        /// Ignored.
+        const DETACHED = 0x40_0000;
+        /// No tracer may trace the child.
+        const UNTRACED = 0x80_0000;
+        /// Write the thread id in the child's memory.
+        const CHILD_SETTID = 0x100_0000;
+        /// New cgroup namespace.
+        const NEWCGROUP = 0x200_0000;
+        /// New UTS namespace.
+        const NEWUTS = 0x400_0000;
+        /// New IPC namespace.
+        const NEWIPC = 0x800_0000;
+        /// New user namespace.
+        const NEWUSER = 0x1000_0000;
+        /// New pid namespace.
+        const NEWPID = 0x2000_0000;
+        /// New network namespace.
+        const NEWNET = 0x4000_0000;
+        /// Share the I/O context.
+        const IO = 0x8000_0000;
+        /// Reset signal handlers (`clone3` only).
+        const CLEAR_SIGHAND = 0x1_0000_0000;
+        /// Start in a cgroup (`clone3` only).
+        const INTO_CGROUP = 0x2_0000_0000;
+        /// New time namespace (`clone3` only, in the bits of the exit signal elsewhere).
+        const NEWTIME = 0x80;
+
+        /// All namespaces.
+        const NAMESPACES = Self::NEWNS.bits() | Self::NEWCGROUP.bits() | Self::NEWUTS.bits()
+            | Self::NEWIPC.bits() | Self::NEWUSER.bits() | Self::NEWPID.bits()
+            | Self::NEWNET.bits() | Self::NEWTIME.bits();
+    }
+}
+
+/// Arguments of the clone family, as `clone3(2)` has them.
+#[derive(Debug, Clone, Copy)]
+pub struct CloneArgs {
+    /// What is shared.
+    pub flags: CloneFlags,
+    /// Where the pidfd goes.
+    pub pidfd: UserAddr,
+    /// Thread id in the child's memory.
+    pub child_tid: UserAddr,
+    /// Thread id in the parent's memory.
+    pub parent_tid: UserAddr,
+    /// Signal to the parent at the child's end; 0 for none.
+    pub exit_signal: i32,
+    /// Stack pointer of the child; 0: the caller's.
+    pub stack: u64,
+    /// Thread pointer, with `SETTLS`.
+    pub tls: u64,
+    /// Thread id asked for; 0: any.
+    pub set_tid: i32,
+}
+
+/// A parent that waits for its child to execute a program or to end.
+pub struct Vfork {
+    done: AtomicBool,
+    parent: Arc<Task>,
+}
+
+impl Vfork {
+    /// Lets the parent go on.
+    pub(super) fn complete(&self) {
+        self.done.store(true, Ordering::SeqCst);
+        self.parent.parker.unpark();
+    }
+}
+
+fn check(t: &CurrentTask, args: &CloneArgs) -> Result<()> {
+    use CloneFlags as F;
+    let f = args.flags;
+    let both = |a: F, b: F| f.intersects(a) && f.intersects(b);
+    if both(F::NEWNS, F::FS)
+        || both(F::NEWUSER, F::FS)
+        || (f.contains(F::THREAD) && !f.contains(F::SIGHAND))
+        || (f.contains(F::SIGHAND) && !f.contains(F::VM))
+        || (f.contains(F::PARENT) && t.tgid() == 1)
+        || both(F::THREAD, F::NEWUSER | F::NEWPID)
+        || both(F::PIDFD, F::DETACHED)
+        || both(F::SIGHAND, F::CLEAR_SIGHAND)
+    {
+        return Err(Errno::EINVAL);
+    }
+    if f.intersects(F::NAMESPACES) {
+        // As a kernel that is built without them; without privileges the check for those comes first.
+        let privileged = t.creds().has(crate::kernel::credentials::CAP_SYS_ADMIN);
+        let error = if privileged || f.contains(F::NEWUSER) { Errno::EINVAL } else { Errno::EPERM };
+        return Err(error);
+    }
+    if both(F::PIDFD, F::THREAD) || f.contains(F::INTO_CGROUP) {
+        return Err(Errno::EINVAL);
+    }
+    Ok(())
+}
+
+fn check_limits(t: &CurrentTask) -> Result<()> {
+    let kernel = t.kernel();
+    let max = kernel.config.max_tasks;
+    if kernel.task_count() >= max {
+        return Err(Errno::EAGAIN);
+    }
+    let limit = t.limit(Rlimit::Nproc).soft;
+    let creds = t.creds();
+    let exempt = creds.uid == 0
+        || creds.has(crate::kernel::credentials::CAP_SYS_RESOURCE)
+        || creds.has(crate::kernel::credentials::CAP_SYS_ADMIN);
+    if exempt || limit >= max as u64 {
+        return Ok(());
+    }
+    let tree = kernel.tree();
+    let own = tree.pids.tasks.values().filter(|o| o.creds().uid == creds.uid).count();
+    if own as u64 >= limit { Err(Errno::EAGAIN) } else { Ok(()) }
+}
+
+/// Makes a task. Returns its thread id. `EAGAIN` at a limit, `ENOMEM`, `EINVAL` for flags that do not
+/// go together.
+pub fn clone(t: &mut CurrentTask, args: &CloneArgs) -> Result<i32> {
+    check(t, args)?;
+    check_limits(t)?;
+    // A signal that is sent to a process group while a member forks must not miss the child.
+    if t.interrupted() {
+        return Err(Errno::ERESTARTNOINTR);
+    }
+    let f = args.flags;
+    let (mm, pending) = if f.contains(CloneFlags::VM) {
+        let pending = t.context.new_thread().map_err(|e| host_error("start a thread", &e))?;
+        (t.mm().clone(), pending)
+    } else {
+        let mm = t.mm().clone();
+        mm.fork(&mut *t.context)?
+    };
+    let files =
+        if f.contains(CloneFlags::FILES) { t.files().clone() } else { t.files().fork() };
+    let fs = if f.contains(CloneFlags::FS) { t.fs().clone() } else { t.fs().fork() };
+    let shared = Shared { mm, files, fs };
+    let vfork = f.contains(CloneFlags::VFORK).then(|| {
+        Arc::new(Vfork { done: AtomicBool::new(false), parent: t.task().clone() })
+    });
+    let child = insert(t, args, shared.clone())?;
+    if let Err(e) = announce_ids(t, args, &child) {
+        forget(&child);
+        return Err(e);
+    }
+    let mut start = Start {
+        task: child.clone(),
+        shared,
+        pending,
+        regs: child_registers(&t.regs, args),
+        set_tid: f.contains(CloneFlags::CHILD_SETTID).then_some(args.child_tid),
+        alt_stack: t.alt_stack,
+        rseq: t.rseq,
+        vfork: vfork.clone(),
+    };
+    if f.contains(CloneFlags::VM) {
+        if !f.contains(CloneFlags::VFORK) {
+            start.alt_stack = Default::default();
+        }
+        start.rseq = (0, 0, 0);
+    }
+    if let Err(e) = start.spawn() {
+        forget(&child);
+        return Err(e);
+    }
+    let tid = child.tid();
+    if let Some(vfork) = vfork {
+        t.wait_killable(|| vfork.done.load(Ordering::SeqCst));
+    }
+    Ok(tid)
+}
+
+fn host_error(what: &str, e: &platform::PlatformError) -> Errno {
+    tracing::debug!("{what}: {e}");
+    Errno::EAGAIN
+}
+
+fn child_registers(parent: &Registers, args: &CloneArgs) -> Registers {
+    let mut regs = *parent;
+    regs.rax = 0;
+    regs.orig_rax = u64::MAX;
+    regs.single_step = false;
+    if args.stack != 0 {
+        regs.rsp = args.stack;
+    }
+    if args.flags.contains(CloneFlags::SETTLS) {
+        regs.fs_base = args.tls;
+    }
+    regs
+}
+
+/// Allocates the ids and puts the task where others find it.
+fn insert(t: &CurrentTask, args: &CloneArgs, shared: Shared) -> Result<Arc<Task>> {
+    let kernel = t.kernel();
+    let f = args.flags;
+    let mut tree = kernel.tree();
+    let tid = match args.set_tid {
+        0 => tree.allocate_pid(),
+        wanted if tree.is_used(wanted) => return Err(Errno::EEXIST),
+        wanted => wanted,
+    };
+    let group = if f.contains(CloneFlags::THREAD) {
+        t.group().clone()
+    } else {
+        new_group(t, args, tid)
+    };
+    let new = NewTask {
+        tid,
+        shared,
+        creds: t.creds().clone(),
+        comm: t.comm_bytes(),
+        blocked: t.blocked(),
+        sched: t.sched.lock().forked(),
+        personality: t.personality.load(Ordering::Relaxed),
+        timer_slack: t.timer_slack.load(Ordering::Relaxed),
+    };
+    let child = Task::new(kernel.clone(), group.clone(), new);
+    if f.contains(CloneFlags::CHILD_CLEARTID) {
+        child.clear_child_tid.store(args.child_tid.0, Ordering::Relaxed);
+    }
+    {
+        let mut signals = group.signals();
+        if signals.exiting() || (f.contains(CloneFlags::THREAD) && signals.exec.is_some()) {
+            return Err(Errno::ERESTARTNOINTR);
+        }
+        if f.contains(CloneFlags::THREAD) && signals.stop.signal != 0 {
+            return Err(Errno::ERESTARTNOINTR);
+        }
+        signals.tasks.push(child.clone());
+    }
+    if !f.contains(CloneFlags::THREAD) {
+        let parent = if f.contains(CloneFlags::PARENT) { t.group().ppid() } else { t.tgid() };
+        tree.insert_process(&group, parent, t.group().pgid(), t.group().sid());
+        kernel.forks.fetch_add(1, Ordering::Relaxed);
+    }
+    tree.pids.tasks.insert(tid, child.clone());
+    kernel.last_pid.store(tid, Ordering::Relaxed);
+    kernel.task_count.fetch_add(1, Ordering::Relaxed);
+    Ok(child)
+}
+
+fn new_group(t: &CurrentTask, args: &CloneArgs, tgid: i32) -> Arc<ThreadGroup> {
+    let parent = t.group();
+    let handlers = {
+        let signals = parent.signals();
+        if args.flags.contains(CloneFlags::SIGHAND) {
+            signals.handlers.clone()
+        } else if args.flags.contains(CloneFlags::CLEAR_SIGHAND) {
+            Arc::new(signals.handlers.cleared())
+        } else {
+            Arc::new(signals.handlers.copy())
+        }
+    };
+    let exit_signal = if args.flags.contains(CloneFlags::PARENT) {
+        parent.exit_signal.load(Ordering::Relaxed)
+    } else {
+        args.exit_signal
+    };
+    let now = t.kernel().time.boottime();
+    let group = ThreadGroup::new(tgid, handlers, parent.limits(), exit_signal, now);
+    group.inherit(parent, t.tid());
+    group
+}
+
+/// Tells the parent, through memory and a pidfd.
+fn announce_ids(t: &mut CurrentTask, args: &CloneArgs, child: &Arc<Task>) -> Result<()> {
+    if args.flags.contains(CloneFlags::PIDFD) {
+        let fd = pidfd::install(t, child.group())?;
+        if let Err(e) = t.mm().write_obj(args.pidfd, &fd) {
+            let _ = t.files().close(fd);
+            return Err(e);
+        }
+    }
+    if args.flags.contains(CloneFlags::PARENT_SETTID) {
+        // As in Linux, a bad address is not an error here.
+        let _ = t.mm().write_obj(args.parent_tid, &child.tid());
+    }
+    Ok(())
+}
+
+/// Takes back [`insert`] for a task that never ran.
+fn forget(child: &Arc<Task>) {
+    let kernel = child.kernel();
+    let group = child.group();
+    {
+        let mut tree = kernel.tree();
+        tree.pids.tasks.remove(&child.tid());
+        let alone = {
+            let mut signals = group.signals();
+            signals.tasks.retain(|other| !Arc::ptr_eq(other, child));
+            signals.tasks.is_empty()
+        };
+        if alone {
+            tree.remove_process(group.tgid());
+        }
+    }
+    child.set_shared(None);
+    kernel.task_count.fetch_sub(1, Ordering::Relaxed);
+}
+
+/// Everything a new host thread needs to run a task.
+pub(super) struct Start {
+    pub task: Arc<Task>,
+    pub shared: Shared,
+    pub pending: Box<dyn PendingContext>,
+    pub regs: Registers,
+    pub set_tid: Option<UserAddr>,
+    pub alt_stack: super::signal::AltStack,
+    pub rseq: (u64, u32, u32),
+    pub vfork: Option<Arc<Vfork>>,
+}
+
+impl Start {
+    /// Starts the host thread. `EAGAIN` if the host refuses.
+    pub(super) fn spawn(self) -> Result<()> {
+        thread::spawn("task", TASK_STACK, move || self.run()).map(drop).map_err(|e| {
+            tracing::warn!("start a host thread for a task: {e}");
+            Errno::EAGAIN
+        })
+    }
+
+    fn run(self) {
+        let task = self.task;
+        task.host_tid.store(thread::current_tid(), Ordering::Relaxed);
+        let context = match self.pending.attach() {
+            Ok(context) => context,
+            Err(e) => {
+                tracing::warn!(tid = task.tid(), "attach to a new guest thread: {e}; it is killed");
+                if let Some(vfork) = self.vfork {
+                    vfork.complete();
+                }
+                drop(self.shared);
+                super::exit::abort(&task);
+                return;
+            }
+        };
+        *task.interrupter.lock() = Some(context.interrupter());
+        let mut t = CurrentTask::new(task, self.shared, self.regs, context);
+        t.alt_stack = self.alt_stack;
+        t.rseq = self.rseq;
+        t.vfork = self.vfork;
+        if let Some(addr) = self.set_tid {
+            // As in Linux, a bad address is not an error.
+            let _ = t.mm().write_obj(addr, &t.tid());
+        }
+        run::run(t);
+    }
+}
+
+/// What a process inherits from its parent beyond what flags decide.
+impl ThreadGroup {
+    fn inherit(&self, parent: &ThreadGroup, creator: i32) {
+        let copy = |to: &std::sync::atomic::AtomicU32, from: &std::sync::atomic::AtomicU32| {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        };
+        copy(&self.dumpable, &parent.dumpable);
+        copy(&self.coredump_filter, &parent.coredump_filter);
+        let flag = |to: &AtomicBool, from: bool| to.store(from, Ordering::Relaxed);
+        flag(&self.thp_disable, parent.thp_disable.load(Ordering::Relaxed));
+        flag(
+            &self.has_subreaper,
+            parent.has_subreaper.load(Ordering::Relaxed)
+                || parent.child_subreaper.load(Ordering::Relaxed),
+        );
+        let adj = parent.oom_score_adj.load(Ordering::Relaxed);
+        self.oom_score_adj.store(adj, Ordering::Relaxed);
+        self.creator.store(creator, Ordering::Relaxed);
+    }
+}
+
+/// The first task of the first process.
+pub(super) fn first_task(
+    kernel: &Arc<Kernel>,
+    shared: Shared,
+    creds: Arc<super::Credentials>,
+    limits: super::Limits,
+    comm: &[u8],
+) -> Arc<Task> {
+    let mut tree = kernel.tree();
+    let tid = tree.allocate_pid();
+    let now = kernel.time.boottime();
+    let handlers = Arc::new(SigHandlers::default());
+    let exit_signal = Signal::SIGCHLD.number();
+    let group = ThreadGroup::new(tid, handlers, limits, exit_signal, now);
+    let new = NewTask {
+        tid,
+        shared,
+        creds,
+        comm: super::task::comm_from(comm),
+        blocked: SigSet::EMPTY,
+        sched: super::sched::Sched::new(kernel.config.cpus),
+        personality: 0,
+        timer_slack: 50_000,
+    };
+    let task = Task::new(kernel.clone(), group.clone(), new);
+    {
+        let mut signals = group.signals();
+        signals.tasks.push(task.clone());
+        signals.unkillable = tid == 1 && kernel.config.init_immune;
+    }
+    // As a container's first process: leader of its own session and group.
+    tree.insert_process(&group, if tid == 1 { 0 } else { 1 }, tid, tid);
+    tree.pids.tasks.insert(tid, task.clone());
+    kernel.last_pid.store(tid, Ordering::Relaxed);
+    kernel.forks.fetch_add(1, Ordering::Relaxed);
+    kernel.task_count.fetch_add(1, Ordering::Relaxed);
+    debug_assert_eq!(task.place.load(Ordering::Relaxed), place::KERNEL);
+    debug_assert_eq!(task.work() & work::KILL, 0);
+    task
+}

@@ -1,0 +1,97 @@
+//! The loop that drives a guest thread, on its own host thread.
+
+use super::signal::deliver::{self, Next};
+use super::signal::frame::TrapInfo;
+use super::signal::send::{self, begin_exit, killed_status};
+use super::signal::{SigInfo, Signal};
+use super::task::place;
+use super::{CurrentTask, exit};
+use crate::errno::Errno;
+use crate::mm::FaultState;
+use crate::syscalls::dispatch;
+use platform::{Event, Fault, PlatformError};
+use std::sync::atomic::Ordering;
+
+/// Runs the guest thread until it ends.
+pub(super) fn run(mut t: CurrentTask) {
+    let mut faults = FaultState::default();
+    let mut restart = None;
+    loop {
+        if t.task().work() != 0 || restart.is_some() {
+            match deliver::run(&mut t, restart.take()) {
+                Next::Guest => {}
+                Next::Restart => {
+                    restart = syscall(&mut t);
+                    continue;
+                }
+                Next::RestartBlock => {
+                    restart = restart_block(&mut t);
+                    continue;
+                }
+                Next::Die => break,
+            }
+        }
+        // Publish first, then look: whoever gives us work does it the other way round.
+        t.task().place.store(place::GUEST, Ordering::SeqCst);
+        if t.task().work() != 0 {
+            t.task().place.store(place::KERNEL, Ordering::SeqCst);
+            continue;
+        }
+        let entered = t.kernel().time.monotonic();
+        t.task().guest_since.store(entered, Ordering::Relaxed);
+        let event = t.context.switch(&mut t.regs);
+        t.task().place.store(place::KERNEL, Ordering::Release);
+        let ran = t.kernel().time.monotonic().saturating_sub(entered);
+        t.task().guest_since.store(0, Ordering::Relaxed);
+        t.task().guest_time.fetch_add(ran, Ordering::Relaxed);
+        match event {
+            Ok(Event::Syscall) => restart = syscall(&mut t),
+            Ok(Event::Fault(fault)) => on_fault(&mut t, &fault, &mut faults),
+            Ok(Event::Interrupted) => {}
+            Err(PlatformError::StubDied) => stub_died(&t),
+            Err(e) => {
+                tracing::error!(pid = t.tgid(), "run guest code: {e}; the process is killed");
+                stub_died(&t);
+            }
+        }
+    }
+    exit::exit(t);
+}
+
+/// Makes the system call in the registers. Returns the restart code if it was interrupted.
+fn syscall(t: &mut CurrentTask) -> Option<Errno> {
+    // Linux looks at the low half of rax only.
+    let nr = i64::from(t.regs.orig_rax as i32) as u64;
+    let args = t.regs.syscall_args();
+    t.task().syscall.store(nr, Ordering::Relaxed);
+    let result = dispatch::call(t, nr, args);
+    t.task().syscall.store(u64::MAX, Ordering::Relaxed);
+    finish(t, result)
+}
+
+fn restart_block(t: &mut CurrentTask) -> Option<Errno> {
+    let result = crate::syscalls::families::signal::restart_syscall(t);
+    finish(t, result)
+}
+
+fn finish(t: &mut CurrentTask, result: Result<u64, Errno>) -> Option<Errno> {
+    match result {
+        Ok(value) => t.regs.rax = value,
+        Err(e) if e.is_restart() => return Some(e),
+        Err(e) => t.regs.rax = e.as_return(),
+    }
+    None
+}
+
+fn on_fault(t: &mut CurrentTask, fault: &Fault, state: &mut FaultState) {
+    t.task().faults.fetch_add(1, Ordering::Relaxed);
+    let Err(signal) = t.mm().handle_fault(fault, state) else { return };
+    let signo = Signal::new(signal.signo).unwrap_or(Signal::SIGSEGV);
+    t.trap = TrapInfo { trap: fault.trap, error: fault.error, cr2: fault.addr };
+    send::force(t.task(), &SigInfo::fault(signo, signal.code, signal.addr));
+}
+
+/// The process behind the guest's memory is gone: the guest process ends as by `SIGKILL`.
+fn stub_died(t: &CurrentTask) {
+    begin_exit(&mut t.group().signals(), killed_status(Signal::SIGKILL, false));
+}

@@ -1,0 +1,85 @@
+//! The first process of a container, and processes started from outside (`runsc exec`).
+
+use super::clone::{Start, first_task};
+use super::credentials;
+use super::exec::exec_file;
+use super::task::Shared;
+use super::{Credentials, Kernel, Limits, Rlimit, Task};
+use crate::errno::Result;
+use crate::loader::{self, LoadRequest};
+use crate::vfs::walk::{self, WalkContext, WalkFlags};
+use crate::vfs::{FdTable, File, FsContext};
+use platform::Registers;
+use std::sync::Arc;
+
+/// A process to start.
+pub struct ProcessStart {
+    /// The program, an absolute path or one relative to the working directory of `fs`.
+    pub program: Vec<u8>,
+    /// Arguments.
+    pub argv: Vec<Vec<u8>>,
+    /// Environment.
+    pub envp: Vec<Vec<u8>>,
+    /// Credentials, before the program's set-id bits.
+    pub creds: Credentials,
+    /// Descriptors.
+    pub files: Arc<FdTable>,
+    /// Root, working directory and umask.
+    pub fs: Arc<FsContext>,
+    /// Resource limits.
+    pub limits: Limits,
+}
+
+/// Opens a program as the process itself would (`open_exec`).
+fn open_program(start: &ProcessStart, path: &[u8]) -> Result<Arc<File>> {
+    let ctx = WalkContext::with_creds(&start.fs, Arc::new(start.creds.clone()));
+    let from = if path.first() == Some(&b'/') { ctx.root.clone() } else { ctx.cwd.clone() };
+    let _ = walk::AT_FDCWD;
+    crate::vfs::open::open_exec_at(&ctx, from, path, WalkFlags::FOLLOW)
+}
+
+/// Starts a process without a parent in the sandbox: the first one becomes process 1, later ones
+/// become children of it. Errors are those of `execve(2)`.
+pub fn start_process(kernel: &Arc<Kernel>, start: ProcessStart) -> Result<Arc<Task>> {
+    let file = open_program(&start, &start.program)?;
+    let limit = |which| start.limits.get(which).soft;
+    let limits = crate::mm::Limits::new(
+        limit(Rlimit::As),
+        limit(Rlimit::Data),
+        limit(Rlimit::Stack),
+        limit(Rlimit::Memlock),
+    );
+    let loaded = loader::load(LoadRequest {
+        platform: &*kernel.platform,
+        memory: &kernel.memory,
+        vdso: &kernel.vdso,
+        file,
+        filename: start.program.clone(),
+        inaccessible: false,
+        argv: start.argv.clone(),
+        envp: start.envp.clone(),
+        limits,
+        randomize: true,
+        open: &|path| open_program(&start, path),
+        credentials: &|file| {
+            let file = exec_file(kernel.config.setuid_exec, file)?;
+            let (creds, secure) = credentials::for_exec(&start.creds, &file);
+            Ok((Arc::new(creds), secure))
+        },
+    })?;
+    let shared = Shared { mm: loaded.mm, files: start.files, fs: start.fs };
+    let comm = start.program.rsplit(|b| *b == b'/').next().unwrap_or_default();
+    let task = first_task(kernel, shared.clone(), loaded.credentials, start.limits, comm);
+    Start {
+        task: task.clone(),
+        shared,
+        pending: loaded.pending,
+        regs: Registers::at_entry(loaded.entry, loaded.stack_pointer),
+        set_tid: None,
+        alt_stack: Default::default(),
+        rseq: (0, 0, 0),
+        vfork: None,
+    }
+    .spawn()?;
+    Ok(task)
+}

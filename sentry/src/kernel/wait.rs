@@ -1,0 +1,172 @@
+//! Waiting for children (`wait4(2)`, `waitid(2)`).
+
+use super::accounting::Rusage;
+use super::signal::Signal;
+use super::signal::info::{CLD_CONTINUED, CLD_STOPPED};
+use super::tree::{Node, Tree};
+use super::{CurrentTask, ThreadGroup, Wake};
+use crate::errno::{Errno, Result};
+use crate::wait::EventMask;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+bitflags::bitflags! {
+    /// Options of `waitid(2)` and `wait4(2)`.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct WaitOptions: u32 {
+        /// Do not wait.
+        const NOHANG = 1;
+        /// Report stopped children (`WUNTRACED`).
+        const STOPPED = 2;
+        /// Report ended children.
+        const EXITED = 4;
+        /// Report continued children.
+        const CONTINUED = 8;
+        /// Leave the child as it is, to be waited for again.
+        const NOWAIT = 0x0100_0000;
+        /// Not the children of other threads. All children belong to the process here.
+        const NOTHREAD = 0x2000_0000;
+        /// Children of any kind.
+        const ALL = 0x4000_0000;
+        /// Only children whose exit signal is not `SIGCHLD`.
+        const CLONE = 0x8000_0000;
+    }
+}
+
+/// Which children.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WaitFor {
+    /// All of them.
+    Any,
+    /// One process.
+    Process(i32),
+    /// Members of a process group.
+    Group(i32),
+}
+
+/// What happened to a child.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WaitResult {
+    /// Its process id.
+    pub pid: i32,
+    /// Its real user id.
+    pub uid: u32,
+    /// `CLD_*`.
+    pub code: i32,
+    /// Exit code or signal.
+    pub value: i32,
+    /// As `wait4(2)` reports it.
+    pub status: i32,
+    /// What it has used.
+    pub usage: Rusage,
+}
+
+/// Waits for a child. `None`: nothing has happened and `NOHANG` was given. `ECHILD` if no child can
+/// ever match, `ERESTARTSYS` for a signal.
+pub fn wait(
+    t: &mut CurrentTask,
+    which: WaitFor,
+    options: WaitOptions,
+) -> Result<Option<WaitResult>> {
+    let group = t.group().clone();
+    // The first look needs no registration: a shell reaps many children that are already dead.
+    if let Some(result) = look(t, &group, which, options)? {
+        return Ok(Some(result));
+    }
+    if options.contains(WaitOptions::NOHANG) {
+        return Ok(None);
+    }
+    let key = group.child_queue.add(EventMask::IN, t.waker());
+    let result = loop {
+        match look(t, &group, which, options) {
+            Ok(None) => {}
+            other => break other,
+        }
+        match t.block(None) {
+            Wake::Interrupted => break Err(Errno::ERESTARTSYS),
+            Wake::Event | Wake::Timeout => {}
+        }
+    };
+    group.child_queue.remove(key);
+    result
+}
+
+fn matches(node: &Node, id: i32, which: WaitFor, options: WaitOptions) -> bool {
+    let selected = match which {
+        WaitFor::Any => true,
+        WaitFor::Process(pid) => pid == id,
+        WaitFor::Group(pgid) => pgid == node.pgid,
+    };
+    let odd = node.group.exit_signal.load(Ordering::Relaxed) != Signal::SIGCHLD.number();
+    selected
+        && (options.contains(WaitOptions::ALL) || odd == options.contains(WaitOptions::CLONE))
+}
+
+fn look(
+    t: &CurrentTask,
+    group: &Arc<ThreadGroup>,
+    which: WaitFor,
+    options: WaitOptions,
+) -> Result<Option<WaitResult>> {
+    let mut tree = t.kernel().tree();
+    let Some(me) = tree.nodes.get(&group.tgid()) else { return Err(Errno::ECHILD) };
+    let mut any = false;
+    let mut found = None;
+    for &id in &me.children {
+        let Some(child) = tree.nodes.get(&id) else { continue };
+        if !matches(child, id, which, options) {
+            continue;
+        }
+        any = true;
+        found = state_of(child, id, options);
+        if found.is_some() {
+            break;
+        }
+    }
+    let Some(result) = found else {
+        return if any { Ok(None) } else { Err(Errno::ECHILD) };
+    };
+    if !options.contains(WaitOptions::NOWAIT) {
+        reap(&mut tree, group, &result);
+    }
+    Ok(Some(result))
+}
+
+fn state_of(child: &Node, pid: i32, options: WaitOptions) -> Option<WaitResult> {
+    if let Some(exit) = child.exit {
+        let (code, value) = exit.code();
+        let (uid, status, usage) = (exit.uid, exit.status, exit.usage);
+        return options
+            .contains(WaitOptions::EXITED)
+            .then_some(WaitResult { pid, uid, code, value, status, usage });
+    }
+    let mut signals = child.group.signals();
+    let uid = signals.tasks.first().map_or(0, |t| t.creds().uid);
+    let keep = options.contains(WaitOptions::NOWAIT);
+    let usage = Rusage::default();
+    let stop = &mut signals.stop;
+    if options.contains(WaitOptions::STOPPED) && stop.stopped && stop.unreported != 0 {
+        let value = stop.unreported;
+        if !keep {
+            stop.unreported = 0;
+        }
+        let status = value << 8 | 0x7f;
+        return Some(WaitResult { pid, uid, code: CLD_STOPPED, value, status, usage });
+    }
+    if options.contains(WaitOptions::CONTINUED) && stop.continued {
+        if !keep {
+            stop.continued = false;
+        }
+        let value = Signal::SIGCONT.number();
+        return Some(WaitResult { pid, uid, code: CLD_CONTINUED, value, status: 0xffff, usage });
+    }
+    None
+}
+
+/// Removes an ended child and adds what it used to our children's account.
+fn reap(tree: &mut Tree, group: &ThreadGroup, result: &WaitResult) {
+    if tree.nodes.get(&result.pid).is_some_and(|n| n.exit.is_some()) {
+        tree.remove_process(result.pid);
+        group.usage.lock().children.add(&result.usage);
+    }
+}
