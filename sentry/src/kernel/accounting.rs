@@ -102,8 +102,8 @@ impl ThreadGroup {
         ((user / TICK) as i64, (system / TICK) as i64)
     }
 
-    /// Takes over the usage of a task that has left the process; `peak` is the resident set it saw.
-    pub(super) fn absorb(&self, task: &Task, peak: u64) {
+    /// Takes over the usage of a task that has left the process.
+    pub(super) fn absorb(&self, task: &Task) {
         let of_task = task.rusage();
         let comm = task.comm_bytes();
         let mut usage = self.usage.lock();
@@ -112,6 +112,5 @@ impl ThreadGroup {
         usage.faults = usage.faults.saturating_add(of_task.faults);
         usage.switches = usage.switches.saturating_add(of_task.switches);
         usage.comm = comm;
-        usage.max_rss = usage.max_rss.max(peak);
     }
 }

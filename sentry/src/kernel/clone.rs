@@ -378,6 +378,7 @@ impl Start {
             }
         };
         *task.interrupter.lock() = Some(context.interrupter());
+        super::inspect::set_current(Some(task.clone()));
         let mut t = CurrentTask::new(task, self.shared, self.regs, context);
         t.alt_stack = self.alt_stack;
         t.rseq = self.rseq;

@@ -117,6 +117,17 @@ impl CurrentTask {
         (self.task, self.shared, self.context, self.vfork)
     }
 
+    /// The alternate signal stack.
+    pub fn alt_stack(&self) -> AltStack {
+        self.alt_stack
+    }
+
+    /// Replaces the alternate signal stack (`sigaltstack(2)`).
+    pub fn replace_alt_stack(&mut self, new: &AltStack) -> Result<()> {
+        let sp = self.regs.rsp;
+        self.alt_stack.replace(new, sp)
+    }
+
     fn publish(&self) {
         self.task.set_shared(Some(self.shared.clone()));
     }

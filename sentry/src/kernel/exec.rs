@@ -98,7 +98,6 @@ fn install(t: &mut CurrentTask, loaded: Loaded, filename: &[u8]) -> Result<()> {
     *t.task().interrupter.lock() = Some(context.interrupter());
     let old_context = std::mem::replace(&mut t.context, context);
     let old_mm = t.set_mm(loaded.mm);
-    t.group().note_peak(old_mm.resident_bytes());
     drop(old_context);
     drop(old_mm);
     if let Some(vfork) = t.vfork.take() {

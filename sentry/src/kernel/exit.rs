@@ -57,7 +57,6 @@ pub(super) fn exit(mut t: CurrentTask) {
     let (task, shared, context, vfork) = t.into_parts();
     let group = task.group().clone();
     let kernel = task.kernel().clone();
-    let peak = shared.mm.resident_bytes();
     drop(task.set_shared(None));
     *task.interrupter.lock() = None;
     // Guest code of this thread is gone before anyone learns of its end.
@@ -68,8 +67,9 @@ pub(super) fn exit(mut t: CurrentTask) {
     }
     task.host_thread_ends();
     task.place.store(place::DEAD, Ordering::SeqCst);
-    leave(&kernel, &group, &task, status, peak);
+    leave(&kernel, &group, &task, status);
     kernel.task_count.fetch_sub(1, Ordering::Relaxed);
+    super::inspect::set_current(None);
 }
 
 /// Clears the word that `pthread_join(3)` waits for (`set_tid_address(2)`).
@@ -91,7 +91,6 @@ fn leave(
     group: &Arc<ThreadGroup>,
     task: &Arc<Task>,
     status: i32,
-    peak: u64,
 ) {
     let (last, status, stopped) = {
         let mut signals = group.signals();
@@ -116,7 +115,7 @@ fn leave(
         }
         (last, status, stopped)
     };
-    group.absorb(task, peak);
+    group.absorb(task);
     {
         let mut tree = kernel.tree();
         let tid = task.tid();
@@ -179,6 +178,7 @@ fn end_process(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, task: &Task, stat
     for parent in notify {
         parent.child_queue.notify(EventMask::IN);
     }
+    group.dead.store(true, Ordering::SeqCst);
     group.exit_queue.notify(EventMask::READABLE);
     if id == 1 {
         end_of_first_process(kernel, status);
@@ -355,6 +355,6 @@ pub(super) fn abort(task: &Arc<Task>) {
     drop(task.set_shared(None));
     task.host_thread_ends();
     task.place.store(place::DEAD, Ordering::SeqCst);
-    leave(&kernel, &group, task, status, 0);
+    leave(&kernel, &group, task, status);
     kernel.task_count.fetch_sub(1, Ordering::Relaxed);
 }

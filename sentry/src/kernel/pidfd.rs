@@ -21,7 +21,7 @@ impl PidFd {
 
 impl FileOps for PidFd {
     fn poll(&self, _file: &File) -> EventMask {
-        if self.group.signals().tasks.is_empty() {
+        if self.group.is_dead() {
             EventMask::READABLE
         } else {
             EventMask::empty()
@@ -41,7 +41,7 @@ impl FileOps for PidFd {
     }
 
     fn fdinfo(&self) -> String {
-        let pid = if self.group.signals().tasks.is_empty() { -1 } else { self.group.tgid() };
+        let pid = if self.group.is_dead() { -1 } else { self.group.tgid() };
         format!("Pid:\t{pid}\nNSpid:\t{pid}\n")
     }
 

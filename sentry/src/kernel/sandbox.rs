@@ -5,6 +5,7 @@ use super::signal::SigInfo;
 use super::tree::Tree;
 use super::{ControllingTty, KernelConfig, Task, ThreadGroup};
 use crate::errno::{Errno, Result};
+use crate::loader::Vdso;
 use crate::sync::{Mutex, MutexGuard, RwLock, rank};
 use crate::time::{TimeSource, TimerQueue};
 use platform::{MemoryFile, Platform};
@@ -17,6 +18,8 @@ pub struct Kernel {
     pub memory: Arc<MemoryFile>,
     /// Runs guest code.
     pub platform: Arc<dyn Platform>,
+    /// The vDSO that programs get.
+    pub vdso: Vdso,
     /// How it was configured.
     pub config: KernelConfig,
     /// The clocks.
@@ -57,19 +60,21 @@ struct Finished {
 }
 
 impl Kernel {
-    /// A sandbox without tasks.
+    /// A sandbox without tasks. `ENOMEM` if there is no guest memory for the vDSO.
     pub fn new(
         config: KernelConfig,
         platform: Arc<dyn Platform>,
         memory: Arc<MemoryFile>,
-    ) -> Arc<Kernel> {
+    ) -> Result<Arc<Kernel>> {
         let mut boot_id = [0; 16];
         // A host without random numbers fails elsewhere first (ASLR, stack canaries).
         let _ = platform::host::random::fill(&mut boot_id);
         boot_id[6] = boot_id[6] & 0x0f | 0x40;
         boot_id[8] = boot_id[8] & 0x3f | 0x80;
         let names = Names { host: config.hostname.clone(), domain: config.domainname.clone() };
-        Arc::new_cyclic(|myself| Kernel {
+        let vdso = Vdso::new(&memory)?;
+        Ok(Arc::new_cyclic(|myself| Kernel {
+            vdso,
             memory,
             platform,
             config,
@@ -84,7 +89,7 @@ impl Kernel {
             tree: Mutex::new(Tree::default()),
             finished: Finished::default(),
             myself: myself.clone(),
-        })
+        }))
     }
 
     /// The process tree, locked.
@@ -160,6 +165,11 @@ impl Kernel {
         let mut tree = self.tree();
         let session = tree.sessions.get_mut(&sid)?;
         std::mem::replace(&mut session.tty, tty)
+    }
+
+    /// A reference to it; `None` while it is being dropped.
+    pub fn arc(&self) -> Option<Arc<Kernel>> {
+        self.myself.upgrade()
     }
 
     /// Waits until the first process has ended; its wait status (`wait(2)`).

@@ -54,6 +54,8 @@ pub struct Task {
     comm: Mutex<[u8; 16], { rank::LEAF }>,
     /// Signals for this thread alone.
     pub(super) pending: Mutex<Pending, { rank::PENDING }>,
+    /// The set of [`Task::pending`], to be read without its lock.
+    pub(super) pending_set: Arc<AtomicU64>,
     /// Blocked signals; written by the task itself.
     pub(super) blocked: AtomicU64,
     /// Bits of [`work`].
@@ -117,14 +119,16 @@ pub(super) struct NewTask {
 impl Task {
     pub(super) fn new(kernel: Arc<Kernel>, group: Arc<ThreadGroup>, new: NewTask) -> Arc<Task> {
         let start_time = kernel.time.boottime();
+        let pending = Pending::default();
         Arc::new(Task {
+            pending_set: pending.mirror(),
             kernel,
             group,
             tid: AtomicI32::new(new.tid),
             shared: Mutex::new(Some(new.shared)),
             creds: Mutex::new(new.creds),
             comm: Mutex::new(new.comm),
-            pending: Mutex::new(Pending::default()),
+            pending: Mutex::new(pending),
             blocked: AtomicU64::new(new.blocked.0),
             work: AtomicU32::new(0),
             place: AtomicU8::new(place::KERNEL),
@@ -244,6 +248,22 @@ impl Task {
     /// Sends a signal to this thread alone, on the kernel's behalf: permission is not checked.
     pub fn send_signal(self: &Arc<Self>, info: &SigInfo) {
         super::signal::send::to_task(self, info);
+    }
+
+    /// Drops pending signals of a set. Called with the process's signals locked.
+    pub fn flush_pending(&self, set: SigSet) {
+        self.pending.lock().flush(set);
+    }
+
+    /// Drops the pending signals of a deleted timer. Called with the process's signals locked.
+    pub fn flush_timer(&self, timer: i32) {
+        self.pending.lock().flush_timer(timer);
+    }
+
+    /// Signals pending for the thread or its process, without a lock: may be a moment old.
+    pub fn pending_hint(&self) -> SigSet {
+        let own = self.pending_set.load(Ordering::SeqCst);
+        SigSet(own | self.group.shared_pending.load(Ordering::SeqCst))
     }
 
     /// Bits of [`work`] that are set.

@@ -8,7 +8,7 @@ use crate::sync::{Mutex, MutexGuard, RwLock, rank};
 use crate::time::process_timers::ProcessTimers;
 use crate::wait::WaitQueue;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 /// A process.
 pub struct ThreadGroup {
@@ -17,6 +17,8 @@ pub struct ThreadGroup {
     pgid: AtomicI32,
     sid: AtomicI32,
     signals: Mutex<GroupSignals, { rank::SIGNALS }>,
+    /// Signals pending for the process, to be read without the lock.
+    pub(super) shared_pending: Arc<AtomicU64>,
     limits: RwLock<Limits, { rank::LEAF }>,
     /// Told when a signal has been queued for the process (signalfd, `sigtimedwait`).
     pub signal_queue: WaitQueue,
@@ -34,6 +36,8 @@ pub struct ThreadGroup {
     pub(super) creator: AtomicI32,
     /// Signal sent to the parent at its end; 0 for none.
     pub exit_signal: AtomicI32,
+    /// Every task has ended.
+    pub(super) dead: AtomicBool,
     /// It has executed a program since it was created (`setpgid(2)`).
     pub did_exec: AtomicBool,
     /// `PR_SET_CHILD_SUBREAPER`.
@@ -59,12 +63,14 @@ impl ThreadGroup {
         exit_signal: i32,
         start_time: u64,
     ) -> Arc<ThreadGroup> {
+        let signals = GroupSignals::new(handlers);
         Arc::new(ThreadGroup {
+            shared_pending: signals.shared.mirror(),
             tgid,
             ppid: AtomicI32::new(0),
             pgid: AtomicI32::new(0),
             sid: AtomicI32::new(0),
-            signals: Mutex::new(GroupSignals::new(handlers)),
+            signals: Mutex::new(signals),
             limits: RwLock::new(limits),
             signal_queue: WaitQueue::new(),
             child_queue: WaitQueue::new(),
@@ -74,6 +80,7 @@ impl ThreadGroup {
             start_time,
             creator: AtomicI32::new(0),
             exit_signal: AtomicI32::new(exit_signal),
+            dead: AtomicBool::new(false),
             did_exec: AtomicBool::new(false),
             child_subreaper: AtomicBool::new(false),
             has_subreaper: AtomicBool::new(false),
@@ -102,6 +109,11 @@ impl ThreadGroup {
     /// Session.
     pub fn sid(&self) -> i32 {
         self.sid.load(Ordering::Relaxed)
+    }
+
+    /// True once every task has ended.
+    pub fn is_dead(&self) -> bool {
+        self.dead.load(Ordering::SeqCst)
     }
 
     /// Copies what the tree says, for readers without its lock.

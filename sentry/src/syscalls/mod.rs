@@ -6,8 +6,11 @@
 
 pub mod arg;
 pub mod blocking;
+pub mod dispatch;
+pub mod docs;
 pub mod entry;
 pub mod families;
+pub mod strace;
 pub mod table;
 
 /// What a handler returns: the value for `rax`, or the error.

@@ -2,7 +2,7 @@
 //!
 //! * [`TimeSource`]: the clocks, all derived from the host's. [`abi`]: `timespec` and its kin.
 //! * [`TimerQueue`]: one host thread that sleeps until the earliest deadline.
-//! * [`process_timers`]: interval timers and POSIX timers of a process. `timerfd`: timers as files.
+//! * [`process_timers`]: interval timers and POSIX timers of a process. [`timerfd`]: timers as files.
 //! * [`restart`]: what an interrupted sleep goes on with.
 
 pub mod abi;
@@ -10,6 +10,7 @@ pub mod process_timers;
 pub mod queue;
 pub mod restart;
 pub mod source;
+pub mod timerfd;
 
 pub use abi::{Itimerspec, Itimerval, Timespec, Timeval};
 pub use queue::{TimerHandle, TimerQueue, TimerTarget};

@@ -15,15 +15,6 @@ pub enum RestartBlock {
         /// Where the remaining time goes.
         remaining: UserAddr,
     },
-    /// `poll(2)`.
-    Poll {
-        /// The `pollfd` array.
-        fds: UserAddr,
-        /// Its length.
-        count: u32,
-        /// Deadline, nanoseconds of `CLOCK_MONOTONIC`.
-        deadline: Option<u64>,
-    },
     /// `FUTEX_WAIT` with a relative timeout.
     Futex {
         /// The word.

@@ -184,7 +184,7 @@ pub fn enter(
     let regs = t.regs;
     let mut fp = t.context.xstate().map_err(|_| Errno::EFAULT)?.bytes.into_vec();
     let fp_size = fp.len();
-    let features = shim::features();
+    let features = XState::features();
     put32(&mut fp, SW_RESERVED, FP_XSTATE_MAGIC1);
     put32(&mut fp, SW_RESERVED + 4, fp_size as u32 + 4);
     put32(&mut fp, SW_RESERVED + 8, features as u32);
@@ -246,7 +246,7 @@ pub fn enter(
     };
     t.mm().write(UserAddr(fp_addr), &fp)?;
     t.mm().write_obj(UserAddr(sp), &frame)?;
-    t.context.set_xstate(&shim::initial()).map_err(|_| Errno::EFAULT)?;
+    t.context.set_xstate(&XState::initial()).map_err(|_| Errno::EFAULT)?;
     if t.alt_stack.flags & SS_AUTODISARM != 0 {
         t.alt_stack = AltStack::default();
     }
@@ -303,9 +303,9 @@ pub fn leave(t: &mut CurrentTask) -> Result<u64> {
 
 fn restore_fp(t: &mut CurrentTask, addr: u64) -> Result<()> {
     if addr == 0 {
-        return t.context.set_xstate(&shim::initial()).map_err(|_| Errno::EFAULT);
+        return t.context.set_xstate(&XState::initial()).map_err(|_| Errno::EFAULT);
     }
-    let mut state = shim::initial();
+    let mut state = XState::initial();
     let size = state.bytes.len();
     let legacy = state.bytes.get_mut(..512).ok_or(Errno::EFAULT)?;
     t.mm().read(UserAddr(addr), legacy)?;
@@ -351,15 +351,5 @@ mod tests {
         assert_eq!(stack.status(0x1800), SS_ONSTACK);
         assert_eq!(stack.replace(&AltStack { size: 100, ..new }, 0), Err(Errno::ENOMEM));
         assert_eq!(stack.replace(&AltStack { flags: 4, ..new }, 0), Err(Errno::EINVAL));
-    }
-}
-
-mod shim {
-    use platform::XState;
-    pub fn initial() -> XState {
-        XState { bytes: vec![0; 2696].into_boxed_slice() }
-    }
-    pub fn features() -> u64 {
-        7
     }
 }

@@ -3,7 +3,7 @@
 //! * [`send`]: from the kernel's and other tasks' side. [`GroupSignals`], [`Pending`]: what waits.
 //! * [`deliver`]: what a task does about them before it returns to guest code; [`frame`]: how a
 //!   handler is entered and left. [`stop`]: job control.
-//! * `signalfd`: signals as a file.
+//! * [`signalfd`]: signals as a file.
 
 pub mod actions;
 pub mod deliver;
@@ -13,6 +13,7 @@ pub mod info;
 pub mod number;
 pub mod pending;
 pub mod send;
+pub mod signalfd;
 pub mod stop;
 
 pub use actions::{SigAction, SigHandlers};

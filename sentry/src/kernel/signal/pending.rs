@@ -2,15 +2,28 @@
 
 use super::{SigFields, SigInfo, SigSet, Signal};
 use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Signals that wait for a task or a process.
 #[derive(Debug, Default)]
 pub struct Pending {
     set: SigSet,
     queue: VecDeque<SigInfo>,
+    /// Copy of `set` for readers without the lock (readiness of a signalfd).
+    mirror: Arc<AtomicU64>,
 }
 
 impl Pending {
+    /// Where the set can be read without a lock.
+    pub fn mirror(&self) -> Arc<AtomicU64> {
+        self.mirror.clone()
+    }
+
+    fn publish(&self) {
+        self.mirror.store(self.set.0, Ordering::SeqCst);
+    }
+
     /// Which signals wait.
     pub fn set(&self) -> SigSet {
         self.set
@@ -36,6 +49,7 @@ impl Pending {
             return false;
         }
         self.set.add(info.signal);
+        self.publish();
         true
     }
 
@@ -51,6 +65,7 @@ impl Pending {
         let info = found.and_then(|i| self.queue.remove(i));
         if !self.queue.iter().any(|i| i.signal == signal) {
             self.set.remove(signal);
+            self.publish();
         }
         info.unwrap_or_else(|| SigInfo::user(signal, 0, 0))
     }
@@ -61,6 +76,7 @@ impl Pending {
             return;
         }
         self.set = self.set.without(set);
+        self.publish();
         self.queue.retain(|i| !set.contains(i.signal));
     }
 
@@ -71,6 +87,7 @@ impl Pending {
         self.queue.retain(|i| !is_it(i));
         if !self.queue.iter().any(|i| i.signal == gone) {
             self.set.remove(gone);
+            self.publish();
         }
     }
 }

@@ -23,7 +23,8 @@ pub fn to_task(task: &Arc<Task>, info: &SigInfo) {
     let _ = send(task.kernel(), task.group(), Some(task), info, false);
 }
 
-/// As [`to_group`] and [`to_task`]; `EAGAIN` when a queued signal finds the queue full.
+/// As [`to_group`] and [`to_task`]; false when the signal was dropped because it is ignored or already
+/// pending, `EAGAIN` when a queued signal finds the queue full.
 /// `force`: the first process is not immune (the signal comes from outside the sandbox).
 pub fn send(
     kernel: &Kernel,
@@ -31,7 +32,7 @@ pub fn send(
     task: Option<&Arc<Task>>,
     info: &SigInfo,
     force: bool,
-) -> Result<()> {
+) -> Result<bool> {
     let outcome = {
         let mut signals = group.signals();
         let limit = group.limit(Rlimit::Sigpending).soft;
@@ -43,7 +44,7 @@ pub fn send(
     if outcome.continued {
         super::stop::notify_parent(kernel, group, CLD_CONTINUED, Signal::SIGCONT.number());
     }
-    if outcome.full { Err(Errno::EAGAIN) } else { Ok(()) }
+    if outcome.full { Err(Errno::EAGAIN) } else { Ok(outcome.queued) }
 }
 
 #[derive(Default)]
@@ -84,7 +85,8 @@ fn send_locked(
             }
             None => &mut signals.shared,
         };
-        if !signal.is_realtime() && pending.set().contains(signal) {
+        let of_timer = info.code == super::info::SI_TIMER;
+        if !signal.is_realtime() && !of_timer && pending.set().contains(signal) {
             return outcome;
         }
         let has_room = room(pending.len());

@@ -1,1 +1,0 @@
-//! Processes: making, replacing, ending and describing them.

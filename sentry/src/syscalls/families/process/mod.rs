@@ -1,0 +1,46 @@
+//! Processes: their life, ids, credentials, limits and attributes.
+
+pub mod arch;
+pub mod control;
+pub mod creds;
+pub mod ids;
+pub mod life;
+pub mod limits;
+pub mod pidfd;
+pub mod sched;
+pub mod system;
+
+pub use arch::*;
+pub use control::*;
+pub use creds::*;
+pub use ids::*;
+pub use life::*;
+pub use limits::*;
+pub use pidfd::*;
+pub use sched::*;
+pub use system::*;
+
+use crate::errno::{Errno, Result};
+use crate::kernel::{Credentials, CurrentTask, Task, ThreadGroup};
+use std::sync::Arc;
+
+/// The living task of that id; 0 is the caller. `ESRCH` if there is none.
+fn task_or_self(t: &CurrentTask, tid: i32) -> Result<Arc<Task>> {
+    if tid == 0 || tid == t.tid() {
+        return Ok(t.task().clone());
+    }
+    t.kernel().task(tid).ok_or(Errno::ESRCH)
+}
+
+/// The process of that id, zombies included; 0 is the caller's. `ESRCH` if there is none.
+fn group_or_self(t: &CurrentTask, pid: i32) -> Result<Arc<ThreadGroup>> {
+    if pid == 0 || pid == t.tgid() {
+        return Ok(t.group().clone());
+    }
+    t.kernel().thread_group(pid).ok_or(Errno::ESRCH)
+}
+
+/// Same owner, as scheduling calls want it.
+fn owns(mine: &Credentials, theirs: &Credentials) -> bool {
+    mine.euid == theirs.euid || mine.euid == theirs.uid
+}

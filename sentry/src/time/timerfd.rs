@@ -1,0 +1,183 @@
+//! Timers as files (`timerfd_create(2)`).
+
+use super::{ClockId, TimerHandle, TimerQueue, TimerTarget};
+use crate::errno::{Errno, Result};
+use crate::io::Sink;
+use crate::kernel::Kernel;
+use crate::sync::{Mutex, rank};
+use crate::vfs::{Attr, File, FileOps};
+use crate::wait::{EventMask, WaitQueue};
+use std::any::Any;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
+
+#[derive(Debug, Default)]
+struct State {
+    /// Time of the next expiration on the clock; 0 while stopped.
+    deadline: u64,
+    interval: u64,
+    handle: Option<TimerHandle>,
+}
+
+/// What is shared between the file and the timer queue.
+struct Timer {
+    kernel: Weak<Kernel>,
+    clock: ClockId,
+    state: Mutex<State, { rank::INODE }>,
+    expired: AtomicBool,
+    queue: WaitQueue,
+}
+
+/// A timer that is read. After an expiration it rests until it is read; then the periods that have
+/// passed are counted.
+pub struct TimerFd {
+    timer: Arc<Timer>,
+}
+
+impl TimerTarget for Timer {
+    fn expired(&self, _queue: &Arc<TimerQueue>, _cookie: u64) {
+        let Some(kernel) = self.kernel.upgrade() else { return };
+        {
+            let state = self.state.lock();
+            let now = kernel.time.now(self.clock).unwrap_or(0);
+            // Stopped, or set anew since.
+            if state.deadline == 0 || state.deadline > now {
+                return;
+            }
+            self.expired.store(true, Ordering::SeqCst);
+        }
+        self.queue.notify(EventMask::READABLE);
+    }
+}
+
+impl Timer {
+    fn arm(self: &Arc<Self>, kernel: &Kernel, state: &mut State) {
+        if let Some(handle) = state.handle.take() {
+            kernel.timers.cancel(handle);
+        }
+        if state.deadline == 0 {
+            return;
+        }
+        if let Ok(at) = kernel.time.monotonic_deadline(self.clock, state.deadline) {
+            let target: Weak<Timer> = Arc::downgrade(self);
+            state.handle = Some(kernel.timers.set(at, target, 0));
+        }
+    }
+}
+
+impl TimerFd {
+    /// A stopped timer.
+    pub fn new(kernel: &Arc<Kernel>, clock: ClockId) -> TimerFd {
+        TimerFd {
+            timer: Arc::new(Timer {
+                kernel: Arc::downgrade(kernel),
+                clock,
+                state: Mutex::new(State::default()),
+                expired: AtomicBool::new(false),
+                queue: WaitQueue::new(),
+            }),
+        }
+    }
+
+    /// Time left and period, in nanoseconds.
+    pub fn get(&self, kernel: &Kernel) -> (u64, u64) {
+        let state = self.timer.state.lock();
+        (remaining(&state, kernel.time.now(self.timer.clock).unwrap_or(0)), state.interval)
+    }
+
+    /// Sets it; what it had before.
+    pub fn set(
+        &self,
+        kernel: &Kernel,
+        (value, interval): (u64, u64),
+        absolute: bool,
+    ) -> Result<(u64, u64)> {
+        let timer = &self.timer;
+        let mut state = timer.state.lock();
+        let now = kernel.time.now(timer.clock)?;
+        let old = (remaining(&state, now), state.interval);
+        timer.expired.store(false, Ordering::SeqCst);
+        state.interval = interval;
+        state.deadline = match value {
+            0 => 0,
+            value if absolute => value,
+            value => now.saturating_add(value),
+        };
+        timer.arm(kernel, &mut state);
+        Ok(old)
+    }
+
+    /// Expirations since the last read; 0 if there was none.
+    fn take(&self) -> u64 {
+        let timer = &self.timer;
+        let Some(kernel) = timer.kernel.upgrade() else { return 0 };
+        let mut state = timer.state.lock();
+        if !timer.expired.swap(false, Ordering::SeqCst) {
+            return 0;
+        }
+        if state.interval == 0 {
+            state.deadline = 0;
+            return 1;
+        }
+        let now = kernel.time.now(timer.clock).unwrap_or(0);
+        let ticks = now.saturating_sub(state.deadline) / state.interval + 1;
+        state.deadline = state.deadline.saturating_add(state.interval.saturating_mul(ticks));
+        timer.arm(&kernel, &mut state);
+        ticks
+    }
+}
+
+fn remaining(state: &State, now: u64) -> u64 {
+    if state.deadline == 0 {
+        0
+    } else if state.deadline > now {
+        state.deadline - now
+    } else if state.interval == 0 {
+        0
+    } else {
+        state.interval - (now - state.deadline) % state.interval
+    }
+}
+
+impl FileOps for TimerFd {
+    fn read(&self, _file: &File, dst: &mut dyn Sink, _offset: u64) -> Result<usize> {
+        if dst.remaining() < 8 {
+            return Err(Errno::EINVAL);
+        }
+        match self.take() {
+            0 => Err(Errno::EAGAIN),
+            ticks => dst.put(&ticks.to_le_bytes()),
+        }
+    }
+
+    fn poll(&self, _file: &File) -> EventMask {
+        if self.timer.expired.load(Ordering::SeqCst) {
+            EventMask::READABLE
+        } else {
+            EventMask::empty()
+        }
+    }
+
+    fn wait_queue(&self) -> Option<&WaitQueue> {
+        Some(&self.timer.queue)
+    }
+
+    fn attr(&self) -> Option<Result<Attr>> {
+        Some(Ok(crate::fs::anon::attr()))
+    }
+
+    fn link_text(&self) -> Option<String> {
+        Some("anon_inode:[timerfd]".to_owned())
+    }
+
+    fn release(&self, _file: &File) {
+        let handle = self.timer.state.lock().handle.take();
+        if let (Some(handle), Some(kernel)) = (handle, self.timer.kernel.upgrade()) {
+            kernel.timers.cancel(handle);
+        }
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
