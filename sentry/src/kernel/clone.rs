@@ -174,13 +174,12 @@ pub fn clone(t: &mut CurrentTask, args: &CloneArgs) -> Result<i32> {
         let mm = t.mm().clone();
         mm.fork(&mut *t.context)?
     };
-    let files =
-        if f.contains(CloneFlags::FILES) { t.files().clone() } else { t.files().fork() };
+    let files = if f.contains(CloneFlags::FILES) { t.files().clone() } else { t.files().fork() };
     let fs = if f.contains(CloneFlags::FS) { t.fs().clone() } else { t.fs().fork() };
     let shared = Shared { mm, files, fs };
-    let vfork = f.contains(CloneFlags::VFORK).then(|| {
-        Arc::new(Vfork { done: AtomicBool::new(false), parent: t.task().clone() })
-    });
+    let vfork = f
+        .contains(CloneFlags::VFORK)
+        .then(|| Arc::new(Vfork { done: AtomicBool::new(false), parent: t.task().clone() }));
     let child = insert(t, args, shared.clone())?;
     if let Err(e) = announce_ids(t, args, &child) {
         forget(&child);
@@ -242,11 +241,8 @@ fn insert(t: &CurrentTask, args: &CloneArgs, shared: Shared) -> Result<Arc<Task>
         wanted if tree.is_used(wanted) => return Err(Errno::EEXIST),
         wanted => wanted,
     };
-    let group = if f.contains(CloneFlags::THREAD) {
-        t.group().clone()
-    } else {
-        new_group(t, args, tid)
-    };
+    let group =
+        if f.contains(CloneFlags::THREAD) { t.group().clone() } else { new_group(t, args, tid) };
     let new = NewTask {
         tid,
         shared,

@@ -1,9 +1,9 @@
 //! One guest thread, seen from its own host thread.
 
+use super::clone::Vfork;
 use super::signal::AltStack;
 use super::signal::frame::TrapInfo;
 use super::task::{Shared, place, work};
-use super::clone::Vfork;
 use super::{Credentials, Task};
 use crate::errno::Result;
 use crate::mm::MemoryManager;
@@ -106,10 +106,6 @@ impl CurrentTask {
     /// The file behind a descriptor. `EBADF` if there is none.
     pub fn file(&self, fd: i32) -> Result<Arc<File>> {
         self.shared.files.get(fd)
-    }
-
-    pub(super) fn shared(&self) -> &Shared {
-        &self.shared
     }
 
     /// Takes it apart at its end.

@@ -86,12 +86,7 @@ fn clear_child_tid(t: &CurrentTask) {
 }
 
 /// Takes the task out of its process; the last one ends the process.
-fn leave(
-    kernel: &Arc<Kernel>,
-    group: &Arc<ThreadGroup>,
-    task: &Arc<Task>,
-    status: i32,
-) {
+fn leave(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, task: &Arc<Task>, status: i32) {
     let (last, status, stopped) = {
         let mut signals = group.signals();
         signals.tasks.retain(|other| !Arc::ptr_eq(other, task));
@@ -345,7 +340,6 @@ pub(super) fn become_leader(t: &CurrentTask) {
     task.set_tid(tgid);
     tree.pids.tasks.insert(tgid, task.clone());
 }
-
 
 /// Ends a task whose guest thread could not be started: as by `SIGKILL`.
 pub(super) fn abort(task: &Arc<Task>) {

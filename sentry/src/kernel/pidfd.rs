@@ -21,11 +21,7 @@ impl PidFd {
 
 impl FileOps for PidFd {
     fn poll(&self, _file: &File) -> EventMask {
-        if self.group.is_dead() {
-            EventMask::READABLE
-        } else {
-            EventMask::empty()
-        }
+        if self.group.is_dead() { EventMask::READABLE } else { EventMask::empty() }
     }
 
     fn wait_queue(&self) -> Option<&WaitQueue> {

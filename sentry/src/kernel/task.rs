@@ -182,10 +182,6 @@ impl Task {
         self.tid() == self.tgid()
     }
 
-    pub(super) fn shared(&self) -> Result<Shared> {
-        self.shared.lock().clone().ok_or(Errno::ESRCH)
-    }
-
     pub(super) fn set_shared(&self, shared: Option<Shared>) -> Option<Shared> {
         std::mem::replace(&mut *self.shared.lock(), shared)
     }

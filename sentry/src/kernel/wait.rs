@@ -98,8 +98,7 @@ fn matches(node: &Node, id: i32, which: WaitFor, options: WaitOptions) -> bool {
         WaitFor::Group(pgid) => pgid == node.pgid,
     };
     let odd = node.group.exit_signal.load(Ordering::Relaxed) != Signal::SIGCHLD.number();
-    selected
-        && (options.contains(WaitOptions::ALL) || odd == options.contains(WaitOptions::CLONE))
+    selected && (options.contains(WaitOptions::ALL) || odd == options.contains(WaitOptions::CLONE))
 }
 
 fn look(
@@ -136,9 +135,14 @@ fn state_of(child: &Node, pid: i32, options: WaitOptions) -> Option<WaitResult> 
     if let Some(exit) = child.exit {
         let (code, value) = exit.code();
         let (uid, status, usage) = (exit.uid, exit.status, exit.usage);
-        return options
-            .contains(WaitOptions::EXITED)
-            .then_some(WaitResult { pid, uid, code, value, status, usage });
+        return options.contains(WaitOptions::EXITED).then_some(WaitResult {
+            pid,
+            uid,
+            code,
+            value,
+            status,
+            usage,
+        });
     }
     let mut signals = child.group.signals();
     let uid = signals.tasks.first().map_or(0, |t| t.creds().uid);

@@ -43,7 +43,8 @@ pub fn markdown() -> String {
          refused on purpose with the error given, {missing} not written yet (`ENOSYS`).",
     );
     for (group, title) in table::groups().iter().zip(TITLES) {
-        let _ = write!(out, "\n## {title}\n\n| number | call | support | note |\n|---|---|---|---|\n");
+        let _ =
+            write!(out, "\n## {title}\n\n| number | call | support | note |\n|---|---|---|---|\n");
         let mut rows: Vec<_> = group.iter().collect();
         rows.sort_by_key(|e| e.nr);
         for entry in rows {

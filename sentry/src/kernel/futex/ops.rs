@@ -25,7 +25,8 @@ impl WakeOp {
     pub fn decode(raw: u32) -> Result<WakeOp> {
         let shift = raw & 0x8000_0000 != 0;
         let argument = signed12(raw >> 12);
-        let argument = if shift { 1_u32.wrapping_shl(argument as u32 & 31) } else { argument as u32 };
+        let argument =
+            if shift { 1_u32.wrapping_shl(argument as u32 & 31) } else { argument as u32 };
         let op = match raw >> 28 & 7 {
             0 => AtomicOp::Set,
             1 => AtomicOp::Add,

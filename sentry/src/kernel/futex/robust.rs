@@ -38,7 +38,8 @@ pub fn exit(t: &mut CurrentTask) {
         }
         // The next one first: once the lock is free, someone may reuse the entry.
         let next = t.mm().read_obj::<u64>(UserAddr(entry & !1));
-        if entry & !1 != head.pending & !1 && !owner_died(t, word_of(entry), entry & 1 != 0, false) {
+        if entry & !1 != head.pending & !1 && !owner_died(t, word_of(entry), entry & 1 != 0, false)
+        {
             return;
         }
         match next {

@@ -56,13 +56,7 @@ impl Default for FutexTable {
 
 impl Waiter {
     pub(super) fn new(task: Arc<Task>, key: FutexKey, bitset: u32) -> Waiter {
-        Waiter {
-            task,
-            key: Mutex::new(key),
-            bitset,
-            woken: AtomicBool::new(false),
-            pi: None,
-        }
+        Waiter { task, key: Mutex::new(key), bitset, woken: AtomicBool::new(false), pi: None }
     }
 
     pub(super) fn key(&self) -> FutexKey {

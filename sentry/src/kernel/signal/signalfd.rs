@@ -115,11 +115,7 @@ impl FileOps for SignalFd {
             Some(task) => task.pending_hint(),
             None => SigSet(self.group.shared_pending.load(Ordering::SeqCst)),
         };
-        if ready.and(self.mask()).is_empty() {
-            EventMask::empty()
-        } else {
-            EventMask::READABLE
-        }
+        if ready.and(self.mask()).is_empty() { EventMask::empty() } else { EventMask::READABLE }
     }
 
     fn wait_queue(&self) -> Option<&WaitQueue> {

@@ -60,10 +60,8 @@ pub fn futex(
     let private = op & FUTEX_PRIVATE_FLAG != 0;
     let realtime = op & FUTEX_CLOCK_REALTIME != 0;
     let command = op & !(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME);
-    let may_choose = matches!(
-        command,
-        FUTEX_WAIT | FUTEX_WAIT_BITSET | FUTEX_WAIT_REQUEUE_PI | FUTEX_LOCK_PI2
-    );
+    let may_choose =
+        matches!(command, FUTEX_WAIT | FUTEX_WAIT_BITSET | FUTEX_WAIT_REQUEUE_PI | FUTEX_LOCK_PI2);
     if realtime && !may_choose {
         return Err(Errno::ENOSYS);
     }
@@ -208,8 +206,7 @@ fn word(value: u64) -> Result<u32> {
 fn read_words(t: &CurrentTask, at: UserAddr, count: u32) -> Result<Vec<(WaitWord, u32)>> {
     let mut words = Vec::with_capacity(count as usize);
     for i in 0..u64::from(count) {
-        let raw: FutexWaitv =
-            t.mm().read_obj(at.offset(i * size_of::<FutexWaitv>() as u64))?;
+        let raw: FutexWaitv = t.mm().read_obj(at.offset(i * size_of::<FutexWaitv>() as u64))?;
         if raw.reserved != 0 {
             return Err(Errno::EINVAL);
         }

@@ -1,10 +1,10 @@
 //! Attributes of a process (`prctl(2)`).
 
 use crate::errno::Errno;
+use crate::kernel::CurrentTask;
 use crate::kernel::credentials::{
     CAP_LAST_CAP, CAP_SETPCAP, CAP_SYS_RESOURCE, SECBIT_KEEP_CAPS, SECBIT_NO_CAP_AMBIENT_RAISE,
 };
-use crate::kernel::CurrentTask;
 use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
 use std::sync::atomic::Ordering;

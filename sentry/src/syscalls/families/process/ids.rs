@@ -101,12 +101,7 @@ pub fn set_robust_list(t: &mut CurrentTask, head: UserAddr, len: u64) -> SysResu
 }
 
 /// `get_robust_list(2)`
-pub fn get_robust_list(
-    t: &mut CurrentTask,
-    pid: i32,
-    head: UserAddr,
-    len: UserAddr,
-) -> SysResult {
+pub fn get_robust_list(t: &mut CurrentTask, pid: i32, head: UserAddr, len: UserAddr) -> SysResult {
     let task = super::task_or_self(t, pid)?;
     if !may_inspect(t, &task) {
         return Err(Errno::EPERM);
@@ -125,6 +120,5 @@ pub(crate) fn may_inspect(t: &CurrentTask, other: &crate::kernel::Task) -> bool 
     let all_uids = [theirs.uid, theirs.euid, theirs.suid].iter().all(|u| *u == mine.uid);
     let all_gids = [theirs.gid, theirs.egid, theirs.sgid].iter().all(|g| *g == mine.gid);
     let dumpable = other.group().dumpable.load(Ordering::Relaxed) == 1;
-    (all_uids && all_gids && dumpable)
-        || mine.has(crate::kernel::credentials::CAP_SYS_PTRACE)
+    (all_uids && all_gids && dumpable) || mine.has(crate::kernel::credentials::CAP_SYS_PTRACE)
 }

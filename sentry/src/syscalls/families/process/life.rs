@@ -174,7 +174,7 @@ pub fn execveat(
     envp: UserAddr,
     flags: u32,
 ) -> SysResult {
-    let name = path.read(t)?;
+    let name = path.read(t.mm())?;
     let file = open_exec(t, dirfd.0, &name, flags)?;
     let limit = || ArgumentLimit::new(t.limit(Rlimit::Stack).soft);
     let argv = read_strings(t.mm(), argv, limit())?;
@@ -327,8 +327,7 @@ pub fn waitid(
 /// Writes only the fields that `waitid(2)` sets.
 fn write_wait_info(t: &CurrentTask, at: UserAddr, result: Option<&WaitResult>) -> Result<()> {
     let sigchld = result.map_or(0, |_| Signal::SIGCHLD.number());
-    let (code, pid, uid, value) =
-        result.map_or((0, 0, 0, 0), |r| (r.code, r.pid, r.uid, r.value));
+    let (code, pid, uid, value) = result.map_or((0, 0, 0, 0), |r| (r.code, r.pid, r.uid, r.value));
     t.mm().write_obj(at, &[sigchld, 0, code])?;
     t.mm().write_obj(at.offset(16), &[pid, uid as i32, value])
 }

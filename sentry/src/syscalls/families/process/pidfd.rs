@@ -53,9 +53,8 @@ pub fn pidfd_send_signal(
         if bytes.first_chunk::<4>().map(|b| i32::from_le_bytes(*b)) != Some(signal.0) {
             return Err(Errno::EINVAL);
         }
-        let forged = parsed.is_some_and(|i| {
-            i.code >= 0 || i.code == crate::kernel::signal::info::SI_TKILL
-        });
+        let forged =
+            parsed.is_some_and(|i| i.code >= 0 || i.code == crate::kernel::signal::info::SI_TKILL);
         if forged && group.tgid() != t.tgid() {
             return Err(Errno::EPERM);
         }

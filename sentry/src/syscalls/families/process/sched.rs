@@ -39,8 +39,7 @@ fn set(
     nice: Option<i32>,
     reset: bool,
 ) -> Result<()> {
-    let known =
-        matches!(policy, SCHED_OTHER | SCHED_FIFO | SCHED_RR | SCHED_BATCH | SCHED_IDLE);
+    let known = matches!(policy, SCHED_OTHER | SCHED_FIFO | SCHED_RR | SCHED_BATCH | SCHED_IDLE);
     if !known || priority > 99 || is_realtime(policy) != (priority != 0) {
         return Err(Errno::EINVAL);
     }

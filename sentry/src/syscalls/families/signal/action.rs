@@ -22,8 +22,7 @@ pub fn rt_sigaction(
     if size != SIGSET_SIZE {
         return Err(Errno::EINVAL);
     }
-    let new: Option<SigAction> =
-        if act.is_null() { None } else { Some(t.mm().read_obj(act)?) };
+    let new: Option<SigAction> = if act.is_null() { None } else { Some(t.mm().read_obj(act)?) };
     let signal = Signal::new(signal.0).ok_or(Errno::EINVAL)?;
     let fixed = SigSet::UNBLOCKABLE.contains(signal);
     if fixed && new.is_some() {
@@ -149,9 +148,7 @@ pub fn restart_syscall(t: &mut CurrentTask) -> SysResult {
             crate::syscalls::families::time::sleep_until(t, clock, until, Some(remaining))
         }
         Some(RestartBlock::Futex { addr, value, bitset, private, deadline }) => {
-            crate::syscalls::families::futex::wait_until(
-                t, addr, private, value, bitset, deadline,
-            )
+            crate::syscalls::families::futex::wait_until(t, addr, private, value, bitset, deadline)
         }
         None => Err(Errno::EINTR),
     }

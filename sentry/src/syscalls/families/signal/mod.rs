@@ -11,8 +11,8 @@ pub use sending::*;
 pub use signalfd::*;
 
 use crate::errno::{Errno, Result};
-use crate::kernel::signal::SigSet;
 use crate::kernel::CurrentTask;
+use crate::kernel::signal::SigSet;
 use crate::mm::UserAddr;
 
 /// Size of the kernel's `sigset_t` in bytes.

@@ -145,12 +145,7 @@ fn queued_info(
 }
 
 /// `rt_sigqueueinfo(2)`
-pub fn rt_sigqueueinfo(
-    t: &mut CurrentTask,
-    pid: i32,
-    signal: SigNo,
-    info: UserAddr,
-) -> SysResult {
+pub fn rt_sigqueueinfo(t: &mut CurrentTask, pid: i32, signal: SigNo, info: UserAddr) -> SysResult {
     let info = queued_info(t, info, signal, pid == t.tgid())?;
     let group = find_group(t, pid)?;
     check_permission(t, &group, info.map(|i| i.signal))?;

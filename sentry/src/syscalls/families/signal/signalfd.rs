@@ -19,13 +19,7 @@ pub fn signalfd(t: &mut CurrentTask, fd: i32, mask: UserAddr, size: u64) -> SysR
 }
 
 /// `signalfd4(2)`
-pub fn signalfd4(
-    t: &mut CurrentTask,
-    fd: i32,
-    mask: UserAddr,
-    size: u64,
-    flags: u32,
-) -> SysResult {
+pub fn signalfd4(t: &mut CurrentTask, fd: i32, mask: UserAddr, size: u64, flags: u32) -> SysResult {
     if size != SIGSET_SIZE {
         return Err(Errno::EINVAL);
     }
