@@ -22,6 +22,8 @@ pub mod namei;
 pub mod open;
 pub mod path;
 pub mod permission;
+#[cfg(test)]
+mod tests;
 pub mod walk;
 
 pub use attachments::Attachments;
