@@ -15,6 +15,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
+use nix::sys::signal::{SigSet, Signal};
 use report::Report;
 use serde_json::json;
 use systems::System;
@@ -101,8 +102,9 @@ fn bench(options: &Options) -> Result<bool> {
         bail!("--only {unknown}: there is no such benchmark");
     }
     nix::sys::prctl::set_child_subreaper(true).context("becoming the reaper of orphans")?;
-    let guest = build("tests", "bench-guest")?;
     let dir = Scratch(std::env::temp_dir().join(format!("bench.{}", std::process::id())));
+    on_interrupt(&dir.0)?;
+    let guest = build("tests", "bench-guest")?;
     fs::create_dir_all(&dir.0).with_context(|| format!("creating {}", dir.0.display()))?;
     let systems = systems(options, &dir.0)?;
     let names: Vec<String> = systems.iter().map(|s| s.name.clone()).collect();
@@ -138,6 +140,25 @@ impl Drop for Scratch {
             eprintln!("bench: removing {}: {error}", self.0.display());
         }
     }
+}
+
+/// Lets an interrupted run stop what it started and remove its directory.
+fn on_interrupt(dir: &Path) -> Result<()> {
+    let mut signals = SigSet::empty();
+    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].iter().for_each(|s| signals.add(*s));
+    // Blocked here, before any thread exists; programs are started with an empty mask.
+    signals.thread_block().context("blocking SIGINT, SIGTERM and SIGHUP")?;
+    let dir = dir.to_owned();
+    std::thread::spawn(move || {
+        if signals.wait().is_ok() {
+            let stopped = measure::kill_descendants();
+            drop(Scratch(dir));
+            let note = stopped.map_or_else(|error| format!(": {error:#}"), |()| String::new());
+            eprintln!("bench: interrupted{note}");
+            std::process::exit(130);
+        }
+    });
+    Ok(())
 }
 
 /// The systems to compare, native first; gVisor's only as far as they run here.

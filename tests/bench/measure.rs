@@ -144,7 +144,10 @@ fn cpu_ticks() -> Result<u64> {
 }
 
 /// Kills and reaps everything below this process.
-fn kill_descendants() -> Result<()> {
+///
+/// # Errors
+/// When `/proc` cannot be listed.
+pub fn kill_descendants() -> Result<()> {
     loop {
         while let Ok(status) = waitpid(Pid::from_raw(-1), Some(WaitPidFlag::WNOHANG)) {
             if status == WaitStatus::StillAlive {

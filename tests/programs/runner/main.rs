@@ -10,14 +10,15 @@ use std::io::{IsTerminal, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use case::{Case, Gaps};
 use clap::Parser;
-use supervise::Ended;
+use nix::sys::signal::{SigSet, Signal};
+use supervise::{Cancel, Ended};
 
 /// Runs real programs natively and in the sandbox and compares them.
 #[derive(Debug, Parser)]
@@ -116,13 +117,18 @@ fn suite(options: &Options) -> Result<ExitCode> {
     if !options.native_only && !runsc.exists() {
         bail!("{} does not exist: build it, or name it with --runsc", runsc.display());
     }
+    let cancel = Arc::new(Cancel::default());
+    on_interrupt(&cancel)?;
     let (next, totals) = (AtomicUsize::new(0), Mutex::new((0usize, 0usize, 0usize)));
     let failures = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
         for _ in 0..options.jobs.max(1) {
             scope.spawn(|| {
                 while let Some(case) = cases.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let verdicts = run_case(case, options, &places, &gaps, &runsc);
+                    let verdicts = run_case(case, options, &places, &gaps, &runsc, &cancel);
+                    if cancel.stopped() {
+                        break;
+                    }
                     report(case, verdicts, &totals, &failures);
                 }
             });
@@ -130,6 +136,9 @@ fn suite(options: &Options) -> Result<ExitCode> {
     });
     fs::remove_dir_all(&places.work)
         .with_context(|| format!("removing {}", places.work.display()))?;
+    if cancel.stopped() {
+        bail!("interrupted");
+    }
     let (passed, failed, known) = totals.into_inner().unwrap_or_default();
     let failures = failures.into_inner().unwrap_or_default();
     if !failures.is_empty() {
@@ -137,6 +146,17 @@ fn suite(options: &Options) -> Result<ExitCode> {
     }
     println!("known gaps: {known}\n{passed} passed, {failed} failed");
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Lets an interrupted run stop its programs and clean up behind itself.
+fn on_interrupt(cancel: &Arc<Cancel>) -> Result<()> {
+    let mut signals = SigSet::empty();
+    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].iter().for_each(|s| signals.add(*s));
+    // Blocked here, before any thread exists; programs are started with an empty mask.
+    signals.thread_block().context("blocking SIGINT, SIGTERM and SIGHUP")?;
+    let cancel = Arc::clone(cancel);
+    std::thread::spawn(move || signals.wait().map(|_| cancel.stop()));
+    Ok(())
 }
 
 /// Prints a case's verdicts at once, so that parallel cases do not mix, and counts them.
@@ -180,6 +200,7 @@ fn run_case(
     places: &Places,
     gaps: &Gaps,
     runsc: &Path,
+    cancel: &Cancel,
 ) -> Vec<(String, u128, Verdict)> {
     let failed = |target: &str, error: anyhow::Error| {
         vec![(target.to_owned(), 0, Verdict::Failed(format!("{error:#}")))]
@@ -188,8 +209,8 @@ fn run_case(
     let run = |target: &str, prefix: &[String]| -> Result<Ended> {
         let work = places.work.join(&case.name);
         make_work(&work)?;
-        let [out, err] = output_files(places, case, target);
-        let ended = supervise::run(limit, &out, &err, &command(case, places, &work, prefix))?;
+        let line = command(case, places, &work, prefix);
+        let ended = supervise::run(limit, &output_files(places, case, target), &line, cancel)?;
         if !prefix.is_empty() && fs::read_dir(&work)?.next().is_some() {
             bail!("the sandbox wrote to the host's {}", work.display());
         }

@@ -1,12 +1,14 @@
 //! Runs one command under a time limit in a process of its own that adopts every orphan the
 //! command leaves, so that nothing outlives a test and what was left behind is known by name.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -31,13 +33,53 @@ pub struct Ended {
     pub leftover: String,
 }
 
+/// Stops everything that is running, for a runner that is itself interrupted.
+#[derive(Debug, Default)]
+pub struct Cancel {
+    stopped: AtomicBool,
+    /// The supervisors' standard inputs, by process id: one that is closed kills its command.
+    inputs: Mutex<BTreeMap<u32, ChildStdin>>,
+}
+
+impl Cancel {
+    /// Whether [`Cancel::stop`] was called.
+    pub fn stopped(&self) -> bool {
+        self.stopped.load(Ordering::SeqCst)
+    }
+
+    /// Ends all supervised commands, also those that start from now on.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::SeqCst);
+        self.inputs.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Keeps a supervisor's input open until it ends or everything is stopped.
+    fn keep(&self, pid: u32, input: Option<ChildStdin>) {
+        let mut inputs = self.inputs.lock().unwrap_or_else(PoisonError::into_inner);
+        // Looked at under the lock that `stop` takes after it has set the flag.
+        if let (Some(input), false) = (input, self.stopped()) {
+            inputs.insert(pid, input);
+        }
+    }
+
+    /// Forgets a supervisor that has ended.
+    fn forget(&self, pid: u32) {
+        self.inputs.lock().unwrap_or_else(PoisonError::into_inner).remove(&pid);
+    }
+}
+
 /// Runs `command` through this program's `supervise` sub-command, its output going to two files.
 ///
 /// # Errors
 /// When the supervisor cannot be started or does not answer.
-pub fn run(limit: Duration, out: &Path, err: &Path, command: &[String]) -> Result<Ended> {
+pub fn run(
+    limit: Duration,
+    [out, err]: &[PathBuf; 2],
+    command: &[String],
+    cancel: &Cancel,
+) -> Result<Ended> {
     let own = std::env::current_exe().context("finding the runner's own program")?;
-    let child = Command::new(own)
+    let mut child = Command::new(own)
         .arg("supervise")
         .args([&limit.as_secs().to_string()])
         .args([out, err])
@@ -47,13 +89,13 @@ pub fn run(limit: Duration, out: &Path, err: &Path, command: &[String]) -> Resul
         .stdout(Stdio::piped())
         .spawn()
         .context("starting the supervisor")?;
-    // `wait_with_output` would close stdin at once, so the output is read first.
-    let mut child = child;
+    cancel.keep(child.id(), child.stdin.take());
     let mut text = String::new();
     if let Some(mut stdout) = child.stdout.take() {
         stdout.read_to_string(&mut text).context("reading the supervisor's answer")?;
     }
     child.wait().context("waiting for the supervisor")?;
+    cancel.forget(child.id());
     let mut fields = text.trim_end_matches('\n').splitn(3, ' ');
     let (Some(status), Some(millis)) = (fields.next(), fields.next()) else {
         bail!("the supervisor of {command:?} gave no answer, see {}", err.display());
