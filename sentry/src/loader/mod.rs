@@ -7,6 +7,8 @@ mod args;
 mod elf;
 mod script;
 mod stack;
+#[cfg(test)]
+mod tests;
 pub mod vdso;
 
 pub use args::{ArgumentLimit, read_strings};

@@ -26,7 +26,7 @@ mod shared;
 pub mod sink;
 pub mod stats;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod usercopy;
 mod vma;
 

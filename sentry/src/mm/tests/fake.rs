@@ -72,7 +72,8 @@ impl Space {
     }
 }
 
-struct Nothing;
+/// The platform.
+pub struct Nothing;
 
 impl Platform for Nothing {
     fn name(&self) -> &'static str {

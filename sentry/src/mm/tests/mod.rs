@@ -1,6 +1,6 @@
 //! Memory maps against a simple model, on a platform that only keeps books.
 
-mod fake;
+pub(crate) mod fake;
 mod model;
 
 use super::vma::{Vma, VmaFlags, VmaName, VmaTree};
