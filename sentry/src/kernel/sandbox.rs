@@ -74,11 +74,11 @@ impl Kernel {
         let names = Names { host: config.hostname.clone(), domain: config.domainname.clone() };
         let vdso = Vdso::new(&memory)?;
         Ok(Arc::new_cyclic(|myself| Kernel {
+            time: TimeSource::with_clock(vdso.clock().clone()),
             vdso,
             memory,
             platform,
             config,
-            time: TimeSource::new(),
             timers: TimerQueue::new(),
             futexes: FutexTable::new(),
             boot_id,

@@ -28,4 +28,13 @@ pub enum RestartBlock {
         /// Deadline, nanoseconds of `CLOCK_MONOTONIC`.
         deadline: u64,
     },
+    /// `poll(2)`.
+    Poll {
+        /// The array of `struct pollfd`.
+        fds: UserAddr,
+        /// Its length.
+        count: u32,
+        /// Deadline, nanoseconds of `CLOCK_MONOTONIC`; `None` waits for ever.
+        deadline: Option<u64>,
+    },
 }

@@ -150,6 +150,9 @@ pub fn restart_syscall(t: &mut CurrentTask) -> SysResult {
         Some(RestartBlock::Futex { addr, value, bitset, private, deadline }) => {
             crate::syscalls::families::futex::wait_until(t, addr, private, value, bitset, deadline)
         }
+        Some(RestartBlock::Poll { fds, count, deadline }) => {
+            crate::syscalls::families::ipc::poll::restart_poll(t, fds, count, deadline)
+        }
         None => Err(Errno::EINTR),
     }
 }
