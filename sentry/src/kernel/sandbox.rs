@@ -10,7 +10,7 @@ use crate::sync::{Mutex, MutexGuard, RwLock, rank};
 use crate::time::{TimeSource, TimerQueue};
 use platform::{MemoryFile, Platform};
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// One sandbox.
 pub struct Kernel {
@@ -32,6 +32,8 @@ pub struct Kernel {
     pub boot_id: [u8; 16],
     /// Host and domain name (`uname(2)`).
     pub names: RwLock<Names, { rank::LEAF }>,
+    /// Where files of `memfd_create(2)` live; made on first use.
+    pub memfd_mount: OnceLock<Arc<crate::vfs::Mount>>,
     /// Number of tasks, to hold against the limit.
     pub(super) task_count: AtomicUsize,
     /// Processes ever created (`/proc/stat`).
@@ -83,6 +85,7 @@ impl Kernel {
             futexes: FutexTable::new(),
             boot_id,
             names: RwLock::new(names),
+            memfd_mount: OnceLock::new(),
             task_count: AtomicUsize::new(0),
             forks: AtomicU64::new(0),
             last_pid: AtomicI32::new(0),

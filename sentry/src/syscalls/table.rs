@@ -385,7 +385,7 @@ rows! { IPC:
     294 inotify_init1 [missing]
     300 fanotify_init [refused ENOSYS "configured out (CONFIG_FANOTIFY)"]
     301 fanotify_mark [refused ENOSYS "configured out (CONFIG_FANOTIFY)"]
-    319 memfd_create [missing]
+    319 memfd_create (name: UserAddr, flags: Flags) [partial file::memfd_create, "MFD_HUGETLB is refused"]
     326 copy_file_range (fd_in: Fd, off_in: UserAddr, fd_out: Fd, off_out: UserAddr, len: u64, flags: Flags) [full ipc::copy_file_range]
     333 io_pgetevents [missing]
     425 io_uring_setup [refused ENOSYS "configured out (CONFIG_IO_URING)"]

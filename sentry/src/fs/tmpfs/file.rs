@@ -22,7 +22,8 @@ const F_SEAL_SHRINK: u32 = 2;
 const F_SEAL_GROW: u32 = 4;
 const F_SEAL_WRITE: u32 = 8;
 const F_SEAL_FUTURE_WRITE: u32 = 16;
-const F_SEAL_EXEC: u32 = 32;
+/// `F_SEAL_EXEC`: who may execute it stays as it is.
+pub(super) const F_SEAL_EXEC: u32 = 32;
 const ALL_SEALS: u32 =
     F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_FUTURE_WRITE | F_SEAL_EXEC;
 

@@ -2,7 +2,7 @@
 
 use super::Tmpfs;
 use super::dir::{Directory, DirectoryFile};
-use super::file::{Contents, RegularFile};
+use super::file::{Contents, F_SEAL_EXEC, RegularFile};
 use super::xattr::Xattrs;
 use crate::errno::{Errno, Result};
 use crate::fs::super_block::now;
@@ -252,6 +252,10 @@ impl Inode for TmpfsInode {
         };
         let mut meta = self.meta.lock();
         if let Some(mode) = changes.mode {
+            let sealed = self.seals().is_ok_and(|seals| seals & F_SEAL_EXEC != 0);
+            if sealed && (mode ^ meta.mode) & 0o111 != 0 {
+                return Err(Errno::EPERM);
+            }
             meta.mode = meta.mode & !0o7777 | mode & 0o7777;
         }
         if let Some(uid) = changes.uid {

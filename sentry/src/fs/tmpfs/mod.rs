@@ -7,6 +7,7 @@
 mod dir;
 mod file;
 mod inode;
+pub mod memfd;
 mod options;
 mod pages;
 #[cfg(test)]
@@ -127,20 +128,4 @@ impl FileSystem for Tmpfs {
     fn options(&self) -> String {
         self.options.to_string()
     }
-}
-
-/// A file for `memfd_create(2)`: an unnamed regular file. Without `sealable` it has `F_SEAL_SEAL`.
-pub fn new_memfd(
-    fs: &Arc<Tmpfs>,
-    owner: Owner,
-    mode: u32,
-    sealable: bool,
-) -> Result<Arc<TmpfsInode>> {
-    let mode = FileType::Regular as u32 | mode & 0o7777;
-    let inode = TmpfsInode::new(fs, mode, owner, Kind::file())?;
-    inode.orphan();
-    if !sealable {
-        inode.add_seals(file::F_SEAL_SEAL)?;
-    }
-    Ok(inode)
 }

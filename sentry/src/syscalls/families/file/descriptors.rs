@@ -1,7 +1,9 @@
 //! Descriptors themselves: closing and duplicating.
 
 use crate::errno::{Errno, Result};
+use crate::fs::tmpfs::memfd::{self, MemfdFlags};
 use crate::kernel::{CurrentTask, Rlimit};
+use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::{Fd, Flags};
 use crate::vfs::OpenFlags;
@@ -84,4 +86,16 @@ pub(in crate::syscalls::families) fn install(
 ) -> Result<u64> {
     let limit = t.limit(Rlimit::Nofile).soft;
     Ok(t.files().insert(file, cloexec, 0, limit)? as u64)
+}
+
+/// `memfd_create(2)`. Huge pages are not to be had.
+pub fn memfd_create(t: &mut CurrentTask, name: UserAddr, flags: Flags) -> SysResult {
+    const MAX_NAME: usize = 249;
+    let flags = MemfdFlags::from_bits(flags.0).ok_or(Errno::EINVAL)?;
+    let name = match t.mm().read_cstr(name, MAX_NAME) {
+        Err(Errno::ENAMETOOLONG) => return Err(Errno::EINVAL),
+        other => other?,
+    };
+    let file = memfd::create(t.kernel(), t.creds(), &name, flags)?;
+    install(t, file, flags.contains(MemfdFlags::CLOEXEC))
 }

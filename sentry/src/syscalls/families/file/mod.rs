@@ -10,7 +10,7 @@ mod sync;
 mod transfer;
 
 pub(super) use descriptors::install;
-pub use descriptors::{close, close_range, dup, dup2, dup3};
+pub use descriptors::{close, close_range, dup, dup2, dup3, memfd_create};
 pub use directory::{getdents, getdents64};
 pub use fcntl::{fcntl, flock};
 pub use ioctl::ioctl;
