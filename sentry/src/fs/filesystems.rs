@@ -2,7 +2,7 @@
 
 use super::super_block::next_dev;
 use super::tmpfs::{Tmpfs, TmpfsOptions};
-use super::{dev, proc, sysfs};
+use super::{dev, devpts, proc, sysfs};
 use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
 use crate::vfs::Inode;
@@ -23,7 +23,7 @@ const TYPES: &[(&str, Make)] = &[
     ("proc", |kernel, _| Ok(proc::mount(kernel, next_dev()))),
     ("mqueue", |kernel, options| in_memory(kernel, "mqueue", options, "mode=1777")),
     ("cgroup2", |kernel, options| in_memory(kernel, "cgroup2", options, "mode=755")),
-    ("devpts", |kernel, options| in_memory(kernel, "devpts", options, "mode=755")),
+    ("devpts", |_, options| devpts::mount(options)),
     ("sysfs", |kernel, _| Ok(sysfs::mount(kernel, next_dev()))),
 ];
 

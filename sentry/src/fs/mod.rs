@@ -2,6 +2,7 @@
 
 pub mod anon;
 pub mod dev;
+pub mod devpts;
 pub mod epoll;
 pub mod eventfd;
 pub mod filesystems;
@@ -15,3 +16,4 @@ pub mod pseudo;
 pub mod super_block;
 pub mod sysfs;
 pub mod tmpfs;
+pub mod tty;

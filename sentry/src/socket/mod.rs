@@ -241,6 +241,14 @@ impl FileOps for SocketFile {
         self.socket.send(src, &mut SendMsg::default())
     }
 
+    fn timeout(&self, write: bool) -> Option<u64> {
+        self.socket.options().timeout(write)
+    }
+
+    fn sends_sigpipe(&self) -> bool {
+        self.socket.kind() == Kind::Stream
+    }
+
     fn poll(&self, _file: &File) -> EventMask {
         self.socket.poll()
     }

@@ -4,7 +4,7 @@ use super::path::Path;
 use super::{Attr, FileType};
 use crate::errno::{Errno, Result};
 use crate::io::{Sink, Source};
-use crate::kernel::Task;
+use crate::kernel::{CurrentTask, Task};
 use crate::sync::{Mutex, MutexGuard, rank};
 use crate::wait::{EventMask, WaitQueue};
 use platform::MapSource;
@@ -153,6 +153,27 @@ pub trait FileOps: Send + Sync + Any {
         _emit: &mut dyn FnMut(DirEntry<'_>) -> bool,
     ) -> Result<()> {
         Err(Errno::ENOTDIR)
+    }
+
+    /// Called by a task that is about to read or (`write`) write: a terminal stops tasks in the
+    /// background here.
+    fn check_access(&self, _t: &CurrentTask, _write: bool) -> Result<()> {
+        Ok(())
+    }
+
+    /// How long a blocking read or write waits, in nanoseconds (`SO_RCVTIMEO`, `VTIME`).
+    fn timeout(&self, _write: bool) -> Option<u64> {
+        None
+    }
+
+    /// What a blocking read returns when [`FileOps::timeout`] has passed.
+    fn timed_out(&self, _file: &File) -> Result<usize> {
+        Err(Errno::EAGAIN)
+    }
+
+    /// True if a write that fails with `EPIPE` also sends `SIGPIPE`.
+    fn sends_sigpipe(&self) -> bool {
+        true
     }
 
     /// Readiness now.

@@ -12,6 +12,7 @@ use std::sync::Arc;
 /// Registers the drivers of the memory devices (`mem(4)`, `null(4)`, `random(4)`, `full(4)`).
 pub fn register() {
     memory::register();
+    super::tty::device::register();
 }
 
 /// Device nodes: name, major, minor.
@@ -22,6 +23,7 @@ const NODES: &[(&str, u32, u32)] = &[
     ("random", 1, 8),
     ("urandom", 1, 9),
     ("tty", 5, 0),
+    ("console", 5, 1),
 ];
 
 const LINKS: &[(&str, &str)] = &[

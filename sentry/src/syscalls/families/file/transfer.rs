@@ -99,9 +99,17 @@ fn read_file(
         return Err(Errno::ESPIPE);
     }
     let nonblocking = file.nonblocking() || flags & RWF_NOWAIT != 0;
-    let n = blocking::on_file(t, file, EventMask::READABLE, nonblocking, None, |_| {
+    ops.check_access(t, false)?;
+    let timeout = ops.timeout(false);
+    let end = timeout.map(|n| t.kernel().time.monotonic().saturating_add(n));
+    let result = blocking::on_file(t, file, EventMask::READABLE, nonblocking, end, |_| {
         ops.read(file, &mut buffers.sink(&mm)?, 0)
-    })?;
+    });
+    let n = match result {
+        Err(Errno::EAGAIN) if timeout.is_some() && !nonblocking => ops.timed_out(file)?,
+        Err(Errno::ERESTARTSYS) if timeout.is_some() => return Err(Errno::EINTR),
+        other => other?,
+    };
     Ok(n as u64)
 }
 
@@ -163,9 +171,11 @@ fn write_stream(
 ) -> Result<usize> {
     let mut source = buffers.source(mm)?;
     let ops = file.ops();
+    ops.check_access(t, true)?;
+    let end = ops.timeout(true).map(|n| t.kernel().time.monotonic().saturating_add(n));
     let mut done = 0;
     loop {
-        let result = blocking::on_file(t, file, EventMask::WRITABLE, nonblocking, None, |_| {
+        let result = blocking::on_file(t, file, EventMask::WRITABLE, nonblocking, end, |_| {
             ops.write(file, &mut source, 0)
         });
         match result {
@@ -175,7 +185,7 @@ fn write_stream(
                     return Ok(done);
                 }
             }
-            Err(Errno::EPIPE) => {
+            Err(Errno::EPIPE) if ops.sends_sigpipe() => {
                 t.task().send_signal(&SigInfo::kernel(Signal::SIGPIPE));
                 return if done > 0 { Ok(done) } else { Err(Errno::EPIPE) };
             }
