@@ -285,7 +285,8 @@ fn stopped_process_handles_signals_after_continuing() {
         0
     });
     p!(wait_opt(pid, WUNTRACED), kill(pid, SIGUSR1), wait_opt(pid, WNOHANG | WUNTRACED));
-    p!(kill(pid, SIGCONT), wait(pid));
+    let (continued, status) = (kill(pid, SIGCONT), wait(pid));
+    p!(continued, status);
 }
 
 fn sigpipe() {

@@ -215,7 +215,9 @@ fn parent_death_signal() {
         rd(fds[0], 1);
         0
     });
-    p!(wait(middle), wait(-1));
+    // The orphan writes meanwhile.
+    let (first, second) = (wait(middle), wait(-1));
+    p!(first, second);
 }
 
 fn sigchld_ignored_reaps_children() {
