@@ -27,6 +27,8 @@ pub struct Config {
     pub log: Option<OwnedFd>,
     /// Write a line for each system call to the log.
     pub strace: bool,
+    /// Memory that programs are told of, in bytes.
+    pub memory_total: u64,
 }
 
 /// How the container's first process ended.
@@ -65,6 +67,9 @@ pub enum BootError {
         /// Why it failed.
         source: platform::PlatformError,
     },
+    /// The kernel's own objects could not be made.
+    #[error("cannot start the kernel: {0}")]
+    Kernel(crate::Errno),
     /// A mount could not be made.
     #[error("cannot mount {what} at {destination}: {errno}")]
     Mount {

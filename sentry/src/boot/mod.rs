@@ -5,10 +5,15 @@
 
 pub mod config;
 pub mod control;
+mod mounts;
+mod process;
+mod run;
 pub mod spec;
+mod stdio;
 
 pub use config::{BootError, Config, ExitStatus, PlatformKind};
 pub use control::ControlMessage;
+pub use run::run;
 pub use spec::{
     CapabilitySets, ContainerSpec, Ids, MountKind, MountSpec, ProcessSpec, RlimitSpec, RootSpec,
 };

@@ -1,0 +1,81 @@
+//! Capabilities by name and number (`capabilities(7)`).
+
+use anyhow::bail;
+use oci_spec::runtime::Capability;
+use sentry::boot::CapabilitySets;
+use std::collections::HashSet;
+
+/// Highest capability that Linux 6 knows: `CAP_CHECKPOINT_RESTORE`.
+const LAST: u32 = 40;
+
+/// Every capability, as root has them.
+pub fn all() -> CapabilitySets {
+    let all = (1u64 << (LAST + 1)) - 1;
+    CapabilitySets { bounding: all, effective: all, permitted: all, inheritable: 0, ambient: 0 }
+}
+
+/// The bits of a set from a config.json.
+pub fn bits<'a>(set: impl IntoIterator<Item = &'a Capability>) -> anyhow::Result<u64> {
+    let mut bits = 0;
+    for capability in set {
+        bits |= 1u64 << number(capability)?;
+    }
+    Ok(bits)
+}
+
+/// The names of a set of bits.
+pub fn names(bits: u64) -> HashSet<Capability> {
+    NAMES.iter().zip(0..).filter(|(_, n)| bits & (1u64 << n) != 0).map(|(c, _)| *c).collect()
+}
+
+fn number(capability: &Capability) -> anyhow::Result<u32> {
+    match NAMES.iter().position(|c| c == capability) {
+        Some(n) => Ok(n as u32),
+        None => bail!("config.json names the capability {capability:?}, which Linux does not have"),
+    }
+}
+
+/// In the order of their numbers.
+const NAMES: [Capability; LAST as usize + 1] = [
+    Capability::Chown,
+    Capability::DacOverride,
+    Capability::DacReadSearch,
+    Capability::Fowner,
+    Capability::Fsetid,
+    Capability::Kill,
+    Capability::Setgid,
+    Capability::Setuid,
+    Capability::Setpcap,
+    Capability::LinuxImmutable,
+    Capability::NetBindService,
+    Capability::NetBroadcast,
+    Capability::NetAdmin,
+    Capability::NetRaw,
+    Capability::IpcLock,
+    Capability::IpcOwner,
+    Capability::SysModule,
+    Capability::SysRawio,
+    Capability::SysChroot,
+    Capability::SysPtrace,
+    Capability::SysPacct,
+    Capability::SysAdmin,
+    Capability::SysBoot,
+    Capability::SysNice,
+    Capability::SysResource,
+    Capability::SysTime,
+    Capability::SysTtyConfig,
+    Capability::Mknod,
+    Capability::Lease,
+    Capability::AuditWrite,
+    Capability::AuditControl,
+    Capability::Setfcap,
+    Capability::MacOverride,
+    Capability::MacAdmin,
+    Capability::Syslog,
+    Capability::WakeAlarm,
+    Capability::BlockSuspend,
+    Capability::AuditRead,
+    Capability::Perfmon,
+    Capability::Bpf,
+    Capability::CheckpointRestore,
+];

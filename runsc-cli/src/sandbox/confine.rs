@@ -1,0 +1,87 @@
+//! What a new sentry process gives up before it touches anything of the guest's.
+#![expect(unsafe_code, reason = "prctl, capset and close_range are not in nix")]
+
+use anyhow::Context;
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::unistd::{Gid, Uid, chdir, pivot_root, setgroups, setresgid, setresuid};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+/// Duplicates a standard stream to a descriptor of its own; `None` if it is closed.
+pub fn take_stdio(fd: RawFd) -> Option<OwnedFd> {
+    // SAFETY: F_DUPFD_CLOEXEC takes an integer and returns a new descriptor or -1.
+    let new = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
+    // SAFETY: the call returned a descriptor that nothing else owns.
+    (new >= 0).then(|| unsafe { OwnedFd::from_raw_fd(new) })
+}
+
+/// Closes every descriptor but stdio and `keep`.
+pub fn close_others<'a>(keep: impl Iterator<Item = &'a OwnedFd>) -> anyhow::Result<()> {
+    let mut keep: Vec<u32> = keep.map(|fd| fd.as_raw_fd() as u32).collect();
+    keep.sort_unstable();
+    let mut first = 3;
+    for last in keep.into_iter().map(|fd| fd - 1).chain([u32::MAX]) {
+        if first <= last {
+            // SAFETY: close_range takes integers. What it closes is owned by no value that this
+            // process goes on to use: the child runs only what its `keep` list names.
+            let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+            Errno::result(result).context("cannot close inherited file descriptors")?;
+        }
+        first = last.saturating_add(2);
+    }
+    Ok(())
+}
+
+/// Makes the root an empty, read-only directory, in which nothing of the host is visible.
+pub fn empty_root() -> anyhow::Result<()> {
+    const NONE: Option<&str> = None;
+    mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)
+        .context("cannot make the mounts private")?;
+    // Any directory that exists everywhere will do: the tmpfs on it becomes the root.
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("runsc-root"), "/proc", Some("tmpfs"), flags, Some("size=4k,nr_inodes=2,mode=0555"))
+        .context("cannot mount an empty root")?;
+    chdir("/proc").context("cannot enter the empty root")?;
+    pivot_root(".", ".").context("cannot make the empty directory the root")?;
+    umount2(".", MntFlags::MNT_DETACH).context("cannot detach the host's root")?;
+    mount(
+        NONE,
+        "/",
+        NONE,
+        flags | MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY,
+        NONE,
+    )
+    .context("cannot make the empty root read-only")?;
+    chdir("/").context("cannot enter the empty root")
+}
+
+/// Becomes user 0 of a namespace that owns nothing, without capabilities and for good.
+pub fn drop_privileges() -> anyhow::Result<()> {
+    // Allowed only where the group map was written by root; else the groups are the caller's own.
+    let _ = setgroups(&[]);
+    setresgid(Gid::from_raw(0), Gid::from_raw(0), Gid::from_raw(0))
+        .context("cannot change the group id")?;
+    setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0))
+        .context("cannot change the user id")?;
+    for capability in 0..64 {
+        // SAFETY: PR_CAPBSET_DROP takes an integer; unknown capabilities are refused.
+        unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+    }
+    // _LINUX_CAPABILITY_VERSION_3, this process; see capset(2).
+    let header = [0x2008_0522_u32, 0];
+    let none = [0u32; 6];
+    // SAFETY: both arrays have the layout that version 3 of capset(2) reads and live through the
+    // call.
+    let result = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) };
+    Errno::result(result).context("cannot drop the capabilities")?;
+    // SAFETY: plain prctl calls with integer arguments. Stubs are forked from this process and must
+    // be traceable by it, which after the changes above needs the dumpable flag to be set again; the
+    // kernel clears it once its stubs have their own.
+    unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+        libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0);
+        // Changing credentials cleared it.
+        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+    }
+    Ok(())
+}

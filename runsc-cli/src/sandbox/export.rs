@@ -1,0 +1,32 @@
+//! What of the host the gofer serves.
+
+use anyhow::{Context, bail};
+use gofer::server::Export;
+use std::path::{Path, PathBuf};
+
+/// The exports of a sandbox, in the order of their numbers.
+#[derive(Debug, Default)]
+pub struct Exports {
+    list: Vec<Export>,
+}
+
+impl Exports {
+    /// Adds a host directory or file; the result is the export's number. Directories of `hide`
+    /// (relative paths) look empty.
+    pub fn add(&mut self, path: &Path, read_only: bool, hide: &[&str]) -> anyhow::Result<u32> {
+        match path.metadata() {
+            Ok(meta) if meta.is_dir() || meta.is_file() => {}
+            Ok(_) => bail!("{} is neither a directory nor a regular file", path.display()),
+            Err(e) => return Err(e).with_context(|| format!("cannot use {}", path.display())),
+        }
+        let mut export = Export::new(path, read_only);
+        export.hide = hide.iter().map(PathBuf::from).collect();
+        self.list.push(export);
+        u32::try_from(self.list.len() - 1).context("too many mounts")
+    }
+
+    /// The list for the gofer.
+    pub fn into_list(self) -> Vec<Export> {
+        self.list
+    }
+}

@@ -1,0 +1,30 @@
+//! Starts the gofer.
+
+use super::export::Exports;
+use anyhow::Context;
+use gofer::process::{Options, spawn};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
+use nix::unistd::Pid;
+use std::os::fd::OwnedFd;
+
+/// A running gofer. Ended when dropped.
+pub struct Gofer {
+    pid: Pid,
+}
+
+/// Starts the gofer of these exports; also returns the sentry's ends of its channels.
+pub fn start(exports: Exports) -> anyhow::Result<(Gofer, Vec<OwnedFd>)> {
+    let options = Options { die_with_starter: true, ..Options::new(exports.into_list()) };
+    let gofer = spawn(options).context("cannot start the gofer")?;
+    let pid = Pid::from_raw(gofer.pid.as_raw_nonzero().get());
+    Ok((Gofer { pid }, gofer.channels))
+}
+
+impl Drop for Gofer {
+    fn drop(&mut self) {
+        // It may have ended already, because its channels were closed.
+        let _ = kill(self.pid, Signal::SIGKILL);
+        let _ = waitpid(self.pid, None);
+    }
+}

@@ -1,0 +1,126 @@
+//! The container's mount tree.
+
+use super::{BootError, ContainerSpec, MountKind, MountSpec};
+use crate::errno::{Errno, Result};
+use crate::fs::gofer::{GoferFs, Sharing};
+use crate::fs::tmpfs::{Tmpfs, TmpfsOptions};
+use crate::fs::{dev, overlay, proc, super_block, sysfs};
+use crate::kernel::Kernel;
+use crate::vfs::walk::{self, WalkContext, WalkFlags};
+use crate::vfs::{Inode, Mount, MountFlags, MountNamespace, Owner, Path};
+use gofer::Client;
+use std::sync::Arc;
+
+/// Mounts everything.
+pub fn build(
+    kernel: &Arc<Kernel>,
+    client: &Arc<Client>,
+    spec: &ContainerSpec,
+) -> Result<Arc<MountNamespace>, BootError> {
+    let failed = |what: &str, destination: &str| {
+        let (what, destination) = (what.to_string(), destination.to_string());
+        move |errno| BootError::Mount { what, destination, errno }
+    };
+    let root = root_mount(kernel, client, spec).map_err(failed("the root", "/"))?;
+    let namespace = MountNamespace::new(root);
+    for mount in &spec.mounts {
+        attach(kernel, client, &namespace, mount)
+            .map_err(failed(name_of(&mount.kind), &mount.destination))?;
+    }
+    Ok(namespace)
+}
+
+fn root_mount(
+    kernel: &Arc<Kernel>,
+    client: &Arc<Client>,
+    spec: &ContainerSpec,
+) -> Result<Arc<Mount>> {
+    let lower = GoferFs::mount(client, spec.root.export, Sharing::Exclusive)?;
+    let inode: Arc<dyn Inode> = match spec.root.overlay {
+        Some(size) => {
+            let attr = lower.attr()?;
+            let options = TmpfsOptions {
+                size,
+                mode: attr.mode & 0o7777,
+                uid: attr.uid,
+                gid: attr.gid,
+                ..TmpfsOptions::default()
+            };
+            overlay::mount(Tmpfs::mount(kernel.memory.clone(), options), lower)
+        }
+        None => lower,
+    };
+    let mut flags = MountFlags::RELATIME;
+    flags.set(MountFlags::RDONLY, spec.root.read_only);
+    Ok(Mount::new(inode.fs(), inode, b"root", flags))
+}
+
+fn name_of(kind: &MountKind) -> &'static str {
+    match kind {
+        MountKind::Gofer { .. } => "a host directory",
+        MountKind::Tmpfs { .. } => "tmpfs",
+        MountKind::Proc => "proc",
+        MountKind::Sysfs => "sysfs",
+        MountKind::Dev => "the device nodes",
+        MountKind::Devpts { .. } => "devpts",
+        MountKind::Mqueue => "mqueue",
+        MountKind::Cgroup => "cgroup2",
+    }
+}
+
+fn attach(
+    kernel: &Arc<Kernel>,
+    client: &Arc<Client>,
+    namespace: &Arc<MountNamespace>,
+    spec: &MountSpec,
+) -> Result<()> {
+    let memory = || kernel.memory.clone();
+    let small = |mode| TmpfsOptions { size: 64 << 10, mode, ..TmpfsOptions::default() };
+    let (source, inode): (&[u8], Arc<dyn Inode>) = match &spec.kind {
+        MountKind::Gofer { export } => {
+            (b"volume", GoferFs::mount(client, *export, Sharing::Shared)?)
+        }
+        MountKind::Tmpfs { options } => {
+            (b"tmpfs", Tmpfs::mount(memory(), TmpfsOptions::parse(options.as_bytes())?))
+        }
+        MountKind::Proc => (b"proc", proc::mount(kernel, super_block::next_dev())),
+        MountKind::Sysfs => (b"sysfs", sysfs::mount(kernel, super_block::next_dev())),
+        MountKind::Dev => (b"tmpfs", dev::mount(&kernel.memory)?),
+        MountKind::Devpts { .. } => (b"devpts", Tmpfs::named("devpts", memory(), small(0o755))),
+        MountKind::Mqueue => (b"mqueue", Tmpfs::named("mqueue", memory(), small(0o1777))),
+        MountKind::Cgroup => (b"cgroup", Tmpfs::named("cgroup2", memory(), small(0o555))),
+    };
+    let at = mount_point(namespace, spec.destination.as_bytes(), inode.attr()?.is_dir())?;
+    let flags = MountFlags::from_bits_truncate(u32::try_from(spec.flags).unwrap_or(0));
+    let mount = Mount::new(inode.fs(), inode, source, flags | MountFlags::RELATIME);
+    namespace.attach(mount, &at)
+}
+
+/// The place for a mount; made, with the directories above it, if it does not exist.
+fn mount_point(namespace: &Arc<MountNamespace>, path: &[u8], directory: bool) -> Result<Path> {
+    let ctx = WalkContext::kernel(namespace.root());
+    let flags = WalkFlags::FOLLOW;
+    match walk::resolve(&ctx, namespace.root(), path, flags) {
+        Err(Errno::ENOENT) => {}
+        found => return found,
+    }
+    let mut at = namespace.root();
+    let names: Vec<&[u8]> = path.split(|b| *b == b'/').filter(|name| !name.is_empty()).collect();
+    for (i, name) in names.iter().enumerate() {
+        at = match walk::resolve(&ctx, at.clone(), name, flags) {
+            Err(Errno::ENOENT) => {
+                let owner = Owner { uid: 0, gid: 0 };
+                if directory || i + 1 < names.len() {
+                    at.inode().mkdir(name, 0o755, owner)?;
+                } else {
+                    at.inode().create(name, libc::S_IFREG | 0o644, 0, owner)?;
+                }
+                // The cache remembers that there was nothing.
+                at.dentry.forget_children();
+                walk::resolve(&ctx, at, name, flags)?
+            }
+            found => found?,
+        };
+    }
+    Ok(at)
+}

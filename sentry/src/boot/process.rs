@@ -1,0 +1,205 @@
+//! The container's first process: who runs what, where.
+
+use super::{BootError, Ids, ProcessSpec};
+use crate::errno::{Errno, Result};
+use crate::kernel::start::{ProcessStart, start_process};
+use crate::kernel::{Credentials, Kernel, Limit, Limits, Task};
+use crate::vfs::open::{OpenHow, open_at};
+use crate::vfs::walk::{self, WalkContext, WalkFlags};
+use crate::vfs::{FdTable, FsContext, MountNamespace, OpenFlags};
+use std::sync::Arc;
+
+/// Starts it.
+pub fn start(
+    kernel: &Arc<Kernel>,
+    namespace: &Arc<MountNamespace>,
+    files: Arc<FdTable>,
+    spec: &ProcessSpec,
+) -> Result<Arc<Task>, BootError> {
+    let (ids, home) = identity(namespace, spec)?;
+    let creds = credentials(&ids, spec);
+    let fs = FsContext::new(namespace.clone());
+    fs.set_umask(spec.umask);
+    let ctx = WalkContext::with_creds(&fs, Arc::new(creds.clone()));
+    let cwd =
+        walk::resolve(&ctx, ctx.root.clone(), &spec.cwd, WalkFlags::FOLLOW | WalkFlags::DIRECTORY)
+            .map_err(|e| BootError::Cwd(spec.cwd.escape_ascii().to_string(), e))?;
+    fs.set_cwd(cwd);
+    let mut envp = spec.env.clone();
+    if let Some(home) = home
+        && !envp.iter().any(|var| var.starts_with(b"HOME="))
+    {
+        envp.push([b"HOME=", &*home].concat());
+    }
+    let mut limits = Limits::default();
+    for limit in &spec.rlimits {
+        let value = Limit { soft: limit.soft, hard: limit.hard };
+        limits.set(limit.resource, value).map_err(|e| {
+            BootError::User(format!("the resource limit {} cannot be set: {e}", limit.resource))
+        })?;
+    }
+    let name = spec.args.first().cloned().unwrap_or_default();
+    let mut result = Err(Errno::ENOENT);
+    for program in candidates(&name, &envp) {
+        result = start_process(
+            kernel,
+            ProcessStart {
+                program,
+                argv: spec.args.clone(),
+                envp: envp.clone(),
+                creds: creds.clone(),
+                files: files.clone(),
+                fs: fs.clone(),
+                limits,
+            },
+        );
+        // As execvp(3): a directory of PATH without the program is no reason to give up.
+        if !matches!(result, Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES)) {
+            break;
+        }
+    }
+    result.map_err(|e| exec_error(&name, e))
+}
+
+/// Where the program may be: itself if it has a slash, else in the directories of `PATH`.
+fn candidates(name: &[u8], envp: &[Vec<u8>]) -> Vec<Vec<u8>> {
+    if name.contains(&b'/') || name.is_empty() {
+        return vec![name.to_vec()];
+    }
+    let default = &b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"[..];
+    let path = envp.iter().find_map(|var| var.strip_prefix(b"PATH=")).unwrap_or(default);
+    path.split(|b| *b == b':')
+        .map(|dir| match dir {
+            b"" => [b"./", name].concat(),
+            dir => [dir, b"/", name].concat(),
+        })
+        .collect()
+}
+
+fn exec_error(name: &[u8], e: Errno) -> BootError {
+    let reason = match e {
+        Errno::ENOENT => "no such file in the container, or its interpreter is missing".to_string(),
+        Errno::EACCES => "permission denied: it is not an executable file".to_string(),
+        Errno::ENOEXEC => "not a program for this machine (x86-64 ELF or #! script)".to_string(),
+        other => other.to_string(),
+    };
+    let status = if matches!(e, Errno::ENOENT | Errno::ENOTDIR) { 127 } else { 126 };
+    BootError::Exec { program: name.escape_ascii().to_string(), reason, status }
+}
+
+fn credentials(ids: &Ids, spec: &ProcessSpec) -> Credentials {
+    let sets = spec.capabilities;
+    // An ordinary user has no capabilities but the ambient ones, as after setuid(2).
+    let user = |set: u64| if ids.uid == 0 { set } else { set & sets.ambient };
+    Credentials {
+        uid: ids.uid,
+        euid: ids.uid,
+        suid: ids.uid,
+        fsuid: ids.uid,
+        gid: ids.gid,
+        egid: ids.gid,
+        sgid: ids.gid,
+        fsgid: ids.gid,
+        groups: ids.groups.clone(),
+        permitted: user(sets.permitted),
+        effective: user(sets.effective),
+        inheritable: sets.inheritable,
+        bounding: sets.bounding,
+        ambient: sets.ambient,
+        no_new_privs: spec.no_new_privs,
+        ..Credentials::default()
+    }
+}
+
+/// Largest `/etc/passwd` or `/etc/group` that is read, in bytes.
+const DATABASE_MAX: usize = 4 << 20;
+
+fn database(namespace: &Arc<MountNamespace>, path: &str) -> Result<String> {
+    let ctx = WalkContext::kernel(namespace.root());
+    let how = OpenHow { flags: OpenFlags::empty(), mode: 0, resolve: WalkFlags::empty() };
+    let file = open_at(None, &ctx, namespace.root(), path.as_bytes(), how)?;
+    let size = usize::try_from(file.ops().size()?).unwrap_or(usize::MAX);
+    if size > DATABASE_MAX {
+        return Err(Errno::EFBIG);
+    }
+    let mut text = vec![0; size];
+    let mut sink = crate::io::BufSink::new(&mut text);
+    let n = file.ops().read(&file, &mut sink, 0)?;
+    text.truncate(n);
+    Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+/// The line of a database whose field `key` is `value`, split at the colons.
+fn entry(text: &str, key: usize, value: &str) -> Option<Vec<String>> {
+    let fields = |line: &str| line.split(':').map(str::to_string).collect::<Vec<_>>();
+    text.lines().map(fields).find(|f| f.get(key).is_some_and(|v| v == value))
+}
+
+/// User, groups and home directory.
+fn identity(
+    namespace: &Arc<MountNamespace>,
+    spec: &ProcessSpec,
+) -> Result<(Ids, Option<Vec<u8>>), BootError> {
+    let passwd = || database(namespace, "/etc/passwd").unwrap_or_default();
+    let home_of =
+        |line: Option<Vec<String>>| line.and_then(|f| f.get(5).cloned()).map(String::into_bytes);
+    let Some(text) = &spec.user else {
+        if spec.env.iter().any(|var| var.starts_with(b"HOME=")) {
+            return Ok((spec.ids.clone(), None));
+        }
+        let home = home_of(entry(&passwd(), 2, &spec.ids.uid.to_string()));
+        return Ok((spec.ids.clone(), home));
+    };
+    let (user, group) = match text.split_once(':') {
+        Some((user, group)) => (user, Some(group)),
+        None => (text.as_str(), None),
+    };
+    let passwd = passwd();
+    let line = entry(&passwd, 0, user).or_else(|| entry(&passwd, 2, user));
+    let number = |line: &Option<Vec<String>>, field: usize| {
+        line.as_ref().and_then(|f| f.get(field)).and_then(|v| v.parse::<u32>().ok())
+    };
+    let uid = number(&line, 2).or_else(|| user.parse().ok()).ok_or_else(|| {
+        BootError::User(format!("no user {user:?} in the container's /etc/passwd; give a number"))
+    })?;
+    let groups = database(namespace, "/etc/group").unwrap_or_default();
+    let gid = match group {
+        Some(group) => {
+            let line = entry(&groups, 0, group);
+            number(&line, 2).or_else(|| group.parse().ok()).ok_or_else(|| {
+                BootError::User(format!(
+                    "no group {group:?} in the container's /etc/group; give a number"
+                ))
+            })?
+        }
+        None => number(&line, 3).unwrap_or(0),
+    };
+    let name = line.as_ref().and_then(|f| f.first().cloned()).unwrap_or_default();
+    let member = |line: &str| {
+        let mut fields = line.split(':').skip(2);
+        let gid = fields.next()?.parse::<u32>().ok()?;
+        fields.next()?.split(',').any(|m| !name.is_empty() && m == name).then_some(gid)
+    };
+    let groups = groups.lines().filter_map(member).collect();
+    Ok((Ids { uid, gid, groups }, home_of(line)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{candidates, entry};
+
+    #[test]
+    fn programs_are_searched_in_path() {
+        let env = [b"PATH=/a::/b".to_vec()];
+        assert_eq!(candidates(b"x", &env), [b"/a/x".to_vec(), b"./x".to_vec(), b"/b/x".to_vec()]);
+        assert_eq!(candidates(b"./x", &env), [b"./x".to_vec()]);
+    }
+
+    #[test]
+    fn database_lines() {
+        let text = "root:x:0:0:root:/root:/bin/sh\nmail:x:8:8::/var/mail:/bin/false\n";
+        assert_eq!(entry(text, 0, "mail").unwrap()[5], "/var/mail");
+        assert_eq!(entry(text, 2, "0").unwrap()[0], "root");
+        assert_eq!(entry(text, 0, "nobody"), None);
+    }
+}

@@ -1,0 +1,133 @@
+//! From configuration to exit status.
+
+use super::config::{BootError, Config, ExitStatus, PlatformKind};
+use super::{ControlMessage, mounts, process, stdio};
+use crate::fs::dev;
+use crate::kernel::signal::{SigInfo, Signal};
+use crate::kernel::{Kernel, KernelConfig, LogSink, panic};
+use gofer::Client;
+use platform::host::{io, thread};
+use platform::ptrace::PtracePlatform;
+use platform::{MemoryFile, Platform, PlatformError, safecopy};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+/// Stack of the sentry's own small threads, in bytes.
+const STACK: usize = 128 << 10;
+
+/// Exit status of a sentry that had to give up.
+const EXIT_FAILED: i32 = 128;
+
+/// Runs a container to its end. The calling process has given up its privileges and has one thread.
+pub fn run(config: Config) -> Result<ExitStatus, BootError> {
+    panic::install(exit);
+    let what = "cannot install the handler for memory faults";
+    safecopy::install()
+        .map_err(|e| BootError::Host { what, source: PlatformError::host("sigaction", e) })?;
+    let what = "cannot make the memory file";
+    let memory = MemoryFile::new().map_err(|source| BootError::Host { what, source })?;
+    // Before the first thread is started: stubs descend from a copy of this process.
+    let platform = platform(config.platform, &memory)?;
+    let client = Arc::new(Client::connect(config.channels).map_err(BootError::Gofer)?);
+    let log = config.log.map(|fd| Arc::new(Log(fd)) as Arc<dyn LogSink>);
+    let kernel = Kernel::new(
+        KernelConfig {
+            hostname: config.spec.hostname.clone().into_bytes(),
+            memory_total: config.memory_total,
+            strace: log.filter(|_| config.strace),
+            ..KernelConfig::default()
+        },
+        platform,
+        memory,
+    )
+    .map_err(BootError::Kernel)?;
+    dev::register();
+    let namespace = mounts::build(&kernel, &client, &config.spec)?;
+    watch_gofer(&client)?;
+    let (files, console) = stdio::open(&kernel, &namespace, config.stdio, &config.spec.process)?;
+    let first = process::start(&kernel, &namespace, files, &config.spec.process)?;
+    if let Some(console) = &console {
+        console.give_to(&first);
+    }
+    let listening = kernel.clone();
+    let control = config.control;
+    let listen = move || listen(&listening, &control, console.as_deref());
+    thread::spawn("control", STACK, listen).map_err(thread_failed)?;
+    let status = kernel.wait_finished();
+    client.close();
+    Ok(match status & 0x7f {
+        0 => ExitStatus::Exited((status >> 8 & 0xff) as u8),
+        signal => ExitStatus::Signaled(signal as u8),
+    })
+}
+
+fn platform(kind: PlatformKind, memory: &Arc<MemoryFile>) -> Result<Arc<dyn Platform>, BootError> {
+    match kind {
+        PlatformKind::Ptrace => {
+            let platform = PtracePlatform::new(memory.clone());
+            platform.map(|p| p as Arc<dyn Platform>).map_err(|e| BootError::Platform("ptrace", e))
+        }
+    }
+}
+
+fn thread_failed(e: platform::host::Errno) -> BootError {
+    let source = PlatformError::host("clone", e);
+    BootError::Host { what: "cannot start a thread", source }
+}
+
+/// A sandbox without files is of no use: it ends with its gofer.
+fn watch_gofer(client: &Arc<Client>) -> Result<(), BootError> {
+    client.on_death(|| {
+        eprintln!("runsc: the gofer has died; the sandbox ends");
+        exit(EXIT_FAILED);
+    });
+    let watched = client.clone();
+    thread::spawn("gofer-watch", STACK, move || watched.wait_for_death())
+        .map(drop)
+        .map_err(thread_failed)
+}
+
+/// Does what the CLI says, until it has gone; then there is no one to work for.
+fn listen(kernel: &Arc<Kernel>, control: &OwnedFd, console: Option<&stdio::Console>) {
+    let mut buf = [0; ControlMessage::SIZE];
+    loop {
+        match io::read(control.as_fd(), &mut buf, None) {
+            Ok(0) => exit(EXIT_FAILED),
+            Ok(n) => match ControlMessage::decode(buf.get(..n).unwrap_or_default()) {
+                Some(ControlMessage::Signal(number)) => {
+                    let first = kernel.thread_group(1);
+                    if let (Some(first), Some(signal)) = (first, Signal::new(number)) {
+                        // From outside the pid namespace: also a first process without a handler
+                        // dies of it.
+                        first.send_signal(kernel, &SigInfo::kernel(signal));
+                    }
+                }
+                Some(ControlMessage::WindowSize(columns, rows)) => {
+                    if let Some(console) = console {
+                        console.resize(columns, rows);
+                    }
+                }
+                None => {}
+            },
+            Err(platform::host::Errno::EINTR) => {}
+            Err(_) => exit(EXIT_FAILED),
+        }
+    }
+}
+
+/// Ends the sandbox at once. The first process of the pid namespace takes every stub with it.
+fn exit(status: i32) -> ! {
+    std::process::exit(status)
+}
+
+/// The debug log: one write for each line, so that lines of several threads do not mix.
+struct Log(OwnedFd);
+
+impl LogSink for Log {
+    fn line(&self, line: &str) {
+        let mut bytes = line.as_bytes().to_vec();
+        bytes.push(b'\n');
+        // A log that cannot be written must not stop the program.
+        let _ = io::write(self.0.as_fd(), &bytes, None);
+    }
+}
