@@ -57,18 +57,9 @@ fn enter(setup: Setup, control: OwnedFd) -> anyhow::Result<i32> {
     let platform = match platform {
         PlatformName::Auto | PlatformName::Ptrace => boot::PlatformKind::Ptrace,
     };
-    boot::run(boot::Config {
-        spec,
-        platform,
-        channels,
-        control,
-        stdio,
-        log,
-        strace,
-        memory_total,
-    })
+    boot::run(boot::Config { spec, platform, channels, control, stdio, log, strace, memory_total })
         .map(|status| status.for_shell())
-    .map_err(Into::into)
+        .map_err(Into::into)
 }
 
 /// Memory of the host in bytes, which is what programs in the sandbox may use of it.

@@ -4,7 +4,7 @@ use super::{BootError, ContainerSpec, MountKind, MountSpec};
 use crate::errno::{Errno, Result};
 use crate::fs::gofer::{GoferFs, Sharing};
 use crate::fs::tmpfs::{Tmpfs, TmpfsOptions};
-use crate::fs::{dev, overlay, proc, super_block, sysfs};
+use crate::fs::{filesystems, overlay};
 use crate::kernel::Kernel;
 use crate::vfs::walk::{self, WalkContext, WalkFlags};
 use crate::vfs::{Inode, Mount, MountFlags, MountNamespace, Owner, Path};
@@ -74,22 +74,29 @@ fn attach(
     namespace: &Arc<MountNamespace>,
     spec: &MountSpec,
 ) -> Result<()> {
-    let memory = || kernel.memory.clone();
-    let small = |mode| TmpfsOptions { size: 64 << 10, mode, ..TmpfsOptions::default() };
-    let (source, inode): (&[u8], Arc<dyn Inode>) = match &spec.kind {
+    let (type_name, options): (&str, &str) = match &spec.kind {
         MountKind::Gofer { export } => {
-            (b"volume", GoferFs::mount(client, *export, Sharing::Shared)?)
+            let inode = GoferFs::mount(client, *export, Sharing::Shared)?;
+            return attach_inode(namespace, spec, b"volume", inode);
         }
-        MountKind::Tmpfs { options } => {
-            (b"tmpfs", Tmpfs::mount(memory(), TmpfsOptions::parse(options.as_bytes())?))
-        }
-        MountKind::Proc => (b"proc", proc::mount(kernel, super_block::next_dev())),
-        MountKind::Sysfs => (b"sysfs", sysfs::mount(kernel, super_block::next_dev())),
-        MountKind::Dev => (b"tmpfs", dev::mount(&kernel.memory)?),
-        MountKind::Devpts { .. } => (b"devpts", Tmpfs::named("devpts", memory(), small(0o755))),
-        MountKind::Mqueue => (b"mqueue", Tmpfs::named("mqueue", memory(), small(0o1777))),
-        MountKind::Cgroup => (b"cgroup", Tmpfs::named("cgroup2", memory(), small(0o555))),
+        MountKind::Tmpfs { options } => ("tmpfs", options),
+        MountKind::Proc => ("proc", ""),
+        MountKind::Sysfs => ("sysfs", ""),
+        MountKind::Dev => ("devtmpfs", ""),
+        MountKind::Devpts { options } => ("devpts", options),
+        MountKind::Mqueue => ("mqueue", ""),
+        MountKind::Cgroup => ("cgroup2", ""),
     };
+    let inode = filesystems::make(kernel, type_name.as_bytes(), options.as_bytes())?;
+    attach_inode(namespace, spec, type_name.as_bytes(), inode)
+}
+
+fn attach_inode(
+    namespace: &Arc<MountNamespace>,
+    spec: &MountSpec,
+    source: &[u8],
+    inode: Arc<dyn Inode>,
+) -> Result<()> {
     let at = mount_point(namespace, spec.destination.as_bytes(), inode.attr()?.is_dir())?;
     let flags = MountFlags::from_bits_truncate(u32::try_from(spec.flags).unwrap_or(0));
     let mount = Mount::new(inode.fs(), inode, source, flags | MountFlags::RELATIME);

@@ -54,7 +54,6 @@ pub fn run(config: Config) -> Result<ExitStatus, BootError> {
     let listen = move || listen(&listening, &control, console.as_deref());
     thread::spawn("control", STACK, listen).map_err(thread_failed)?;
     let status = kernel.wait_finished();
-    client.close();
     Ok(match status & 0x7f {
         0 => ExitStatus::Exited((status >> 8 & 0xff) as u8),
         signal => ExitStatus::Signaled(signal as u8),
