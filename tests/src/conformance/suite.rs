@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-/// The time a run of one case may take.
-const CASE_LIMIT: Duration = Duration::from_secs(30);
-/// The time a run of a whole area may take.
-const AREA_LIMIT: Duration = Duration::from_secs(180);
+/// How long a run may write nothing. The guest ends a case after 25 s by itself.
+const SILENCE: Duration = Duration::from_secs(30);
+/// How often in a row a run may bring no result before the rest of its cases is given up.
+const FRUITLESS: usize = 4;
 
 /// What to run.
 #[derive(Debug)]
@@ -101,20 +101,20 @@ impl Plan {
     /// Runs a unit natively and on every platform; returns the report and its totals.
     fn unit(&self, unit: &Unit, round: usize) -> (String, Totals) {
         let scratch = |i: usize| Place::Native(self.scratch[i % self.scratch.len()].clone());
-        let (native, why) = self.transcripts(&scratch(0), unit);
+        let native = self.transcripts(&scratch(0), unit);
         let (mut text, mut sum) = (String::new(), Totals::default());
         for platform in &self.platforms {
             let place = match platform.as_str() {
                 "native" => scratch(round),
                 _ => Place::Sandbox(platform.clone()),
             };
-            let (ours, ours_why) = self.transcripts(&place, unit);
+            let ours = self.transcripts(&place, unit);
             for case in &unit.cases {
                 let problem = match (native.get(case), ours.get(case)) {
-                    (None, _) => Some(format!("    no native result: {why}\n")),
-                    (_, None) => Some(format!("    no result: {ours_why}\n")),
-                    (Some(n), _) if n.end == "timed out" => Some("    timed out natively\n".into()),
-                    (Some(n), Some(o)) => difference(n, o),
+                    (Err(why), _) => Some(format!("    no native result: {why}\n")),
+                    (_, Err(why)) => Some(format!("    no result: {why}\n")),
+                    (Ok(n), _) if n.end == "timed out" => Some("    timed out natively\n".into()),
+                    (Ok(n), Ok(o)) => difference(n, o),
                 };
                 self.judge(platform, case, problem, &mut text, &mut sum);
             }
@@ -151,21 +151,52 @@ impl Plan {
         text.push_str(&line);
     }
 
-    /// The transcripts of a unit's cases at a place, and why some are missing, if they are. When a
-    /// run ends early, the cases without a result are run again, one by one.
-    fn transcripts(&self, place: &Place, unit: &Unit) -> (BTreeMap<String, Transcript>, String) {
-        let limit = if unit.cases.len() == 1 { CASE_LIMIT } else { AREA_LIMIT };
-        let outcome = self.programs.run(place, &unit.cases, limit);
-        let mut found = split(&outcome.stdout);
-        let mut why = reason(&outcome);
-        if unit.cases.len() > 1 {
-            for case in unit.cases.iter().filter(|c| !found.contains_key(*c)).collect::<Vec<_>>() {
-                let alone = self.programs.run(place, std::slice::from_ref(case), CASE_LIMIT);
-                why = reason(&alone);
-                found.extend(split(&alone.stdout));
+    /// The transcripts of a unit's cases at a place, and why each of the others is missing. When a
+    /// run ends in the middle of a case, that case is run again alone and the rest in a new run.
+    fn transcripts(&self, place: &Place, unit: &Unit) -> Found {
+        let mut found = Found::default();
+        let mut rest = unit.cases.clone();
+        let mut fruitless = 0;
+        while !rest.is_empty() && fruitless < FRUITLESS {
+            let outcome = self.programs.run(place, &rest, SILENCE);
+            found.cases.extend(split(&outcome.stdout));
+            let before = rest.len();
+            rest.retain(|case| !found.cases.contains_key(case));
+            fruitless = if rest.len() < before { 0 } else { fruitless + 1 };
+            if rest.is_empty() {
+                break;
+            }
+            // Cases run in order: the first without a result is the one that ended the run.
+            let culprit = rest.remove(0);
+            let alone = match before {
+                1 => outcome,
+                _ => self.programs.run(place, std::slice::from_ref(&culprit), SILENCE),
+            };
+            match split(&alone.stdout).remove(&culprit) {
+                Some(transcript) => _ = found.cases.insert(culprit, transcript),
+                None => _ = found.missing.insert(culprit, reason(&alone)),
             }
         }
-        (found, why)
+        for case in rest {
+            found
+                .missing
+                .insert(case, format!("not run: {FRUITLESS} runs in a row brought nothing"));
+        }
+        found
+    }
+}
+
+/// What the runs of a unit at one place brought.
+#[derive(Default)]
+struct Found {
+    cases: BTreeMap<String, Transcript>,
+    missing: BTreeMap<String, String>,
+}
+
+impl Found {
+    fn get(&self, case: &str) -> Result<&Transcript, &str> {
+        let why = || self.missing.get(case).map_or("it did not run", String::as_str);
+        self.cases.get(case).ok_or_else(why)
     }
 }
 
