@@ -10,6 +10,8 @@ use std::ops::{Deref, DerefMut};
 
 /// The lock order, outermost first.
 pub mod rank {
+    /// A file's position: held while the file is read or written, whatever that needs.
+    pub const FILE_POS: u16 = 4;
     /// The process tree: parents, children, groups, sessions, pid tables.
     pub const TASKS: u16 = 10;
     /// A thread group's or task's own state.
@@ -32,8 +34,6 @@ pub mod rank {
     pub const EPOLL_TREE: u16 = 27;
     /// Epoll interest lists.
     pub const EPOLL: u16 = 28;
-    /// A file's position.
-    pub const FILE_POS: u16 = 30;
     /// Contents of a directory or file in an overlay (held while its layers are used).
     pub const OVERLAY: u16 = 32;
     /// Contents of a directory, file, pipe or socket.

@@ -339,6 +339,11 @@ impl File {
         self.pos.lock()
     }
 
+    /// The position for those who only look (`/proc/PID/fdinfo`); 0 while it is moving.
+    pub fn peek_pos(&self) -> u64 {
+        self.pos.try_lock().map_or(0, |pos| *pos)
+    }
+
     /// Never reused; names the description as owner of OFD locks and in epoll.
     pub fn id(&self) -> u64 {
         self.id

@@ -97,7 +97,7 @@ impl Text for Descriptor {
         let cloexec = self.subject.task()?.files()?.cloexec(self.fd).unwrap_or(false);
         let flags = file.flags().bits() | if cloexec { 0o2000000 } else { 0 };
         let mut text = String::new();
-        let _ = writeln!(text, "pos:\t{}", *file.pos());
+        let _ = writeln!(text, "pos:\t{}", file.peek_pos());
         let _ = writeln!(text, "flags:\t0{flags:o}");
         let _ = writeln!(text, "mnt_id:\t{}", file.path().map_or(0, |path| path.mount.id()));
         let _ = writeln!(text, "ino:\t{}", file.attr().map_or(0, |attr| attr.ino));
