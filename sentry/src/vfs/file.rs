@@ -1,5 +1,6 @@
 //! Open file descriptions (`struct file`) and what they do.
 
+use super::notify::{self, Happened};
 use super::path::Path;
 use super::{Attr, FileType};
 use crate::errno::{Errno, Result};
@@ -370,6 +371,11 @@ impl Drop for File {
         super::locks::release_file(self);
         self.ops.release(self);
         if let Some(path) = &self.path {
+            if !self.flags().contains(OpenFlags::PATH) {
+                let written = self.flags().writable();
+                let what = if written { Happened::CLOSE_WRITE } else { Happened::CLOSE_NOWRITE };
+                notify::happened(path, what);
+            }
             match self.guard {
                 Guard::None => {}
                 Guard::Writes => path.inode().attachments().end_write(),

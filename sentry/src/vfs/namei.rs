@@ -1,6 +1,7 @@
 //! Making, removing and renaming names.
 
 use super::dentry::Dentry;
+use super::notify;
 use super::open;
 use super::path::Path;
 use super::permission::{self, Access, CAP_MKNOD, check_delete};
@@ -40,7 +41,9 @@ fn make(
     }
     let dir_attr = writable_dir(ctx, &parent.dir)?;
     let inode = make(dir.inode(), name, &dir_attr)?;
-    Ok(dir.insert(name, inode))
+    let child = dir.insert(name, inode);
+    notify::created(dir, &child);
+    Ok(child)
 }
 
 /// Attributes of a directory in which names may be made.
@@ -184,6 +187,7 @@ pub fn unlink(ctx: &WalkContext, start: Path, path: &[u8]) -> Result<()> {
         }
         dir.inode().unlink(name)?;
         child.set_unlinked(dir, name);
+        notify::removed(dir, &child, name);
         child
     };
     Ok(())
@@ -210,6 +214,7 @@ pub fn rmdir(ctx: &WalkContext, start: Path, path: &[u8]) -> Result<()> {
         }
         dir.inode().rmdir(name)?;
         child.set_unlinked(dir, name);
+        notify::removed(dir, &child, name);
         child
     };
     Ok(())
@@ -310,6 +315,12 @@ pub fn rename(
                 old_dir.set_negative(old_name);
             }
         }
+    }
+    notify::moved(&child, old_dir, old_name, new_dir, new_name);
+    match &target {
+        Some(target) if exchange => notify::moved(target, new_dir, new_name, old_dir, old_name),
+        Some(target) => notify::replaced(target),
+        None => {}
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 use super::file::{File, FileOps, OpenFlags};
 use super::mount::MountFlags;
+use super::notify::{self, Happened};
 use super::path::Path;
 use super::permission::{self, Access};
 use super::walk::{self, Last, WalkContext, WalkFlags, Walker};
@@ -139,7 +140,9 @@ pub(crate) fn create(
     permission::check_attr(&dir_attr, &ctx.creds, Access::WRITE | Access::EXEC)?;
     let (owner, mode) = permission::new_inode(&dir_attr, &ctx.creds, mode & !ctx.umask);
     let inode = dir.inode().create(name, mode, rdev, owner)?;
-    Ok((dir.dentry.insert(name, inode), true))
+    let child = dir.dentry.insert(name, inode);
+    notify::created(&dir.dentry, &child);
+    Ok((child, true))
 }
 
 /// `O_TMPFILE`.
@@ -214,6 +217,14 @@ pub fn open_path(
 
 /// Opens what is at `path`; permission has been checked.
 fn open_checked(t: Option<&mut CurrentTask>, path: Path, flags: OpenFlags) -> Result<Arc<File>> {
+    let file = open_by_type(t, path, flags)?;
+    if let Some(path) = file.path() {
+        notify::happened(path, Happened::OPEN);
+    }
+    Ok(file)
+}
+
+fn open_by_type(t: Option<&mut CurrentTask>, path: Path, flags: OpenFlags) -> Result<Arc<File>> {
     let file_type = path.dentry.file_type();
     match file_type {
         FileType::Regular => {
@@ -255,6 +266,7 @@ fn open_regular(path: &Path, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
     let ops = path.inode().clone().open(path, flags)?;
     if flags.contains(OpenFlags::TRUNC) {
         path.inode().set_attr(&SetAttr { size: Some(0), ..SetAttr::default() })?;
+        notify::happened(path, Happened::MODIFY);
     }
     Ok(ops)
 }

@@ -5,6 +5,7 @@ use crate::kernel::signal::{SigInfo, Signal};
 use crate::kernel::{CurrentTask, Rlimit};
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::{Fd, Flags};
+use crate::vfs::notify::{self, Happened};
 use crate::vfs::{FileType, Path, SetAttr, permission};
 
 /// Largest file size and offset.
@@ -30,7 +31,9 @@ pub(in crate::syscalls::families) fn set_size(
     if !t.creds().has(permission::CAP_FSETID) {
         change.mode = permission::without_privileges(&path.inode().attr()?, t.creds());
     }
-    path.inode().set_attr(&change)
+    path.inode().set_attr(&change)?;
+    notify::happened(path, Happened::MODIFY);
+    Ok(())
 }
 
 /// `ftruncate(2)`.
@@ -79,6 +82,9 @@ pub fn fallocate(t: &mut CurrentTask, fd: Fd, mode: Flags, offset: i64, len: i64
         check_limit(t, end)?;
     }
     file.ops().allocate(mode, offset, len)?;
+    if let Some(path) = file.path() {
+        notify::happened(path, Happened::MODIFY);
+    }
     Ok(0)
 }
 

@@ -7,6 +7,7 @@ use crate::mm::sink::IoVec;
 use crate::mm::{MemoryManager, UserAddr, UserSink, UserSource};
 use crate::syscalls::arg::{Fd, Flags};
 use crate::syscalls::{SysResult, blocking};
+use crate::vfs::notify::{self, Happened};
 use crate::vfs::{File, FileType, OpenFlags, SetAttr, permission};
 use crate::wait::EventMask;
 use std::sync::Arc;
@@ -93,6 +94,7 @@ fn read_file(
                 n
             }
         };
+        announce(file, n, Happened::ACCESS);
         return Ok(n as u64);
     }
     if let At::Offset(_) = at {
@@ -111,6 +113,13 @@ fn read_file(
         other => other?,
     };
     Ok(n as u64)
+}
+
+/// Tells watchers of a transfer of `n` bytes.
+fn announce(file: &File, n: usize, what: Happened) {
+    if let Some(path) = file.path().filter(|_| n > 0) {
+        notify::happened(path, what);
+    }
 }
 
 fn write_file(
@@ -149,6 +158,7 @@ fn write_file(
         let nonblocking = file.nonblocking() || flags & RWF_NOWAIT != 0;
         write_stream(t, file, buffers, &mm, nonblocking)?
     };
+    announce(file, n, Happened::MODIFY);
     if flags & (RWF_DSYNC | RWF_SYNC) != 0
         || file.flags().intersects(OpenFlags::DSYNC | OpenFlags::SYNC)
     {

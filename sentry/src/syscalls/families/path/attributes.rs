@@ -6,6 +6,7 @@ use crate::kernel::CurrentTask;
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::{Fd, Flags, Mode, PathPtr};
 use crate::syscalls::families::file::set_size;
+use crate::vfs::notify::{self, Happened};
 use crate::vfs::permission::{self, Access, CAP_CHOWN, CAP_FSETID};
 use crate::vfs::{FileType, Path, SetAttr};
 
@@ -27,6 +28,7 @@ fn change_mode(t: &CurrentTask, path: &Path, mode: u32) -> SysResult {
         mode &= !S_ISGID;
     }
     path.inode().set_attr(&SetAttr { mode: Some(mode), ..SetAttr::default() })?;
+    notify::happened(path, Happened::ATTRIB);
     Ok(0)
 }
 
@@ -91,6 +93,7 @@ fn change_owner(t: &CurrentTask, path: &Path, uid: u32, gid: u32) -> SysResult {
         mode = (bits != attr.mode & 0o7777).then_some(bits);
     }
     path.inode().set_attr(&SetAttr { uid, gid, mode, ..SetAttr::default() })?;
+    notify::happened(path, Happened::ATTRIB);
     Ok(0)
 }
 

@@ -6,6 +6,7 @@ use crate::kernel::CurrentTask;
 use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::{Fd, Flags, PathPtr};
+use crate::vfs::notify::{self, Happened};
 use crate::vfs::permission::{self, Access};
 use crate::vfs::{SetAttr, TimeSet};
 
@@ -63,6 +64,7 @@ fn set(t: &CurrentTask, target: Target, times: Times) -> SysResult {
     }
     let [atime, mtime] = times;
     path.inode().set_attr(&SetAttr { atime, mtime, ..SetAttr::default() })?;
+    notify::happened(&path, Happened::ATTRIB);
     Ok(0)
 }
 

@@ -6,6 +6,7 @@ use crate::kernel::CurrentTask;
 use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::{Fd, Flags, PathPtr};
+use crate::vfs::notify::{self, Happened};
 use crate::vfs::permission::{self, Access, CAP_SYS_ADMIN};
 use crate::vfs::{FileType, Path};
 
@@ -93,6 +94,7 @@ fn set(
     t.mm().read(value, &mut bytes)?;
     check(t, path, &name, true)?;
     path.inode().set_xattr(&name, &bytes, flags)?;
+    notify::happened(path, Happened::ATTRIB);
     Ok(0)
 }
 
@@ -119,6 +121,7 @@ fn remove(t: &CurrentTask, path: &Path, name: UserAddr) -> SysResult {
     let name = read_name(t, name)?;
     check(t, path, &name, true)?;
     path.inode().remove_xattr(&name)?;
+    notify::happened(path, Happened::ATTRIB);
     Ok(0)
 }
 
