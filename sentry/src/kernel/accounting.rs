@@ -85,6 +85,12 @@ impl ThreadGroup {
         total
     }
 
+    /// Notes a resident set, of which the largest is kept.
+    pub fn note_resident(&self, bytes: u64) {
+        let mut usage = self.usage.lock();
+        usage.max_rss = usage.max_rss.max(bytes);
+    }
+
     /// What reaped children have used.
     pub fn children_rusage(&self) -> Rusage {
         self.usage.lock().children

@@ -40,7 +40,7 @@ impl Default for KernelConfig {
             max_tasks: 32_000,
             memory_total: 4 << 30,
             strace: None,
-            init_immune: true,
+            init_immune: false,
             setuid_exec: true,
         }
     }

@@ -75,7 +75,8 @@ pub(super) fn exit(mut t: CurrentTask) {
 /// Clears the word that `pthread_join(3)` waits for (`set_tid_address(2)`).
 fn clear_child_tid(t: &CurrentTask) {
     let addr = t.clear_child_tid.load(Ordering::Relaxed);
-    if addr == 0 {
+    // Two references to the memory are the task's own: without more there is no one to tell.
+    if addr == 0 || Arc::strong_count(t.mm()) <= 2 {
         return;
     }
     let addr = crate::mm::UserAddr(addr);
@@ -90,9 +91,6 @@ fn leave(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, task: &Arc<Task>, statu
     let (last, status, stopped) = {
         let mut signals = group.signals();
         signals.tasks.retain(|other| !Arc::ptr_eq(other, task));
-        if task.is_leader() {
-            signals.leader_status = status;
-        }
         let ready = signals.shared.set();
         for other in &signals.tasks {
             // What this task would have handled, another one does.
@@ -102,7 +100,8 @@ fn leave(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, task: &Arc<Task>, statu
         }
         let stopped = stop::task_gone(&mut signals);
         let last = signals.tasks.is_empty();
-        let status = signals.group_exit.unwrap_or(signals.leader_status);
+        // As in Linux since 5.19, without exit_group(2) the last task's code counts.
+        let status = signals.group_exit.unwrap_or(status);
         if signals.exec.is_some() {
             for other in &signals.tasks {
                 other.parker.unpark();

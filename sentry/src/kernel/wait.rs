@@ -24,7 +24,7 @@ bitflags::bitflags! {
         const CONTINUED = 8;
         /// Leave the child as it is, to be waited for again.
         const NOWAIT = 0x0100_0000;
-        /// Not the children of other threads. All children belong to the process here.
+        /// Not the children of other threads.
         const NOTHREAD = 0x2000_0000;
         /// Children of any kind.
         const ALL = 0x4000_0000;
@@ -91,14 +91,34 @@ pub fn wait(
     result
 }
 
-fn matches(node: &Node, id: i32, which: WaitFor, options: WaitOptions) -> bool {
+fn matches(
+    node: &Node,
+    id: i32,
+    which: WaitFor,
+    options: WaitOptions,
+    caller: &Others<'_>,
+) -> bool {
     let selected = match which {
         WaitFor::Any => true,
         WaitFor::Process(pid) => pid == id,
         WaitFor::Group(pgid) => pgid == node.pgid,
     };
     let odd = node.group.exit_signal.load(Ordering::Relaxed) != Signal::SIGCHLD.number();
-    selected && (options.contains(WaitOptions::ALL) || odd == options.contains(WaitOptions::CLONE))
+    let creator = node.group.creator.load(Ordering::Relaxed);
+    let foreign = options.contains(WaitOptions::NOTHREAD) && caller.other_lives(creator);
+    selected
+        && !foreign
+        && (options.contains(WaitOptions::ALL) || odd == options.contains(WaitOptions::CLONE))
+}
+
+/// The other threads of the caller's process.
+struct Others<'a>(&'a CurrentTask);
+
+impl Others<'_> {
+    /// True if `tid` is another living thread of the caller's process.
+    fn other_lives(&self, tid: i32) -> bool {
+        tid != self.0.tid() && self.0.group().signals().tasks.iter().any(|t| t.tid() == tid)
+    }
 }
 
 fn look(
@@ -109,11 +129,12 @@ fn look(
 ) -> Result<Option<WaitResult>> {
     let mut tree = t.kernel().tree();
     let Some(me) = tree.nodes.get(&group.tgid()) else { return Err(Errno::ECHILD) };
+    let others = Others(t);
     let mut any = false;
     let mut found = None;
     for &id in &me.children {
         let Some(child) = tree.nodes.get(&id) else { continue };
-        if !matches(child, id, which, options) {
+        if !matches(child, id, which, options, &others) {
             continue;
         }
         any = true;

@@ -84,6 +84,8 @@ struct PosixTimer {
     period: Period,
     /// Overruns of the expiration whose signal was taken last.
     overrun: u64,
+    /// Counts settings: the signal of an earlier one means nothing.
+    sequence: u32,
     /// Its signal is pending.
     queued: bool,
     handle: Option<TimerHandle>,
@@ -242,7 +244,8 @@ fn real_expired(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>) {
 }
 
 fn timer_info(id: i32, timer: &PosixTimer, signal: Signal) -> SigInfo {
-    let fields = SigFields::Timer { id, overrun: 0, value: timer.value };
+    let (value, sequence) = (timer.value, timer.sequence);
+    let fields = SigFields::Timer { id, sequence, overrun: 0, value };
     SigInfo { signal, errno: 0, code: SI_TIMER, fields }
 }
 
@@ -314,14 +317,19 @@ fn next_period(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, id: i32) -> u64 {
 }
 
 /// A timer's signal has been taken from its queue: fills in the overruns and starts the next period.
-pub fn dequeued(task: &Arc<Task>, mut info: SigInfo) -> SigInfo {
+/// `None` if the timer was set anew or deleted since: then the signal is none.
+pub fn dequeued(task: &Arc<Task>, mut info: SigInfo) -> Option<SigInfo> {
     if info.code == SI_TIMER
-        && let SigFields::Timer { id, overrun, .. } = &mut info.fields
+        && let SigFields::Timer { id, sequence, overrun, .. } = &mut info.fields
     {
+        let current = task.group().timers.lock().posix.get(id).map(|t| t.sequence);
+        if current != Some(*sequence) {
+            return None;
+        }
         let missed = next_period(task.kernel(), task.group(), *id);
         *overrun = i32::try_from(missed).unwrap_or(i32::MAX);
     }
-    info
+    Some(info)
 }
 
 /// Looks at everything that runs on CPU time.
@@ -450,6 +458,7 @@ pub fn create(
         value,
         period: Period::default(),
         overrun: 0,
+        sequence: 0,
         queued: false,
         handle: None,
     };
@@ -482,6 +491,7 @@ pub fn set(
     let now = now_on(kernel, group, timer.clock)?;
     timer.queued = false;
     timer.overrun = 0;
+    timer.sequence = timer.sequence.wrapping_add(1);
     timer.period = match value {
         0 => Period::default(),
         value if absolute => Period { deadline: value, interval },

@@ -74,7 +74,11 @@ impl FutexTable {
             let mut bucket = self.mutex(&key)?.lock();
             match attempt(&bucket, &key, &mm, addr, tid)? {
                 Attempt::Taken => return Ok(()),
-                Attempt::Owned(_) if try_only => return Err(Errno::EAGAIN),
+                Attempt::Owned(owner) if try_only => {
+                    drop(bucket);
+                    let lives = owner == 0 || t.kernel().task(owner).is_some();
+                    return Err(if lives { Errno::EAGAIN } else { Errno::ESRCH });
+                }
                 Attempt::Owned(owner) => {
                     let waiter = self.pi_waiter(t, &mm, addr, key, key, owner, false);
                     bucket.push(waiter.clone());

@@ -71,7 +71,8 @@ fn dequeue(t: &CurrentTask) -> Option<(SigInfo, SigAction)> {
         }
         (info, action)
     };
-    Some((crate::time::process_timers::dequeued(task, info), action))
+    // The signal of a timer that was stopped since is none.
+    Some((crate::time::process_timers::dequeued(task, info)?, action))
 }
 
 fn default_action(t: &mut CurrentTask, info: &SigInfo) {
@@ -92,7 +93,7 @@ fn default_action(t: &mut CurrentTask, info: &SigInfo) {
         action @ (DefaultAction::Terminate | DefaultAction::Core) => {
             let core = action == DefaultAction::Core && t.limit(Rlimit::Core).soft > 0;
             let mut signals = group.signals();
-            if !signals.unkillable {
+            if !signals.unkillable || !info.from_user() {
                 begin_exit(&mut signals, killed_status(signal, core));
             }
         }

@@ -30,8 +30,6 @@ pub struct GroupSignals {
     pub shared: Pending,
     /// Wait status of the process, once it has begun to end.
     pub group_exit: Option<i32>,
-    /// Wait status of the leader, once it has ended.
-    pub leader_status: i32,
     /// Thread id of the task that is in `execve(2)` and lets the others die.
     pub exec: Option<i32>,
     /// Job control.
@@ -47,7 +45,6 @@ impl GroupSignals {
             tasks: Vec::new(),
             shared: Pending::default(),
             group_exit: None,
-            leader_status: 0,
             exec: None,
             stop: GroupStop::default(),
             unkillable: false,

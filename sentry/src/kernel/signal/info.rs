@@ -42,6 +42,8 @@ pub enum SigFields {
     Timer {
         /// Timer id.
         id: i32,
+        /// Which setting of the timer it belongs to; not shown to programs.
+        sequence: u32,
         /// Expirations missed.
         overrun: i32,
         /// `sigev_value`.
@@ -153,7 +155,7 @@ impl SigInfo {
                 put(16, &pid.to_le_bytes());
                 put(20, &uid.to_le_bytes());
             }
-            SigFields::Timer { id, overrun, value } => {
+            SigFields::Timer { id, overrun, value, .. } => {
                 put(16, &id.to_le_bytes());
                 put(20, &overrun.to_le_bytes());
                 put(24, &value.to_le_bytes());

@@ -72,7 +72,7 @@ fn send_locked(
         flush_all(signals, Signal::SIGCONT.set());
     }
     let Some(representative) = task.or(signals.tasks.first()).cloned() else { return outcome };
-    if is_ignored(signals, &representative, signal, force) {
+    if is_ignored(signals, &representative, signal, info.from_user(), force) {
         return outcome;
     }
     {
@@ -102,8 +102,17 @@ fn send_locked(
 
 /// A signal that would do nothing is not even queued, unless it is blocked: the program may yet
 /// change its mind.
-fn is_ignored(signals: &GroupSignals, task: &Task, signal: Signal, force: bool) -> bool {
-    if signals.unkillable && !force && signals.handlers.default_set().contains(signal) {
+fn is_ignored(
+    signals: &GroupSignals,
+    task: &Task,
+    signal: Signal,
+    from_user: bool,
+    force: bool,
+) -> bool {
+    // What comes from the terminal, a timer or from outside acts on the first process, too: a user who
+    // presses Ctrl-C means it.
+    let protected = signals.unkillable && !force && from_user;
+    if protected && signals.handlers.default_set().contains(signal) {
         return true;
     }
     !task.blocked().contains(signal) && signals.handlers.ignored().contains(signal)
@@ -112,7 +121,10 @@ fn is_ignored(signals: &GroupSignals, task: &Task, signal: Signal, force: bool) 
 /// Finds the task that is to handle a queued signal and makes it look; a signal that certainly ends
 /// the process ends it right away.
 fn complete(signals: &mut GroupSignals, task: Option<&Arc<Task>>, signal: Signal) {
-    let wants = |t: &Arc<Task>| signal == Signal::SIGKILL || !t.blocked().contains(signal);
+    // A stopped task does nothing until it is continued, but die of SIGKILL.
+    let stopped = |t: &Task| t.work() & work::STOP != 0;
+    let wants =
+        |t: &Arc<Task>| signal == Signal::SIGKILL || (!t.blocked().contains(signal) && !stopped(t));
     let chosen = match task {
         Some(t) => wants(t).then(|| t.clone()),
         None => {
@@ -165,8 +177,11 @@ fn resume(signals: &mut GroupSignals) -> bool {
     stop.unreported = 0;
     if was_stopped {
         stop.continued = true;
+        let signals: &GroupSignals = signals;
         for task in &signals.tasks {
             task.clear_work(work::STOP);
+            // What came while it was stopped is looked at now.
+            recalculate(task, signals);
             task.parker.unpark();
         }
     }
@@ -256,5 +271,5 @@ pub fn take_from_set(task: &Arc<Task>, set: SigSet) -> Option<SigInfo> {
         recalculate(task, &signals);
         info
     }?;
-    Some(crate::time::process_timers::dequeued(task, info))
+    crate::time::process_timers::dequeued(task, info)
 }

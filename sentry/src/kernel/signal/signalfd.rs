@@ -65,7 +65,7 @@ fn record(info: &SigInfo) -> [u8; RECORD] {
             put(44, bytes.get(8..12).unwrap_or_default());
             put(48, bytes.get(8..16).unwrap_or_default());
         }
-        SigFields::Timer { id, overrun, value } => {
+        SigFields::Timer { id, overrun, value, .. } => {
             put(24, &id.to_le_bytes());
             put(32, &overrun.to_le_bytes());
             put(44, &(value as u32).to_le_bytes());

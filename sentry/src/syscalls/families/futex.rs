@@ -97,7 +97,7 @@ pub fn futex(
             let compare = (command == FUTEX_CMP_REQUEUE).then_some(val3);
             let (from, to) = ((uaddr, private), (uaddr2, private));
             let (woken, moved) = futexes.requeue(t.mm(), from, to, val, val2, compare)?;
-            Ok(woken + if compare.is_some() { moved } else { 0 })
+            Ok(woken + moved)
         }
         FUTEX_WAKE_OP => {
             let op = WakeOp::decode(val3)?;

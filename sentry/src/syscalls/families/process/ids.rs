@@ -39,12 +39,12 @@ pub fn getsid(t: &mut CurrentTask, pid: i32) -> SysResult {
 
 /// `setpgid(2)`
 pub fn setpgid(t: &mut CurrentTask, pid: i32, pgid: i32) -> SysResult {
-    if pgid < 0 {
-        return Err(Errno::EINVAL);
-    }
     let me = t.tgid();
     let pid = if pid == 0 { me } else { pid };
     let pgid = if pgid == 0 { pid } else { pgid };
+    if pgid < 0 {
+        return Err(Errno::EINVAL);
+    }
     let mut tree = t.kernel().tree();
     let node = tree.nodes.get(&pid).ok_or(Errno::ESRCH)?;
     if node.parent == me {

@@ -331,3 +331,31 @@ fn write_wait_info(t: &CurrentTask, at: UserAddr, result: Option<&WaitResult>) -
     t.mm().write_obj(at, &[sigchld, 0, code])?;
     t.mm().write_obj(at.offset(16), &[pid, uid as i32, value])
 }
+
+/// `unshare(2)`; namespaces are refused as by a kernel that is built without them.
+pub fn unshare(t: &mut CurrentTask, flags: u64) -> SysResult {
+    use CloneFlags as F;
+    let flags = F::from_bits(flags).ok_or(Errno::EINVAL)?;
+    let known = F::THREAD | F::FS | F::SIGHAND | F::VM | F::FILES | F::SYSVSEM | F::NAMESPACES;
+    if !known.contains(flags) {
+        return Err(Errno::EINVAL);
+    }
+    let alone = t.group().signals().tasks.len() == 1;
+    if flags.intersects(F::THREAD | F::SIGHAND | F::VM) && !alone {
+        return Err(Errno::EINVAL);
+    }
+    if flags.intersects(F::NAMESPACES) {
+        let privileged = t.creds().has(crate::kernel::credentials::CAP_SYS_ADMIN);
+        let refused = privileged || flags.contains(F::NEWUSER);
+        return Err(if refused { Errno::EINVAL } else { Errno::EPERM });
+    }
+    if flags.contains(F::FILES) {
+        let own = t.files().fork();
+        t.set_files(own);
+    }
+    if flags.contains(F::FS) {
+        let own = t.fs().fork();
+        t.set_fs(own);
+    }
+    Ok(0)
+}

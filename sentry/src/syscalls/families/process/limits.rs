@@ -97,6 +97,7 @@ pub fn prlimit64(
 
 /// `getrusage(2)`
 pub fn getrusage(t: &mut CurrentTask, who: i32, at: UserAddr) -> SysResult {
+    t.group().note_resident(t.mm().usage(0, u64::MAX).total());
     let usage = match who {
         0 => t.group().rusage(),
         -1 => t.group().children_rusage(),
