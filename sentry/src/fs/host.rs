@@ -24,10 +24,13 @@ pub struct HostFile {
     fd: Arc<OwnedFd>,
     kind: FileType,
     tty: bool,
+    rdev: u64,
     identity: Identity,
     queue: WaitQueue,
 }
 
+/// Device number of `/dev/null`.
+const NULL: u64 = 0x103;
 /// Terminal attributes (`tty_ioctl(2)`).
 const TCGETS: u32 = 0x5401;
 /// Terminal size.
@@ -50,7 +53,7 @@ impl HostFile {
             born: stat.st_mtime.saturating_mul(1_000_000_000),
         };
         let host =
-            Arc::new(Self { fd: Arc::new(fd), kind, tty, identity, queue: WaitQueue::new() });
+            Arc::new(Self { fd: Arc::new(fd), kind, tty, rdev: stat.st_rdev, identity, queue: WaitQueue::new() });
         if !host.seekable() {
             watcher()?.add(&host)?;
         }
@@ -210,6 +213,7 @@ impl FileOps for HostFile {
             FileType::Fifo => "pipe",
             FileType::Socket => "socket",
             _ if self.tty => return Some("/dev/tty".into()),
+            FileType::CharDevice if self.rdev == NULL => return Some("/dev/null".into()),
             _ => "host",
         };
         Some(format!("{kind}:[{}]", self.identity.ino))

@@ -214,6 +214,8 @@ impl<'a> Walker<'a> {
                 return Ok((last, slash));
             }
             self.step(&last, true)?;
+            // An absolute link target starts with a slash.
+            self.skip();
         }
     }
 

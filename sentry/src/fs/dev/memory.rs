@@ -5,6 +5,7 @@ use crate::io::{Sink, Source};
 use crate::kernel::CurrentTask;
 use crate::vfs::device::{self, Device};
 use crate::vfs::{File, FileOps, Mappable, OpenFlags, Path};
+use crate::wait::EventMask;
 use platform::MapSource;
 use std::any::Any;
 use std::sync::Arc;
@@ -101,6 +102,14 @@ impl FileOps for MemoryDevice {
 
     fn size(&self) -> Result<u64> {
         Ok(0)
+    }
+
+    fn poll(&self, _file: &File) -> EventMask {
+        match self.kind {
+            // Written entropy is taken at any time, but no one has to bring some.
+            Kind::Random => EventMask::READABLE,
+            _ => EventMask::READABLE | EventMask::WRITABLE,
+        }
     }
 
     fn mappable(&self) -> Result<Arc<dyn Mappable>> {

@@ -4,7 +4,7 @@ use super::open::{OpenDirectory, OpenText};
 use super::{Directory, Node, PseudoFs};
 use crate::errno::{Errno, Result};
 use crate::vfs::{
-    Attachments, Attr, FileOps, FileSystem, FileType, Inode, OpenFlags, Path, SetAttr,
+    Attachments, Attr, FileOps, FileSystem, FileType, Inode, OpenFlags, Owner, Path, SetAttr,
 };
 use std::any::Any;
 use std::hash::{Hash, Hasher};
@@ -95,6 +95,22 @@ impl Inode for PseudoInode {
         let node = directory.lookup(name)?;
         let (fs, ino) = (self.fs.clone(), self.child_ino(name));
         Ok(Arc::new(Self { fs, node, ino, attachments: Attachments::default() }))
+    }
+
+    fn create(&self, _: &[u8], _: u32, _: u64, _: Owner) -> Result<Arc<dyn Inode>> {
+        Err(self.fs.refusal())
+    }
+
+    fn mkdir(&self, _: &[u8], _: u32, _: Owner) -> Result<Arc<dyn Inode>> {
+        Err(self.fs.refusal())
+    }
+
+    fn symlink(&self, _: &[u8], _: &[u8], _: Owner) -> Result<Arc<dyn Inode>> {
+        Err(self.fs.refusal())
+    }
+
+    fn rename(&self, _: &[u8], _: &Arc<dyn Inode>, _: &[u8], _: u32) -> Result<()> {
+        Err(self.fs.refusal())
     }
 
     fn readlink(&self) -> Result<Vec<u8>> {

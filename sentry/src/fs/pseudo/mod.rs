@@ -10,7 +10,6 @@ pub use inode::PseudoInode;
 
 use crate::errno::{Errno, Result};
 use crate::vfs::{FileSystem, FileType, Path, StatFs};
-use std::any::Any;
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -254,6 +253,13 @@ impl PseudoFs {
     }
 }
 
+impl PseudoFs {
+    /// Why nothing can be made here: `proc` pretends that the place does not exist, others refuse.
+    fn refusal(&self) -> Errno {
+        if self.volatile { Errno::ENOENT } else { Errno::EPERM }
+    }
+}
+
 impl FileSystem for PseudoFs {
     fn type_name(&self) -> &'static str {
         self.type_name
@@ -269,12 +275,5 @@ impl FileSystem for PseudoFs {
 
     fn volatile_names(&self) -> bool {
         self.volatile
-    }
-}
-
-impl PseudoFs {
-    /// For downcasts.
-    pub fn as_any(&self) -> &dyn Any {
-        self
     }
 }
