@@ -218,7 +218,8 @@ pub fn map(
     };
     load_segments(mm, file, program, bias)?;
     let address = |offset: u64| bias.wrapping_add(offset);
-    let (mut code, mut data) = (u64::MAX..0, 0..0);
+    let mut code = Range { start: u64::MAX, end: 0 };
+    let mut data = 0..0;
     for segment in program.loads() {
         let start = address(segment.vaddr);
         let end = start.wrapping_add(segment.filesz);

@@ -22,6 +22,9 @@ use crate::vfs::File;
 use platform::{MemoryFile, PendingContext, Platform};
 use std::sync::Arc;
 
+/// Credentials that a program gets, and `AT_SECURE`.
+pub type CredentialsFor<'a> = &'a dyn Fn(&Arc<File>) -> Result<(Arc<Credentials>, bool)>;
+
 /// What to load, and with what.
 pub struct LoadRequest<'a> {
     /// Runs guest code.
@@ -48,7 +51,7 @@ pub struct LoadRequest<'a> {
     pub open: &'a dyn Fn(&[u8]) -> Result<Arc<File>>,
     /// Credentials that the program gets when it is this file (set-id bits), and whether it must
     /// not trust its environment (`AT_SECURE`).
-    pub credentials: &'a dyn Fn(&Arc<File>) -> Result<(Arc<Credentials>, bool)>,
+    pub credentials: CredentialsFor<'a>,
 }
 
 /// A loaded program.

@@ -81,7 +81,7 @@ pub fn build(mm: &MemoryManager, contents: &Contents<'_>) -> Result<Stack> {
     let env = filename - env_bytes..filename;
     let args = env.start - arg_bytes..env.start;
     let wobble = if contents.randomize { random_u64() % 8192 } else { 0 };
-    let platform = (args.start - wobble & !15) - 16;
+    let platform = ((args.start - wobble) & !15) - 16;
     let random = platform - 16;
     let auxv = auxv(contents, filename, platform, random);
     let words = 1 + contents.argv.len() + 1 + contents.envp.len() + 1;

@@ -311,7 +311,7 @@ fn around(page: u64, len: u64, low: u64, high: u64) -> (u64, u64) {
 /// Fills fresh frames with the contents of a run of the same length.
 fn copy_run(to: &Frames, run: &Run) -> Result<()> {
     match &run.source {
-        MapSource::Frames(from) => to.copy_from(0, from, 0, run.len).map_err(|_| Errno::ENOMEM),
+        MapSource::Frames(from) => copy_frames(to, from, run.len),
         MapSource::HostFd(fd, offset) => {
             use std::os::fd::AsFd;
             let mut done = 0;

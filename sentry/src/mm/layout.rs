@@ -47,7 +47,7 @@ impl Layout {
             .clamp(128 << 20, size / 6 * 5)
             .next_multiple_of(PAGE_SIZE);
         let mmap_base = (high - gap).saturating_sub(page_random(bits));
-        let pie_base = (size / 3 * 2 & !(PAGE_SIZE - 1)).saturating_add(page_random(bits));
+        let pie_base = ((size / 3 * 2) & !(PAGE_SIZE - 1)).saturating_add(page_random(bits));
         Layout {
             mmap_base: mmap_base & !(PAGE_SIZE - 1),
             stack_top,

@@ -187,11 +187,6 @@ impl Runs {
         self.map.iter_mut().map(|(&s, run)| (s, run))
     }
 
-    /// Number of runs.
-    pub fn count(&self) -> usize {
-        self.map.len()
-    }
-
     /// Adds a run where there is none.
     pub fn insert(&mut self, start: u64, run: Run) {
         if run.len == 0 {

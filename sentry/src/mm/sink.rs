@@ -80,6 +80,9 @@ impl MemoryManager {
     }
 }
 
+/// Frames, and the byte range in them.
+type Part<'a> = (&'a Frames, Range<u64>);
+
 /// A list of buffers and a position in it.
 struct Cursor<'a> {
     mm: &'a MemoryManager,
@@ -249,7 +252,7 @@ impl<'a> Cursor<'a> {
         state: &'s State,
         limit: u64,
         to_guest: bool,
-    ) -> (Vec<(&'s Frames, Range<u64>)>, u64, Option<u64>) {
+    ) -> (Vec<Part<'s>>, u64, Option<u64>) {
         let mut parts = Vec::with_capacity(4);
         let (mut index, mut skip, mut planned) = (self.index, self.offset, 0);
         while planned < limit {
@@ -305,7 +308,7 @@ impl<'a> Cursor<'a> {
 
 fn transfer(
     fd: BorrowedFd<'_>,
-    parts: &[(&Frames, Range<u64>)],
+    parts: &[Part<'_>],
     offset: Option<u64>,
     to_guest: bool,
 ) -> Result<u64> {

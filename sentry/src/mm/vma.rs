@@ -115,11 +115,6 @@ impl Vma {
         self.end - self.start
     }
 
-    /// Never: there are no empty areas.
-    pub fn is_empty(&self) -> bool {
-        self.end == self.start
-    }
-
     /// True if changes are private to the process.
     pub fn private(&self) -> bool {
         !self.flags.contains(VmaFlags::SHARED)

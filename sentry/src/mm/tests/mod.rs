@@ -195,7 +195,7 @@ fn limits_and_errors() {
     let fixed = |addr| m.mm.mmap(MapRequest::anonymous(addr, P, RW, MapFlags::FIXED));
     assert_eq!(fixed(0), Err(Errno::EPERM));
     assert_eq!(fixed(0x20001), Err(Errno::EINVAL));
-    assert_eq!(fixed(u64::MAX & !(P - 1)), Err(Errno::ENOMEM));
+    assert_eq!(fixed(u64::MAX - (P - 1)), Err(Errno::ENOMEM));
     let addr = map(4 * P, MapFlags::empty()).unwrap();
     let no_replace = MapRequest::anonymous(addr.0, P, RW, MapFlags::FIXED_NOREPLACE);
     assert_eq!(m.mm.mmap(no_replace), Err(Errno::EEXIST));
