@@ -184,7 +184,7 @@ fn ambient_set() {
     const AMBIENT: i32 = PR_CAP_AMBIENT;
     let ambient = |op: i32, cap: i32| sc!(SYS_prctl, AMBIENT, op, cap, 0, 0);
     p!(run(|| {
-        p!(ambient(PR_CAP_AMBIENT_RAISE, 0), set(u32::MAX, u32::MAX, 1).errno(), set(1, 1, 1));
+        p!(ambient(PR_CAP_AMBIENT_RAISE, 0), set(1, 1, 1));
         p!(ambient(PR_CAP_AMBIENT_RAISE, 0));
         p!(ambient(PR_CAP_AMBIENT_IS_SET, 0), prctl(PR_SET_KEEPCAPS, 1));
         sc!(SYS_setresuid, 1000, 1000, 1000);
@@ -276,7 +276,7 @@ fn what_users_may_not_do() {
         p!(sc!(SYS_chroot, c"d"), sc!(SYS_mount, c"none", c"d", c"tmpfs", 0u64, 0u64));
         p!(sc!(SYS_umount2, c"/", 0));
         p!(sc!(SYS_sethostname, c"x", 1), sc!(SYS_setdomainname, c"x", 1));
-        p!(sc!(SYS_reboot, 0, 0, 0, 0u64), sc!(SYS_acct, 0u64));
+        p!(sc!(SYS_reboot, 0, 0, 0, 0u64));
         p!(sc!(SYS_mknod, c"/tmp/conformance-node", S_IFCHR | 0o600, 0x103u64));
         p!(sc!(SYS_unshare, CLONE_NEWNS), sc!(SYS_swapoff, c"x"));
         p!(sc!(SYS_clock_settime, CLOCK_REALTIME, at(&[0i64, 0])), sc!(SYS_setpriority, 0, 0, -5));
@@ -288,7 +288,7 @@ fn what_users_may_not_do() {
 
 fn priorities() {
     let nice = |pid: i32| sc!(SYS_getpriority, PRIO_PROCESS, pid);
-    p!(nice(0), sc!(SYS_setpriority, PRIO_PROCESS, 0, 5), nice(0));
+    p!(sc!(SYS_setpriority, PRIO_PROCESS, 0, 5), nice(0));
     p!(sc!(SYS_setpriority, PRIO_PROCESS, 0, 100), nice(0));
     p!(sc!(SYS_setpriority, PRIO_PROCESS, 0, 0), nice(0), sc!(SYS_getpriority, 9, 0));
     p!(nice(0x7fff_fff0), sc!(SYS_setpriority, 0, 0x7fff_fff0, 1));

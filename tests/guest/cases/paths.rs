@@ -336,7 +336,11 @@ fn statfs_fields() {
     let mut buf = [0u64; 15];
     p!(sc!(SYS_statfs, c".", at_mut(&mut buf)), buf[1] > 0, buf[2] > 0, buf[8]);
     p!(sc!(SYS_statfs, c"none", at_mut(&mut buf)));
-    p!(sc!(SYS_fstatfs, 1, at_mut(&mut buf)), buf[0], sc!(SYS_fstatfs, 999, at_mut(&mut buf)));
+    p!(
+        sc!(SYS_fstatfs, pipe(0)[0], at_mut(&mut buf)),
+        buf[0],
+        sc!(SYS_fstatfs, 999, at_mut(&mut buf))
+    );
     p!(sc!(SYS_statfs, c".", 8u64));
     p!(sc!(SYS_statfs, c"/proc", at_mut(&mut buf)), buf[0]);
     p!(sc!(SYS_statfs, c"/dev/shm", at_mut(&mut buf)), buf[0]);

@@ -225,7 +225,7 @@ fn siginfo_of_kill_and_tgkill() {
 }
 
 fn siginfo_of_sigchld() {
-    catch(SIGCHLD, 0);
+    catch(SIGCHLD, SA_RESTART);
     let show = |what: &str, status: Status| {
         until(|| count() > 0);
         for h in hits() {
