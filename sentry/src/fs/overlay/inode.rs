@@ -144,6 +144,10 @@ impl Inode for OverlayInode {
         let mut attr = self.real()?.attr()?;
         attr.dev = self.fs.dev;
         attr.ino = self.ino;
+        if attr.is_dir() {
+            // As on most disks; tmpfs tells how many entries there are.
+            attr.size = attr.size.max(4096);
+        }
         Ok(attr)
     }
 
