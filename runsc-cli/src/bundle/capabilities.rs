@@ -3,7 +3,6 @@
 use anyhow::bail;
 use oci_spec::runtime::Capability;
 use sentry::boot::CapabilitySets;
-use std::collections::HashSet;
 
 /// Highest capability that Linux 6 knows: `CAP_CHECKPOINT_RESTORE`.
 const LAST: u32 = 40;
@@ -21,11 +20,6 @@ pub fn bits<'a>(set: impl IntoIterator<Item = &'a Capability>) -> anyhow::Result
         bits |= 1u64 << number(capability)?;
     }
     Ok(bits)
-}
-
-/// The names of a set of bits.
-pub fn names(bits: u64) -> HashSet<Capability> {
-    NAMES.iter().zip(0..).filter(|(_, n)| bits & (1u64 << n) != 0).map(|(c, _)| *c).collect()
 }
 
 fn number(capability: &Capability) -> anyhow::Result<u32> {

@@ -52,8 +52,14 @@ impl HostFile {
             gid: 0,
             born: stat.st_mtime.saturating_mul(1_000_000_000),
         };
-        let host =
-            Arc::new(Self { fd: Arc::new(fd), kind, tty, rdev: stat.st_rdev, identity, queue: WaitQueue::new() });
+        let host = Arc::new(Self {
+            fd: Arc::new(fd),
+            kind,
+            tty,
+            rdev: stat.st_rdev,
+            identity,
+            queue: WaitQueue::new(),
+        });
         if !host.seekable() {
             watcher()?.add(&host)?;
         }

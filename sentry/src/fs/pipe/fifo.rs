@@ -19,7 +19,7 @@ impl FifoSlot {
         if let Some(pipe) = slot.upgrade() {
             return pipe;
         }
-        let pipe = Pipe::new(&creds);
+        let pipe = Pipe::new(creds);
         *slot = Arc::downgrade(&pipe);
         pipe
     }

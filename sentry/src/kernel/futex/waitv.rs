@@ -33,7 +33,7 @@ impl FutexTable {
                 Ok(waiter) => queued.push(waiter),
                 Err(e) => {
                     // A wake-up that came in the meantime counts.
-                    return self.unqueue_all(&queued).map_or(Err(e), Ok);
+                    return self.unqueue_all(&queued).ok_or(e);
                 }
             }
         }
@@ -46,7 +46,7 @@ impl FutexTable {
                 Wake::Timeout => Errno::ETIMEDOUT,
                 Wake::Interrupted => Errno::ERESTARTSYS,
             };
-            return self.unqueue_all(&queued).map_or(Err(error), Ok);
+            return self.unqueue_all(&queued).ok_or(error);
         }
         self.unqueue_all(&queued).ok_or(Errno::EAGAIN)
     }

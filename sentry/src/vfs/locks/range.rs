@@ -50,11 +50,6 @@ impl RecordLocks {
         self.0.iter()
     }
 
-    /// True without any lock.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// The first lock that stands in the way of `want`.
     pub fn conflict(&self, want: &RecordLock) -> Option<RecordLock> {
         self.0.iter().filter(|l| l.conflicts(want)).min_by_key(|l| l.start).copied()

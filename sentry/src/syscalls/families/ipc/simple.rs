@@ -47,7 +47,7 @@ pub fn pipe2(t: &mut CurrentTask, fds: UserAddr, flags: Flags) -> SysResult {
     let known = OpenFlags::CLOEXEC | OpenFlags::NONBLOCK | OpenFlags::DIRECT;
     let flags = OpenFlags::from_bits(flags.0).filter(|f| known.contains(*f));
     let flags = flags.ok_or(Errno::EINVAL)?;
-    let pair = pipe::pair(&t.creds(), flags);
+    let pair = pipe::pair(t.creds(), flags);
     install_pair(t, pair, flags.contains(OpenFlags::CLOEXEC), fds)?;
     Ok(0)
 }

@@ -217,7 +217,7 @@ pub fn sched_getattr(
     size: u32,
     flags: u32,
 ) -> SysResult {
-    if at.is_null() || pid < 0 || size < ATTR_VER0 || size > 4096 || flags != 0 {
+    if at.is_null() || pid < 0 || !(ATTR_VER0..=4096).contains(&size) || flags != 0 {
         return Err(Errno::EINVAL);
     }
     let task = target(t, pid)?;
