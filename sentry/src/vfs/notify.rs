@@ -133,10 +133,10 @@ pub fn removed(dir: &Arc<Dentry>, child: &Arc<Dentry>, name: &[u8]) {
     if !child.is_dir() {
         tell(inode, Happened::ATTRIB, 0, None);
     }
+    tell(&**dir.inode(), Happened::DELETE | kind(child), 0, Some(name));
     if child.is_dir() || inode.attr().is_ok_and(|attr| attr.nlink == 0) {
         tell(inode, Happened::DELETE_SELF, 0, None);
     }
-    tell(&**dir.inode(), Happened::DELETE | kind(child), 0, Some(name));
 }
 
 /// `child` was moved from `old_name` in `old_dir` to `new_name` in `new_dir`.

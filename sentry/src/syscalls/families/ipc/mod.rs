@@ -1,6 +1,7 @@
 //! Polling, pipes, event files and other means between processes.
 
 pub mod epoll;
+pub mod inotify;
 pub mod poll;
 pub mod select;
 pub mod simple;
@@ -8,6 +9,7 @@ pub mod splice;
 pub mod wait;
 
 pub use epoll::*;
+pub use inotify::*;
 pub use poll::{poll, ppoll, restart_poll};
 pub use select::{pselect6, select};
 pub use simple::*;
