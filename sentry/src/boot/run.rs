@@ -51,9 +51,13 @@ pub fn run(config: Config) -> Result<ExitStatus, BootError> {
     }
     let listening = kernel.clone();
     let control = config.control;
+    let shown = console.clone();
     let listen = move || listen(&listening, &control, console.as_deref());
     thread::spawn("control", STACK, listen).map_err(thread_failed)?;
     let status = kernel.wait_finished();
+    if let Some(console) = shown {
+        console.finish();
+    }
     Ok(match status & 0x7f {
         0 => ExitStatus::Exited((status >> 8 & 0xff) as u8),
         signal => ExitStatus::Signaled(signal as u8),

@@ -11,7 +11,7 @@ use super::termios::WinSize;
 use crate::errno::{Errno, Result};
 use crate::fs::devpts;
 use crate::io::from_host;
-use crate::kernel::Kernel;
+use crate::kernel::{Kernel, Task};
 use crate::vfs::{File, OpenFlags, Path};
 use crate::wait::{EventMask, WaitKey, Waker};
 use platform::host::park::Parker;
@@ -32,7 +32,8 @@ pub struct Console {
 
 struct Shared {
     tty: Arc<Tty>,
-    host: OwnedFd,
+    /// The host's terminal, to read from and to write to.
+    host: [OwnedFd; 2],
     bell: Bell,
     /// Wakes the thread that reads the host's terminal.
     stop: poll::Waker,
@@ -58,16 +59,17 @@ impl Waker for Ring {
 
 impl Console {
     /// Makes a terminal in the instance of devpts whose root directory is `pts`, and connects it
-    /// with the host's descriptor. Returns the open slave side, for the program's standard streams.
+    /// with the host's descriptors: one to read from, one to write to. Returns the open slave side, for the program's standard streams.
     pub fn start(
         kernel: &Arc<Kernel>,
         pts: &Path,
-        host: OwnedFd,
+        host: [OwnedFd; 2],
         size: WinSize,
         uid: u32,
     ) -> Result<(Console, Arc<File>)> {
         let tty = devpts::allocate(kernel, pts.inode().as_any(), uid, uid)?;
         tty.set_size(size);
+        tty.set_utf8();
         super::device::set_console(&tty);
         let dentry = pts.dentry.lookup(tty.index().to_string().as_bytes(), b"")?;
         let path = Path { mount: pts.mount.clone(), dentry };
@@ -87,13 +89,18 @@ impl Console {
         Ok((Console { tty, shared }, slave))
     }
 
+    /// Makes it the controlling terminal of a session leader.
+    pub fn give_to(&self, task: &Task) {
+        self.tty.take_session(task);
+    }
+
     /// The host terminal's size has changed.
     pub fn resize(&self, size: WinSize) {
         self.tty.set_size(size);
     }
 
     /// Shows what is left and ends the bridge.
-    pub fn finish(self) {
+    pub fn finish(&self) {
         self.shared.closing.store(true, Ordering::SeqCst);
         self.shared.bell.0.parker.unpark();
         self.shared.stop.wake();
@@ -108,7 +115,8 @@ impl Shared {
         let queue = self.tty.master_queue();
         let room = Arc::new(Ring::default());
         while !self.closing.load(Ordering::SeqCst) {
-            let mut wanted = [(self.host.as_fd(), libc::POLLIN), (self.stop.as_fd(), libc::POLLIN)];
+            let mut wanted =
+                [(self.host[0].as_fd(), libc::POLLIN), (self.stop.as_fd(), libc::POLLIN)];
             match poll::poll(&mut wanted, None) {
                 Ok(_) | Err(HostErrno::EINTR | HostErrno::EAGAIN) => {}
                 Err(_) => return,
@@ -116,7 +124,7 @@ impl Shared {
             if self.closing.load(Ordering::SeqCst) {
                 return;
             }
-            let n = match io::read(self.host.as_fd(), &mut buf, None) {
+            let n = match io::read(self.host[0].as_fd(), &mut buf, None) {
                 Ok(0) => return self.tty.hang_up(),
                 Ok(n) => n,
                 Err(HostErrno::EAGAIN | HostErrno::EINTR) => continue,
@@ -157,10 +165,10 @@ impl Shared {
 
     fn write_all(&self, mut data: &[u8]) -> Result<()> {
         while !data.is_empty() {
-            match io::write(self.host.as_fd(), data, None) {
+            match io::write(self.host[1].as_fd(), data, None) {
                 Ok(n) => data = data.get(n..).unwrap_or_default(),
                 Err(HostErrno::EAGAIN) => {
-                    let mut wanted = [(self.host.as_fd(), libc::POLLOUT)];
+                    let mut wanted = [(self.host[1].as_fd(), libc::POLLOUT)];
                     poll::poll(&mut wanted, None).map_err(from_host)?;
                 }
                 Err(HostErrno::EINTR) => {}

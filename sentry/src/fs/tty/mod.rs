@@ -123,6 +123,14 @@ impl Tty {
         self.signal_foreground(Signal::SIGWINCH);
     }
 
+    /// Erases whole characters of UTF-8 text (`IUTF8`): what a user's terminal does.
+    fn set_utf8(&self) {
+        let mut state = self.state();
+        let mut termios = *state.discipline.termios();
+        termios.iflag |= termios::bits::IUTF8;
+        state.discipline.set_termios(termios);
+    }
+
     fn signal_foreground(&self, signal: Signal) {
         let pgid = self.foreground.load(Ordering::Relaxed);
         if let Some(kernel) = self.kernel.upgrade()
