@@ -330,3 +330,16 @@ fn copy_run(to: &Frames, run: &Run) -> Result<()> {
         }
     }
 }
+
+/// Copies pages that hold storage; the others read as zeroes here and there.
+fn copy_frames(to: &Frames, from: &Frames, len: u64) -> Result<()> {
+    let copy = |at: u64, n: u64| to.copy_from(at, from, at, n).map_err(|_| Errno::ENOMEM);
+    match from.committed(0..len) {
+        0 => Ok(()),
+        all if all >= len => copy(0, len),
+        _ => (0..len)
+            .step_by(PAGE_SIZE as usize)
+            .filter(|&at| from.committed(at..at + PAGE_SIZE) > 0)
+            .try_for_each(|at| copy(at, PAGE_SIZE)),
+    }
+}
