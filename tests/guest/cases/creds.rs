@@ -292,7 +292,7 @@ fn priorities() {
     p!(sc!(SYS_setpriority, PRIO_PROCESS, 0, 100), nice(0));
     p!(sc!(SYS_setpriority, PRIO_PROCESS, 0, 0), nice(0), sc!(SYS_getpriority, 9, 0));
     p!(nice(0x7fff_fff0), sc!(SYS_setpriority, 0, 0x7fff_fff0, 1));
-    as_user(1000, || {
+    as_user(fresh_uid(), || {
         p!(sc!(SYS_setpriority, PRIO_PROCESS, 0, 3), sc!(SYS_setpriority, PRIO_PROCESS, 0, 1));
         p!(nice(0));
         p!(sc!(SYS_setpriority, PRIO_PROCESS, getppid(), 3), sc!(SYS_getpriority, PRIO_USER, 0));

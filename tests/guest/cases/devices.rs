@@ -88,7 +88,12 @@ fn host_and_domain_names() {
 
 fn sysinfo() {
     let mut info = [0u64; 14];
-    p!(sc!(SYS_sysinfo, at_mut(&mut info)), info[0] > 0, info[4] > 1 << 20, info[5] <= info[4]);
+    p!(
+        sc!(SYS_sysinfo, at_mut(&mut info)),
+        info[0] < 1 << 40,
+        info[4] > 1 << 20,
+        info[5] <= info[4]
+    );
     p!(sc!(SYS_sysinfo, 8u64), info[13] as u32);
 }
 
