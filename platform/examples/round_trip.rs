@@ -1,12 +1,14 @@
 //! What the basic operations of a back end cost on this host.
 //!
 //! `cargo run --release -p platform --example round_trip [ROUNDS]` prints the median of each in
-//! microseconds.
+//! microseconds, for each back end.
 
 use platform::ptrace::PtracePlatform;
+use platform::systrap::SystrapPlatform;
 use platform::{
     Event, MapSource, MemoryFile, PAGE_SIZE, Platform, PlatformError, Prot, Registers, Result,
 };
+use std::sync::Arc;
 use std::time::Instant;
 
 const CODE: u64 = 0x40_0000;
@@ -22,7 +24,13 @@ const CALLS: [u8; 4] = [0x0f, 0x05, 0xeb, 0xfc];
 fn main() -> Result<()> {
     let rounds = std::env::args().nth(1).and_then(|n| n.parse().ok()).unwrap_or(20_000);
     let memory = MemoryFile::new()?;
-    let platform = PtracePlatform::new(memory.clone())?;
+    run(rounds, memory.clone(), PtracePlatform::new(memory)?)?;
+    let memory = MemoryFile::new()?;
+    run(rounds, memory.clone(), SystrapPlatform::new(memory)?)
+}
+
+fn run(rounds: usize, memory: Arc<MemoryFile>, platform: Arc<dyn Platform>) -> Result<()> {
+    println!("{}:", platform.name());
     let (space, pending) = platform.new_address_space()?;
     let code = memory.allocate(PAGE_SIZE)?;
     code.write(0, &CALLS)?;
@@ -40,6 +48,10 @@ fn main() -> Result<()> {
     };
 
     measure("system call", rounds, || expect(&mut *context, &mut regs, false))?;
+    measure("system call with all registers", rounds / 4, || {
+        expect(&mut *context, &mut regs, false)?;
+        context.load_registers(&mut regs)
+    })?;
 
     let frames = memory.allocate(2 * PAGE_SIZE)?;
     let mut which = 0;

@@ -58,6 +58,16 @@ pub trait Context {
     /// instruction and reports `SIGTRAP`.
     fn switch(&mut self, regs: &mut Registers) -> Result<Event>;
 
+    /// Completes `regs` after [`Event::Syscall`]; does nothing otherwise.
+    ///
+    /// At a system call only its number and arguments, `rax`, `rip` and `rcx` need be the guest's; the
+    /// other registers may be from an earlier time where the back end would have to fetch them. Who is
+    /// about to read those (to deliver a signal, to copy a thread) calls this first. Changes need no
+    /// such call: whatever differs from what `switch` left is honoured, and the rest is the guest's.
+    fn load_registers(&mut self, _regs: &mut Registers) -> Result<()> {
+        Ok(())
+    }
+
     /// Executes the address space's queued operations now.
     fn flush(&mut self) -> Result<()>;
 

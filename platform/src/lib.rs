@@ -27,6 +27,7 @@ pub mod ptrace;
 pub mod registers;
 pub mod safecopy;
 mod stub;
+pub mod systrap;
 
 pub use address_space::{AddressSpace, MapSource, Prot};
 pub use context::{Access, Context, Event, Fault, Interrupter, PendingContext};

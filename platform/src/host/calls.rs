@@ -67,7 +67,7 @@ pub const HOST_CALLS: &[HostCall] = calls! {
     getrandom SYS_getrandom Run "guest's getrandom, hash seeds";
     getrusage SYS_getrusage Run "accounting";
     gettid SYS_gettid Run "placement of threads";
-    ioctl SYS_ioctl Run "terminal attributes and window size; bytes waiting in a pipe";
+    ioctl SYS_ioctl Run "terminal attributes and window size; bytes waiting in a pipe; systrap: system calls";
     kill SYS_kill Run "end of a stub";
     lseek SYS_lseek Run "holes of donated files";
     madvise SYS_madvise Run "allocator; memory file";
@@ -77,6 +77,8 @@ pub const HOST_CALLS: &[HostCall] = calls! {
     mprotect SYS_mprotect Run "thread stacks";
     mremap SYS_mremap Run "allocator";
     munmap SYS_munmap Run "allocator, thread stacks, donated files";
+    pidfd_getfd SYS_pidfd_getfd Run "systrap: listeners of guest threads";
+    pidfd_open SYS_pidfd_open Run "systrap: listeners of guest threads";
     pipe2 SYS_pipe2 Setup "ptrace: stubs notice the end of the sentry";
     poll SYS_poll Run "readiness of host descriptors";
     ppoll SYS_ppoll Run "readiness of host descriptors";
@@ -115,6 +117,7 @@ pub const HOST_CALLS: &[HostCall] = calls! {
     timer_create SYS_timer_create Run "CPU-time limits";
     timer_delete SYS_timer_delete Run "CPU-time limits";
     timer_settime SYS_timer_settime Run "CPU-time limits";
+    uname SYS_uname Run "systrap: what the host can do";
     wait4 SYS_wait4 Run "ptrace: stops and ends of stubs";
     write SYS_write Run "donated pipes and terminals, log";
     writev SYS_writev Run "donated pipes and terminals";

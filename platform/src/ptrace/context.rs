@@ -1,15 +1,13 @@
 //! Contexts: a traced stub thread and the sentry thread that drives it.
 
-use super::fault;
 use super::inject::{self, gone};
 use super::interrupt::InterruptState;
+use super::run;
 use super::space::Space;
-use super::tracee::{Resume, Stop, Tracee};
+use super::tracee::{Stop, Tracee};
 use crate::placement::Slot;
-use crate::registers::{USER_CS, USER_SS};
 use crate::stub::code::Entries;
-use crate::stub::filter::{PROCESS_FLAGS, THREAD_FLAGS};
-use crate::stub::layout::GUEST;
+use crate::stub::filter::{PROCESS_FLAGS, Secret, THREAD_FLAGS};
 use crate::stub::process::StubProcess;
 use crate::{
     AddressSpace, Context, Event, Interrupter, PendingContext, PlatformError, Registers, Result,
@@ -17,9 +15,6 @@ use crate::{
 };
 use nix::errno::Errno;
 use std::sync::Arc;
-
-/// 32-bit user code segment, which 64-bit code may enter by a far jump.
-const USER32_CS: u64 = 0x23;
 
 /// A traced stub thread.
 #[derive(Debug)]
@@ -73,75 +68,6 @@ impl PtraceContext {
         Ok(Self { slot, tracee, interrupts, space })
     }
 
-    /// Runs guest code until something happens that concerns the guest.
-    fn run(&self, registers: &mut Registers) -> Result<Event> {
-        let how = if registers.single_step { Resume::Step } else { Resume::Guest };
-        registers.orig_rax = u64::MAX;
-        self.load(registers)?;
-        loop {
-            self.tracee.resume(how).map_err(gone)?;
-            match self.tracee.wait().map_err(gone)? {
-                Stop::Gone => return Err(PlatformError::StubDied),
-                Stop::Other => {}
-                Stop::Syscall => {
-                    self.tracee.registers(registers).map_err(gone)?;
-                    // The `syscall` instruction saves the program counter in rcx; other entries do
-                    // not. Guest code that fakes it only fools itself.
-                    let plausible = registers.cs == USER_CS && registers.rcx == registers.rip;
-                    if !plausible && !self.tracee.is_64bit_syscall().map_err(gone)? {
-                        return Ok(fault::foreign_syscall(registers));
-                    }
-                    return Ok(Event::Syscall);
-                }
-                Stop::Signal(signal) => {
-                    if let Some(event) = self.signal(signal, registers)? {
-                        return Ok(event);
-                    }
-                }
-            }
-        }
-    }
-
-    /// What a signal means to the guest; `None` for nothing.
-    fn signal(&self, signal: i32, registers: &mut Registers) -> Result<Option<Event>> {
-        let synchronous = matches!(
-            signal,
-            libc::SIGSEGV
-                | libc::SIGBUS
-                | libc::SIGILL
-                | libc::SIGFPE
-                | libc::SIGTRAP
-                | libc::SIGSYS
-        );
-        if synchronous {
-            let info = self.tracee.signal_info().map_err(gone)?;
-            if info.code > 0 {
-                self.tracee.registers(registers).map_err(gone)?;
-                registers.orig_rax = u64::MAX;
-                if let Some(event) = fault::vsyscall(&self.tracee, signal, info, registers)? {
-                    return Ok(Some(event));
-                }
-                return Ok(Some(Event::Fault(fault::describe(signal, info, registers))));
-            }
-        }
-        if signal == libc::SIGCHLD || signal == libc::SIGCONT {
-            return Ok(None);
-        }
-        self.tracee.registers(registers).map_err(gone)?;
-        Ok(Some(Event::Interrupted))
-    }
-
-    /// Sets the registers; values the host refuses are replaced by what a program starts with.
-    fn load(&self, registers: &mut Registers) -> Result<()> {
-        match self.tracee.set_registers(registers) {
-            Err(Errno::EIO | Errno::EINVAL) => {
-                sanitize(registers);
-                self.tracee.set_registers(registers).map_err(gone)
-            }
-            result => result.map_err(gone),
-        }
-    }
-
     /// Does mapping work; a signal that came meanwhile is reported by the next `switch`.
     fn with_interrupts<T>(&self, work: impl FnOnce(&mut bool) -> Result<T>) -> Result<T> {
         let mut interrupted = false;
@@ -170,20 +96,21 @@ impl PtraceContext {
         self.with_interrupts(|interrupted| inject::clone(&self.tracee, THREAD_FLAGS, interrupted))?
             .map_err(|e| PlatformError::host("create a thread in a stub", e))
     }
+}
 
-    /// Lets the stub's thread end on its own, without taking its siblings along.
-    fn end_thread(&self) {
-        let registers = Registers::at_entry(Entries::STUB.exit(), 0);
-        let detached = self.tracee.set_registers(&registers).and_then(|()| self.tracee.detach());
-        if detached.is_err() {
-            // Killed; the kernel keeps it until we have been told.
-            while !matches!(self.tracee.wait(), Ok(Stop::Gone) | Err(_)) {}
-        }
+/// Lets a stub's thread end on its own, without taking its siblings along.
+pub fn end_thread(tracee: &Tracee) {
+    let [r10, r8] = tracee.secret().masks();
+    let registers = Registers { r10, r8, ..Registers::at_entry(Entries::STUB.exit(), 0) };
+    let detached = tracee.set_registers(&registers).and_then(|()| tracee.detach());
+    if detached.is_err() {
+        // Killed; the kernel keeps it until we have been told.
+        while !matches!(tracee.wait(), Ok(Stop::Gone) | Err(_)) {}
     }
 }
 
 /// Attaches to a stub's thread.
-fn seize(process: &Arc<StubProcess>, tid: i32) -> Result<Tracee> {
+pub fn seize(process: &Arc<StubProcess>, tid: i32) -> Result<Tracee> {
     Tracee::seize(process, tid).map_err(|error| match error {
         // A zombie cannot be seized.
         Errno::EPERM | Errno::ESRCH => PlatformError::StubDied,
@@ -193,27 +120,10 @@ fn seize(process: &Arc<StubProcess>, tid: i32) -> Result<Tracee> {
 
 /// Lets a thread wait for its next tracer, or the sentry's end.
 pub fn park(tracee: &Tracee) -> Result<()> {
-    let registers = Registers::at_entry(Entries::STUB.park(), 0);
+    let [r10, r8] = tracee.secret().masks();
+    let registers = Registers { r10, r8, ..Registers::at_entry(Entries::STUB.park(), 0) };
     tracee.set_registers(&registers).map_err(gone)?;
     tracee.detach().map_err(gone)
-}
-
-/// Replaces what a program cannot have loaded itself: foreign segments, kernel addresses.
-fn sanitize(registers: &mut Registers) {
-    if registers.cs != USER32_CS {
-        registers.cs = USER_CS;
-    }
-    registers.ss = USER_SS;
-    for segment in [&mut registers.ds, &mut registers.es, &mut registers.fs, &mut registers.gs] {
-        if *segment & 3 != 3 || *segment > u64::from(u16::MAX) {
-            *segment = 0;
-        }
-    }
-    for base in [&mut registers.fs_base, &mut registers.gs_base] {
-        if *base >= GUEST.end {
-            *base = 0;
-        }
-    }
 }
 
 impl Context for PtraceContext {
@@ -222,7 +132,7 @@ impl Context for PtraceContext {
         if !self.interrupts.enter() {
             return Ok(Event::Interrupted);
         }
-        let result = self.run(regs);
+        let result = run::run(&self.tracee, regs);
         self.interrupts.leave(matches!(result, Ok(Event::Interrupted)));
         result
     }
@@ -244,7 +154,7 @@ impl Context for PtraceContext {
             let executor = self.space.flush_locked(&self.tracee, interrupted)?;
             let pid = inject::clone(&self.tracee, PROCESS_FLAGS, interrupted)?
                 .map_err(|e| PlatformError::host("copy a stub", e))?;
-            let copy = self.space.copy(Arc::new(StubProcess::new(pid)));
+            let copy = self.space.copy(Arc::new(StubProcess::new(pid, Secret::NONE)));
             drop(executor);
             Ok(copy)
         })?;
@@ -280,6 +190,6 @@ impl Context for PtraceContext {
 impl Drop for PtraceContext {
     fn drop(&mut self) {
         self.interrupts.retarget(None);
-        self.end_thread();
+        end_thread(&self.tracee);
     }
 }

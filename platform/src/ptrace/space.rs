@@ -94,9 +94,19 @@ impl Space {
         self.queued.fetch_add(1, Ordering::Release);
     }
 
+    /// The memory file behind guest memory.
+    pub fn memory(&self) -> &Arc<MemoryFile> {
+        &self.shared.memory
+    }
+
+    /// Whether operations wait to be executed.
+    pub fn has_work(&self) -> bool {
+        self.done.load(Ordering::Acquire) != self.queued.load(Ordering::Acquire)
+    }
+
     /// Executes what waits, in a stopped thread of the stub.
     pub fn flush(&self, tracee: &Tracee, interrupted: &mut bool) -> Result<()> {
-        if self.done.load(Ordering::Acquire) == self.queued.load(Ordering::Acquire) {
+        if !self.has_work() {
             return Ok(());
         }
         self.flush_locked(tracee, interrupted).map(drop)

@@ -5,6 +5,7 @@
 //!
 //! Host calls: `ptrace`, `wait4`, `tgkill`.
 
+use crate::stub::filter::Secret;
 use crate::stub::process::StubProcess;
 use crate::{Registers, XState};
 use nix::errno::Errno;
@@ -69,9 +70,24 @@ impl Tracee {
     ///
     /// `ESRCH` when it is gone, `EPERM` when tracing is not allowed here.
     pub fn seize(process: &Arc<StubProcess>, tid: i32) -> Result<Self, Errno> {
+        Self::seize_after(process, tid, || Ok(()))
+    }
+
+    /// The same for a thread that cannot stop until `release` has been called, and is then to stop
+    /// before it does anything else.
+    pub fn seize_after(
+        process: &Arc<StubProcess>,
+        tid: i32,
+        release: impl FnOnce() -> Result<(), Errno>,
+    ) -> Result<Self, Errno> {
         let tracee = Self { process: process.clone(), tid, _not_send: PhantomData };
         tracee.request(libc::PTRACE_SEIZE, 0, OPTIONS as usize)?;
         tracee.request(libc::PTRACE_INTERRUPT, 0, 0)?;
+        if let Err(error) = release() {
+            // Killed; the kernel keeps it until we have been told.
+            while !matches!(tracee.wait(), Ok(Stop::Gone) | Err(_)) {}
+            return Err(error);
+        }
         loop {
             match tracee.wait()? {
                 Stop::Gone => return Err(Errno::ESRCH),
@@ -109,6 +125,19 @@ impl Tracee {
     /// Host thread id.
     pub fn tid(&self) -> i32 {
         self.tid
+    }
+
+    /// What system calls of our code must carry to pass the stub's filter.
+    pub fn secret(&self) -> Secret {
+        self.process.secret()
+    }
+
+    /// Sets which signals are blocked, as a bit mask that begins with signal 1.
+    pub fn set_signal_mask(&self, mask: u64) -> Result<(), Errno> {
+        const SET_SIGNAL_MASK: u32 = 0x420b;
+        // SAFETY: the kernel reads eight bytes.
+        let result = unsafe { libc::ptrace(SET_SIGNAL_MASK, self.tid, 8_usize, &raw const mask) };
+        Errno::result(result).map(drop)
     }
 
     /// General registers.

@@ -5,10 +5,45 @@
 //! from guest code never get this far under ptrace, which takes them before filters run, with one
 //! exception: the vsyscall page, whose emulation in the kernel asks the filter. That is turned into
 //! a `SIGSYS` for the back end to handle.
+//!
+//! Under systrap a stub runs guest code untraced. There the calls must carry a [`Secret`] that only
+//! the sentry knows, because guest code can jump to our `syscall` instruction with registers of its
+//! own. Guest threads have a second filter ([`listener`]) that sends everything else to the sentry.
 
+use super::code::SIGNAL_CALL;
 use super::layout;
 use crate::PAGE_SIZE;
 use nix::libc::{self, sock_filter};
+
+/// What a stub's system calls must carry: the upper halves of the fourth and fifth argument. No call
+/// that a stub makes uses these (the host takes a descriptor and `mmap(2)` flags as 32 bits).
+///
+/// It is put into registers by ptrace, while all signals are held back, so it is never in memory that
+/// guest code can read. 64 bits cannot be guessed at a million tries a second.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Secret([u32; 2]);
+
+impl Secret {
+    /// None is needed: guest code is always traced.
+    pub const NONE: Self = Self([0; 2]);
+
+    /// From random bytes.
+    pub fn new(random: [u32; 2]) -> Self {
+        // Never equal to `NONE`.
+        Self([random[0] | 1, random[1]])
+    }
+
+    /// To be or-ed to the two arguments.
+    pub fn masks(self) -> [u64; 2] {
+        self.0.map(|half| u64::from(half) << 32)
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
+}
 
 /// How a call's argument is limited.
 #[derive(Debug, Clone, Copy)]
@@ -55,6 +90,21 @@ const ALLOWED: &[(libc::c_long, &[Check])] = &[
     (libc::SYS_exit_group, &[]),
 ];
 
+/// `seccomp(2)` flags for the filter of a guest thread: it gets a listener; once the sentry has a
+/// call, only its answer or `SIGKILL` ends the wait.
+pub const LISTENER_FLAGS: u32 = {
+    const SPEC_ALLOW: u32 = 4;
+    const NEW_LISTENER: u32 = 8;
+    const WAIT_KILLABLE_RECV: u32 = 32;
+    SPEC_ALLOW | NEW_LISTENER | WAIT_KILLABLE_RECV
+};
+
+/// The calls a systrap stub may make besides.
+const SYSTRAP_ALLOWED: &[(libc::c_long, &[Check])] = &[
+    (libc::SYS_sigaltstack, &[]),
+    (libc::SYS_seccomp, &[Check::Equal(0, 1), Check::Equal(1, LISTENER_FLAGS)]),
+];
+
 const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
 const IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
 const IF_AT_LEAST: u32 = libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K;
@@ -74,10 +124,18 @@ fn op(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
     sock_filter { code: code as u16, jt, jf, k }
 }
 
-/// The filter program.
-pub fn program() -> Vec<sock_filter> {
-    let trap = op(RETURN, libc::SECCOMP_RET_TRAP, 0, 0);
-    let kill = op(RETURN, libc::SECCOMP_RET_KILL_PROCESS, 0, 0);
+/// The filter of all threads of a stub.
+pub fn program(secret: Secret) -> Vec<sock_filter> {
+    let systrap = secret != Secret::NONE;
+    // Without a tracer that asked for it, `TRACE` fails the call with `ENOSYS`; and a listener's
+    // filter comes first.
+    let (trap, kill) = if systrap {
+        (libc::SECCOMP_RET_TRACE, libc::SECCOMP_RET_TRACE)
+    } else {
+        (libc::SECCOMP_RET_TRAP, libc::SECCOMP_RET_KILL_PROCESS)
+    };
+    let trap = op(RETURN, trap, 0, 0);
+    let kill = op(RETURN, kill, 0, 0);
     let allow = op(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0);
     // The recorded program counter is behind the instruction, so it cannot be the page's first byte
     // but could be the one past its end; our code is far shorter than the page.
@@ -94,7 +152,19 @@ pub fn program() -> Vec<sock_filter> {
         trap,
         op(LOAD, NUMBER, 0, 0),
     ];
-    for (number, checks) in ALLOWED {
+    if systrap {
+        program.extend([
+            op(LOAD, ARGS + 8 * 3 + 4, 0, 0),
+            op(IF_EQUAL, secret.0[0], 1, 0),
+            kill,
+            op(LOAD, ARGS + 8 * 4 + 4, 0, 0),
+            op(IF_EQUAL, secret.0[1], 1, 0),
+            kill,
+            op(LOAD, NUMBER, 0, 0),
+        ]);
+    }
+    let more = if systrap { SYSTRAP_ALLOWED } else { &[] };
+    for (number, checks) in ALLOWED.iter().chain(more) {
         // Each check skips to the next one on success, and falls on the kill otherwise.
         let mut body = Vec::new();
         for check in *checks {
@@ -118,17 +188,43 @@ pub fn program() -> Vec<sock_filter> {
     program
 }
 
+/// The second filter of a systrap stub's guest threads, whose listener the sentry has: everything but
+/// what the first filter is to judge goes there. It holds nothing that guest code may not know.
+pub fn listener() -> Vec<sock_filter> {
+    let notify = op(RETURN, libc::SECCOMP_RET_USER_NOTIF, 0, 0);
+    let (low, high) = (layout::TEXT as u32, (layout::TEXT >> 32) as u32);
+    vec![
+        op(LOAD, ARCH, 0, 0),
+        op(IF_EQUAL, ARCH_X86_64, 1, 0),
+        notify,
+        op(LOAD, RIP_HIGH, 0, 0),
+        op(IF_EQUAL, high, 0, 3),
+        op(LOAD, RIP_LOW, 0, 0),
+        op(IF_AT_LEAST, low, 0, 1),
+        op(IF_AT_LEAST, low + PAGE_SIZE as u32, 0, 1),
+        notify,
+        op(LOAD, NUMBER, 0, 0),
+        op(IF_EQUAL, SIGNAL_CALL, 0, 1),
+        notify,
+        op(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0),
+    ]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     /// Runs the program as the kernel would, on a `struct seccomp_data`.
     fn run(number: i64, rip: u64, args: [u64; 6]) -> u32 {
+        evaluate(&program(Secret::NONE), number, rip, args)
+    }
+
+    fn evaluate(program: &[sock_filter], number: i64, rip: u64, args: [u64; 6]) -> u32 {
         let mut data = vec![number as u32, ARCH_X86_64, rip as u32, (rip >> 32) as u32];
         for arg in args {
             data.extend([arg as u32, (arg >> 32) as u32]);
         }
-        let (program, mut at, mut accumulator) = (program(), 0, 0);
+        let (mut at, mut accumulator) = (0, 0);
         loop {
             let op = program[at];
             at += 1;
@@ -169,6 +265,38 @@ mod tests {
         for number in 0..600 {
             let allowed = ALLOWED.iter().any(|(nr, _)| *nr == number);
             assert!(allowed || run(number, ours, [0; 6]) == KILL, "{number}");
+        }
+    }
+
+    #[test]
+    fn systrap_needs_the_secret() {
+        const TRACE: u32 = libc::SECCOMP_RET_TRACE;
+        const ALLOW: u32 = libc::SECCOMP_RET_ALLOW;
+        let secret = Secret::new([0x1234_5678, 0x9abc_def0]);
+        let program = program(secret);
+        let ours = layout::TEXT + 2;
+        let [fourth, fifth] = secret.masks();
+        let mapping = [0, 0, 0, u64::from(MAP_FLAGS) | fourth, fifth, 0];
+        assert_eq!(evaluate(&program, libc::SYS_mmap, ours, mapping), ALLOW);
+        for index in [3, 4] {
+            for bit in 32..64 {
+                let mut wrong = mapping;
+                wrong[index] ^= 1 << bit;
+                assert_eq!(evaluate(&program, libc::SYS_mmap, ours, wrong), TRACE);
+            }
+        }
+        assert_eq!(evaluate(&program, libc::SYS_mmap, 0x40_1000, mapping), TRACE);
+        let carried = [0, 0, 0, fourth, fifth, 0];
+        for number in 0..600 {
+            assert_eq!(evaluate(&program, number, ours, [2, 0, 0, 0, 0, 0]), TRACE, "{number}");
+            let known = ALLOWED.iter().chain(SYSTRAP_ALLOWED).any(|(nr, _)| *nr == number);
+            assert!(known || evaluate(&program, number, ours, carried) == TRACE, "{number}");
+        }
+        const NOTIFY: u32 = libc::SECCOMP_RET_USER_NOTIF;
+        for number in (0..600).chain([i64::from(SIGNAL_CALL)]) {
+            assert_eq!(evaluate(&listener(), number, 0x40_1000, [0; 6]), NOTIFY);
+            let expected = if number < 600 { ALLOW } else { NOTIFY };
+            assert_eq!(evaluate(&listener(), number, ours, [0; 6]), expected);
         }
     }
 }

@@ -4,14 +4,21 @@ use crate::PAGE_SIZE;
 use std::ops::Range;
 
 /// What guest memory may use. The lower bound is Linux's default `vm.mmap_min_addr`; the upper one
-/// leaves the last megabytes of the user half to us.
-pub const GUEST: Range<u64> = 0x1_0000..0x7fff_ff00_0000;
+/// leaves the last gigabytes of the user half to us.
+pub const GUEST: Range<u64> = 0x1_0000..0x7fff_0000_0000;
+
+/// Where the `systrap` back end's signal stacks are, one for each guest thread.
+pub const SIGNAL_STACKS: Range<u64> = GUEST.end..0x7fff_ff00_0000;
 
 /// End of what the host lets a process map (47 bits less one page).
 pub const TASK_END: u64 = 0x7fff_ffff_f000;
 
 /// Our code, readable and executable; the same page of the memory file in all stubs.
 pub const TEXT: u64 = 0x7fff_ffff_0000;
+
+/// Where in the code page the `systrap` back end's per-thread filter is, in bytes. See
+/// [`super::filter::listener`].
+pub const LISTENER_FILTER: u64 = 2048;
 
 /// The list of system calls to make, read-only for the stub. See [`super::batch`].
 pub const BATCH: u64 = TEXT + PAGE_SIZE;

@@ -5,6 +5,7 @@
 //! `prlimit64`, `capset`, `fcntl`, `dup3`, `close_range`, `read`, `exit_group`.
 
 use super::code::Entries;
+use super::filter::Secret;
 use super::layout::{FD_ALIVE, FD_LINK, FD_MEMORY};
 use super::process::StubProcess;
 use crate::host::Errno;
@@ -25,7 +26,7 @@ pub struct Descriptors<'a> {
 ///
 /// It then sits in [`Entries::park`] within the sentry's text, with a copy of the sentry's memory,
 /// until a tracer makes it a stub.
-pub fn fork(descriptors: &Descriptors<'_>) -> Result<StubProcess, Errno> {
+pub fn fork(descriptors: &Descriptors<'_>, secret: Secret) -> Result<StubProcess, Errno> {
     let fds = [
         (descriptors.memory.as_raw_fd(), FD_MEMORY as RawFd),
         (descriptors.link.as_raw_fd(), FD_LINK as RawFd),
@@ -41,7 +42,7 @@ pub fn fork(descriptors: &Descriptors<'_>) -> Result<StubProcess, Errno> {
         // SAFETY: this is the child; it has its own copy of all memory and one thread.
         0 => unsafe { strip_and_park(&fds, park) },
         pid => {
-            let process = StubProcess::new(pid as i32);
+            let process = StubProcess::new(pid as i32, secret);
             drop(hold);
             while nix::unistd::read(&ready, &mut [0]) == Err(Errno::EINTR) {}
             Ok(process)

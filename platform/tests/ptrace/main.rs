@@ -1,7 +1,22 @@
 #![expect(clippy::unwrap_used, reason = "a failure of a test's helper fails the test")]
 //! Guest machine code on the ptrace back end.
 
+#[path = "../guests/events.rs"]
 mod events;
+#[path = "../guests/guest.rs"]
 mod guest;
+#[path = "../guests/hostile.rs"]
 mod hostile;
+#[path = "../guests/processes.rs"]
 mod processes;
+
+use platform::{MemoryFile, Platform, Result, ptrace};
+use std::sync::Arc;
+
+/// Whether this is the systrap back end.
+const SYSTRAP: bool = false;
+
+/// The back end that is tested.
+fn new_platform(memory: Arc<MemoryFile>) -> Result<Arc<dyn Platform>> {
+    Ok(ptrace::PtracePlatform::new(memory)?)
+}

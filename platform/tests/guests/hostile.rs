@@ -1,8 +1,7 @@
 //! Guests that misbehave, and hosts that refuse.
 
 use crate::guest::*;
-use platform::ptrace::PtracePlatform;
-use platform::{Event, MapSource, MemoryFile, PAGE_SIZE, Platform, PlatformError, Prot, Registers};
+use platform::{Event, MapSource, MemoryFile, PAGE_SIZE, PlatformError, Prot, Registers};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 
@@ -145,7 +144,7 @@ fn many_threads_at_once() {
 fn processes_made_from_many_threads() {
     let _serial = serial();
     let memory = MemoryFile::new().unwrap();
-    let platform = PtracePlatform::new(memory.clone()).unwrap();
+    let platform = crate::new_platform(memory.clone()).unwrap();
     let code = memory.allocate(PAGE_SIZE).unwrap();
     code.write(0, SYSCALL).unwrap();
     let file = nix::sys::memfd::memfd_create("f", nix::sys::memfd::MFdFlags::empty()).unwrap();

@@ -1,6 +1,5 @@
 //! A guest for tests: hand-assembled code in one page, data in another, driven event by event.
 
-use platform::ptrace::PtracePlatform;
 use platform::{
     AddressSpace, Context, Event, Frames, MapSource, MemoryFile, PAGE_SIZE, PendingContext,
     Platform, Prot, Registers,
@@ -38,7 +37,7 @@ pub fn load(address: u64) -> Vec<u8> {
 /// Everything a test needs.
 pub struct Guest {
     pub memory: Arc<MemoryFile>,
-    pub platform: Arc<PtracePlatform>,
+    pub platform: Arc<dyn Platform>,
     pub space: Arc<dyn AddressSpace>,
     pub context: Box<dyn Context>,
     pub code: Frames,
@@ -58,7 +57,7 @@ impl Guest {
     pub fn new(code: &[u8]) -> Self {
         let serial = serial();
         let memory = MemoryFile::new().unwrap();
-        let platform = PtracePlatform::new(memory.clone()).unwrap();
+        let platform = crate::new_platform(memory.clone()).unwrap();
         let (space, pending) = platform.new_address_space().unwrap();
         let (text, data) =
             (memory.allocate(PAGE_SIZE).unwrap(), memory.allocate(PAGE_SIZE).unwrap());
@@ -89,7 +88,10 @@ pub fn step(context: &mut dyn Context, regs: &mut Registers) -> Event {
     loop {
         match context.switch(regs).unwrap() {
             Event::Interrupted => {}
-            event => return event,
+            event => {
+                context.load_registers(regs).unwrap();
+                return event;
+            }
         }
     }
 }
