@@ -38,9 +38,7 @@ use crate::ptrace::space::Shared;
 use crate::stub::filter::Secret;
 use crate::stub::layout;
 use crate::stub::process::StubProcess;
-use crate::{
-    AddressSpace, MemoryFile, PendingContext, Platform, PlatformError, Result, XState, host,
-};
+use crate::{AddressSpace, MemoryFile, PendingContext, Platform, PlatformError, Result, host};
 use context::SystrapPending;
 use parking_lot::Mutex;
 use space::SystrapSpace;
@@ -56,6 +54,25 @@ pub struct SystrapPlatform {
     shared: Arc<Shared>,
     zygote: Mutex<Arc<StubProcess>>,
     secret: Secret,
+    options: Options,
+}
+
+/// When a guest thread is traced, and when it runs untraced. For tuning; the defaults are measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// System calls that a traced thread makes in a row, without mapping work and faults in between,
+    /// before it is let go. Attaching again costs about as much as four calls gain, so that whatever
+    /// the guest does, this is at most twice as dear as the better of both ways.
+    pub calls_before_detach: u32,
+    /// System calls that a thread makes before it gets a listener, which costs as much as some fifty
+    /// calls gain: many processes end, or execute another program, before that.
+    pub calls_before_listener: u32,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { calls_before_detach: 4, calls_before_listener: 48 }
+    }
 }
 
 /// Whether the host's kernel has what this back end needs; the error says what is missing.
@@ -86,7 +103,7 @@ impl SystrapPlatform {
     /// To be called when the sentry has its final credentials and namespaces, and best while it has
     /// one thread and little memory. Fails when the host lacks a feature ([`probe`]) or does not allow
     /// tracing of own children.
-    pub fn new(memory: Arc<MemoryFile>) -> Result<Arc<Self>> {
+    pub fn new(memory: Arc<MemoryFile>, options: Options) -> Result<Arc<Self>> {
         probe()?;
         let mut random = [0; 8];
         host::random::fill(&mut random)
@@ -94,7 +111,7 @@ impl SystrapPlatform {
         let random = u64::from_le_bytes(random);
         let secret = Secret::new([random as u32, (random >> 32) as u32]);
         let (shared, zygote) = setup::start(memory, secret)?;
-        Ok(Arc::new(Self { shared, zygote: Mutex::new(zygote), secret }))
+        Ok(Arc::new(Self { shared, zygote: Mutex::new(zygote), secret, options }))
     }
 }
 
@@ -110,8 +127,8 @@ impl Platform for SystrapPlatform {
     fn new_address_space(&self) -> Result<(Arc<dyn AddressSpace>, Box<dyn PendingContext>)> {
         let pid = setup::new_stub(&self.zygote.lock())?;
         let process = Arc::new(StubProcess::new(pid, self.secret));
-        let space = SystrapSpace::new(self.shared.clone(), process)?;
-        let pending = SystrapPending::new(space.clone(), XState::initial());
+        let space = SystrapSpace::new(self.shared.clone(), process, self.options);
+        let pending = SystrapPending::new(pid, None, space.clone());
         Ok((space, Box::new(pending)))
     }
 }

@@ -10,6 +10,7 @@ use crate::stub::filter::{self, PROCESS_FLAGS, Secret};
 use crate::stub::link::Link;
 use crate::stub::process::StubProcess;
 use crate::stub::{layout, zygote};
+use crate::systrap::context::LEADER_MASK;
 use crate::{Frames, MemoryFile, PAGE_SIZE, PlatformError, Result, XState, placement};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
@@ -17,9 +18,17 @@ use nix::libc::sock_fprog;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-/// Signals that a `systrap` stub handles: those of exceptions, and the one that interrupts.
-const HANDLED: [i32; 6] =
-    [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP, libc::SIGUSR1];
+/// Signals that a `systrap` stub handles: those of exceptions, of the vsyscall page, and the one that
+/// interrupts.
+const HANDLED: [i32; 7] = [
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGFPE,
+    libc::SIGILL,
+    libc::SIGTRAP,
+    libc::SIGSYS,
+    libc::SIGUSR1,
+];
 
 /// The kernel's `struct sigaction`.
 #[repr(C)]
@@ -138,9 +147,8 @@ fn strip(zygote: &Arc<StubProcess>, text: u64, borrowed: &Borrowed<'_>) -> Resul
             let call = call(libc::SYS_rt_sigaction, &arguments);
             run(&tracee, sentry, "set the stub's signal handlers", &call)?;
         }
-        // Inherited by all threads; those that run guest code get an empty mask. (A blocked SIGTRAP
-        // would make the host reset its handler at our own traps.)
-        tracee.set_signal_mask(!(1 << (libc::SIGTRAP - 1))).map_err(gone)?;
+        // Inherited by all threads; those that run guest code get an empty mask.
+        tracee.set_signal_mask(LEADER_MASK).map_err(gone)?;
     }
     const SET_MODE_FILTER: u64 = 1;
     const SPEC_ALLOW: u64 = 4;

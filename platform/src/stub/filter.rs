@@ -124,6 +124,9 @@ fn op(code: u32, k: u32, jt: u8, jf: u8) -> sock_filter {
     sock_filter { code: code as u16, jt, jf, k }
 }
 
+/// Upper half of the vsyscall page's address.
+const VSYSCALL_HIGH: u32 = u32::MAX;
+
 /// The filter of all threads of a stub.
 pub fn program(secret: Secret) -> Vec<sock_filter> {
     let systrap = secret != Secret::NONE;
@@ -148,7 +151,10 @@ pub fn program(secret: Secret) -> Vec<sock_filter> {
         op(IF_EQUAL, high, 0, 3),
         op(LOAD, RIP_LOW, 0, 0),
         op(IF_AT_LEAST, low, 0, 1),
-        op(IF_AT_LEAST, low + PAGE_SIZE as u32, 0, 1),
+        op(IF_AT_LEAST, low + PAGE_SIZE as u32, 0, 4),
+        op(LOAD, RIP_HIGH, 0, 0),
+        op(IF_EQUAL, VSYSCALL_HIGH, 0, 1),
+        op(RETURN, libc::SECCOMP_RET_TRAP, 0, 0),
         trap,
         op(LOAD, NUMBER, 0, 0),
     ];
@@ -286,6 +292,8 @@ mod tests {
             }
         }
         assert_eq!(evaluate(&program, libc::SYS_mmap, 0x40_1000, mapping), TRACE);
+        let vsyscall = 0xffff_ffff_ff60_0400;
+        assert_eq!(evaluate(&program, 201, vsyscall, [0; 6]), libc::SECCOMP_RET_TRAP);
         let carried = [0, 0, 0, fourth, fifth, 0];
         for number in 0..600 {
             assert_eq!(evaluate(&program, number, ours, [2, 0, 0, 0, 0, 0]), TRACE, "{number}");

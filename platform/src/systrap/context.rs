@@ -5,14 +5,15 @@ use super::signal::Delivered;
 use super::space::SystrapSpace;
 use super::stack::SignalStack;
 use crate::placement::Slot;
+use crate::ptrace::context::park;
 use crate::ptrace::fault;
-use crate::ptrace::inject::gone;
+use crate::ptrace::inject::{self, gone};
 use crate::ptrace::interrupt::InterruptState;
 use crate::ptrace::run;
 use crate::ptrace::tracee::{SignalInfo, Tracee};
 use crate::stub::batch::call;
 use crate::stub::code::{Entries, SIGNAL_CALL};
-use crate::stub::filter::LISTENER_FLAGS;
+use crate::stub::filter::{LISTENER_FLAGS, PROCESS_FLAGS, THREAD_FLAGS};
 use crate::stub::layout;
 use crate::{
     AddressSpace, Context, Event, Fault, Interrupter, PendingContext, PlatformError, Registers,
@@ -49,6 +50,21 @@ enum Place {
     Away,
 }
 
+/// How guest code goes on.
+#[derive(Debug)]
+enum Run {
+    /// By answering its system call.
+    Answer(u64),
+    /// From where it stopped, without a tracer.
+    Untraced,
+    /// From where it stopped, under ptrace.
+    Traced,
+}
+
+/// Blocked in threads that never run guest code. (The host would reset the handler of a blocked
+/// `SIGTRAP` at our own traps.)
+pub const LEADER_MASK: u64 = !(1 << (libc::SIGTRAP - 1));
+
 /// A thread of a stub.
 #[derive(Debug)]
 pub struct SystrapContext {
@@ -60,52 +76,143 @@ pub struct SystrapContext {
     seen: Registers,
     /// Registers as they are, since the thread was stopped within that call.
     found: Option<Box<Registers>>,
-    listener: Listener,
+    /// System calls in a row that needed no ptrace, while the thread was traced.
+    calls: u32,
+    /// System calls to make before the thread gets a listener; `None` if it cannot have one.
+    before_listener: Option<u32>,
+    listener: Option<Listener>,
     stack: Option<SignalStack>,
     interrupts: Arc<InterruptState>,
     space: Arc<SystrapSpace>,
 }
 
-/// A thread that is still to be made.
+/// A stub thread that sits in the stub's parking loop.
 #[derive(Debug)]
 pub struct SystrapPending {
-    space: Arc<SystrapSpace>,
-    xstate: XState,
+    tid: i32,
+    /// FP state that it has not got by being cloned.
+    xstate: Option<XState>,
+    /// `None` once attached.
+    space: Option<Arc<SystrapSpace>>,
 }
 
 impl SystrapPending {
-    /// A thread of a stub that will start with this FP state.
-    pub fn new(space: Arc<SystrapSpace>, xstate: XState) -> Self {
-        Self { space, xstate }
+    /// The thread `tid` of a stub, to be given this FP state.
+    pub fn new(tid: i32, xstate: Option<XState>, space: Arc<SystrapSpace>) -> Self {
+        Self { tid, xstate, space: Some(space) }
     }
 }
 
 impl PendingContext for SystrapPending {
-    fn attach(self: Box<Self>) -> Result<Box<dyn Context>> {
-        Ok(Box::new(SystrapContext::attach(self.space, &self.xstate)?))
+    fn attach(mut self: Box<Self>) -> Result<Box<dyn Context>> {
+        let space = self.space.take().ok_or(PlatformError::StubDied)?;
+        let context = SystrapContext::attach(self.tid, space)?;
+        if let (Place::Stopped(tracee), Some(xstate)) = (&context.place, &self.xstate) {
+            tracee.set_xstate(xstate).map_err(gone)?;
+        }
+        Ok(Box::new(context))
+    }
+}
+
+impl Drop for SystrapPending {
+    fn drop(&mut self) {
+        // A thread that nobody wants must not stay; attaching and dropping a context ends it. The first
+        // thread of a stub just stays parked: it ends with the stub.
+        if let Some(space) = self.space.take()
+            && self.tid != space.inner().pid()
+        {
+            drop(SystrapContext::attach(self.tid, space));
+        }
     }
 }
 
 impl SystrapContext {
-    fn attach(space: Arc<SystrapSpace>, xstate: &XState) -> Result<Self> {
-        let mut stack = space.take_stack()?;
-        let tid = space.new_thread()?;
+    fn attach(tid: i32, space: Arc<SystrapSpace>) -> Result<Self> {
         let slot = Slot::new(tid);
         let tracee = space.seize(tid)?;
-        match prepare(&space, &tracee, &mut stack, xstate) {
-            Ok((listener, interrupted)) => {
-                let interrupts = Arc::new(InterruptState::new(space.inner().pid(), tid));
-                if interrupted {
-                    interrupts.note();
-                }
-                let place = Place::Stopped(tracee);
-                let stack = Some(stack);
-                let seen = Registers::default();
-                Ok(Self { slot, tid, place, seen, found: None, listener, stack, interrupts, space })
+        let interrupts = Arc::new(InterruptState::new(space.inner().pid(), tid));
+        let options = space.options();
+        let unblocked = tracee.set_signal_mask(0);
+        // Should that have failed, the drop of the context ends the thread.
+        let context = Self {
+            slot,
+            tid,
+            place: Place::Stopped(tracee),
+            seen: Registers::default(),
+            found: None,
+            calls: 0,
+            before_listener: Some(options.calls_before_listener),
+            listener: None,
+            stack: None,
+            interrupts,
+            space,
+        };
+        unblocked.map_err(gone)?;
+        Ok(context)
+    }
+
+    /// Whether the thread is the stub's first.
+    fn is_first(&self) -> bool {
+        self.tid == self.space.inner().pid()
+    }
+
+    /// Clones the thread; the new thread, or process, is parked.
+    fn clone_self(&mut self, what: &'static str, flags: u32) -> Result<i32> {
+        let mut interrupted = false;
+        let cloned = inject::clone(self.stop()?, flags, &mut interrupted);
+        if interrupted {
+            self.interrupts.note();
+        }
+        cloned?.map_err(|e| PlatformError::host(what, e))
+    }
+
+    /// Hands this context from the stub's first thread over to a new one: the first becomes the leader.
+    fn leave_first_thread(&mut self) -> Result<()> {
+        let tid = self.clone_self("create a thread in a stub", THREAD_FLAGS)?;
+        let tracee = self.space.seize(tid)?;
+        self.interrupts.retarget(Some((self.space.inner().pid(), tid)));
+        self.slot.retarget(tid);
+        self.tid = tid;
+        let Place::Stopped(first) = std::mem::replace(&mut self.place, Place::Stopped(tracee))
+        else {
+            return Err(PlatformError::StubDied);
+        };
+        first.set_signal_mask(LEADER_MASK).map_err(gone)?;
+        park(&first)
+    }
+
+    /// Whether the (stopped) thread is to run untraced now. Gives it a listener if need be.
+    fn is_let_go(&mut self) -> Result<bool> {
+        if self.calls < self.space.options().calls_before_detach {
+            return Ok(false);
+        }
+        if self.listener.is_some() {
+            return Ok(true);
+        }
+        if self.before_listener != Some(0) {
+            return Ok(false);
+        }
+        self.before_listener = None;
+        if self.is_first() {
+            self.leave_first_thread()?;
+        }
+        let mut interrupted = false;
+        let mut stack = self.space.take_stack()?;
+        let Place::Stopped(tracee) = &self.place else { return Err(PlatformError::StubDied) };
+        let listener = prepare(&self.space, tracee, &mut stack, &mut interrupted);
+        if interrupted {
+            self.interrupts.note();
+        }
+        match listener {
+            Ok(listener) => {
+                (self.listener, self.stack) = (Some(listener), Some(stack));
+                Ok(true)
             }
+            Err(PlatformError::StubDied) => Err(PlatformError::StubDied),
             Err(error) => {
-                space.end_thread(&tracee);
-                Err(error)
+                // Out of descriptors, most likely. It goes on traced, only more slowly.
+                tracing::debug!("a guest thread stays traced: {error}");
+                Ok(false)
             }
         }
     }
@@ -114,7 +221,8 @@ impl SystrapContext {
     fn stop(&mut self) -> Result<&Tracee> {
         if let Place::InCall(id) = self.place {
             self.place = Place::Away;
-            let answer = || self.listener.answer(id, self.seen.rax);
+            self.calls = 0;
+            let answer = || self.listener()?.answer(id, self.seen.rax);
             let tracee = self.space.seize_after(self.tid, answer)?;
             let mut full = Registers::default();
             let result = tracee.registers(&mut full);
@@ -138,29 +246,56 @@ impl SystrapContext {
         Ok(())
     }
 
-    /// Runs guest code until something happens that concerns the guest.
-    fn run(&mut self, regs: &mut Registers) -> Result<Event> {
+    /// Decides how guest code goes on, and prepares that. Signals to the stub may get lost meanwhile.
+    fn prepare_run(&mut self, regs: &mut Registers) -> Result<Run> {
         if let Place::InCall(id) = self.place
             && only_result_differs(regs, &self.seen)
         {
-            self.place = Place::Away;
-            self.listener.answer(id, regs.rax).map_err(lost)?;
-            return self.wait(regs);
+            return Ok(Run::Answer(id));
         }
         self.stop_with(regs)?;
-        let Place::Stopped(tracee) = &self.place else { return Err(PlatformError::StubDied) };
-        if regs.single_step {
-            return run::run(tracee, regs);
-        }
-        regs.orig_rax = u64::MAX;
-        run::load(tracee, regs)?;
-        tracee.detach().map_err(gone)?;
-        self.place = Place::Away;
-        self.wait(regs)
+        let untraced = !regs.single_step && self.is_let_go()?;
+        Ok(if untraced { Run::Untraced } else { Run::Traced })
     }
 
+    /// Runs guest code until something happens that concerns the guest.
+    fn run(&mut self, how: &Run, regs: &mut Registers) -> Result<Event> {
+        match (how, &self.place) {
+            (Run::Answer(id), _) => {
+                self.place = Place::Away;
+                let listener = self.listener().map_err(lost)?;
+                listener.answer(*id, regs.rax).map_err(lost)?;
+                self.wait(regs)
+            }
+            (Run::Untraced, Place::Stopped(tracee)) => {
+                regs.orig_rax = u64::MAX;
+                run::load(tracee, regs)?;
+                tracee.detach().map_err(gone)?;
+                self.place = Place::Away;
+                self.wait(regs)
+            }
+            (Run::Traced, Place::Stopped(tracee)) => {
+                let event = run::run(tracee, regs)?;
+                if event == Event::Syscall {
+                    self.calls = self.calls.saturating_add(1);
+                    self.before_listener = self.before_listener.map(|n| n.saturating_sub(1));
+                } else {
+                    self.calls = 0;
+                }
+                Ok(event)
+            }
+            _ => Err(PlatformError::StubDied),
+        }
+    }
+
+    fn listener(&self) -> Result<&Listener, Errno> {
+        self.listener.as_ref().ok_or(Errno::ENOENT)
+    }
+
+    /// Waits for what a thread that runs untraced does next.
     fn wait(&mut self, regs: &mut Registers) -> Result<Event> {
-        let got = self.listener.receive().map_err(lost)?.ok_or(PlatformError::StubDied)?;
+        let got = self.listener().and_then(Listener::receive).map_err(lost)?;
+        let got = got.ok_or(PlatformError::StubDied)?;
         let entries = Entries::STUB;
         if got.rip == entries.signal_reported() && got.number == SIGNAL_CALL {
             return self.signal(&got, regs);
@@ -226,35 +361,28 @@ impl SystrapContext {
     }
 }
 
-/// Makes a fresh thread of the stub one that can run guest code.
-///
-/// Returns its listener, and whether a signal came meanwhile.
+/// Makes a traced thread of the stub one that can run guest code untraced.
 fn prepare(
     space: &SystrapSpace,
     tracee: &Tracee,
     stack: &mut SignalStack,
-    xstate: &XState,
-) -> Result<(Listener, bool)> {
-    let mut interrupted = false;
+    interrupted: &mut bool,
+) -> Result<Listener> {
     // Nobody else makes descriptors in the stub, or copies it, meanwhile.
-    let executor = space.inner().flush_locked(tracee, &mut interrupted)?;
+    let _executor = space.inner().flush_locked(tracee, interrupted)?;
     let calls = stack.calls()?;
-    SystrapSpace::execute(tracee, &calls, "set the signal stack of a stub", &mut interrupted)?;
+    SystrapSpace::execute(tracee, &calls, "set the signal stack of a stub", interrupted)?;
     stack.set_mapped();
     const SET_MODE_FILTER: u64 = 1;
     let program = layout::TEXT + layout::LISTENER_FILTER;
     let install = call(libc::SYS_seccomp, &[SET_MODE_FILTER, LISTENER_FLAGS.into(), program]);
     let what = "install a stub's system-call listener";
-    let fd = SystrapSpace::execute(tracee, &[install], what, &mut interrupted)?;
-    let listener = Listener::fetch(&space.pidfd, fd)
+    let fd = SystrapSpace::execute(tracee, &[install], what, interrupted)?;
+    let listener = Listener::fetch(space.inner().pid(), fd)
         .map_err(|e| PlatformError::host("fetch a stub's system-call listener", e));
     let close = call(libc::SYS_close, &[fd]);
-    let what = "close a descriptor in a stub";
-    SystrapSpace::execute(tracee, &[close], what, &mut interrupted)?;
-    drop(executor);
-    tracee.set_xstate(xstate).map_err(gone)?;
-    tracee.set_signal_mask(0).map_err(gone)?;
-    Ok((listener?, interrupted))
+    SystrapSpace::execute(tracee, &[close], "close a descriptor in a stub", interrupted)?;
+    listener
 }
 
 /// What a failure of the listener means: the thread was killed, or there is no way to go on.
@@ -285,10 +413,11 @@ fn merge(regs: &mut Registers, seen: &Registers, full: &Registers) {
 impl Context for SystrapContext {
     fn switch(&mut self, regs: &mut Registers) -> Result<Event> {
         self.flush()?;
+        let how = self.prepare_run(regs)?;
         if !self.interrupts.enter() {
             return Ok(Event::Interrupted);
         }
-        let result = self.run(regs);
+        let result = self.run(&how, regs);
         self.interrupts.leave(matches!(result, Ok(Event::Interrupted)));
         if result.is_err() {
             self.space.kill();
@@ -313,6 +442,7 @@ impl Context for SystrapContext {
         let space = self.space.clone();
         let mut interrupted = false;
         let result = self.stop().and_then(|tracee| space.flush(tracee, &mut interrupted));
+        self.calls = 0;
         if interrupted {
             self.interrupts.note();
         }
@@ -320,23 +450,36 @@ impl Context for SystrapContext {
     }
 
     fn new_thread(&mut self) -> Result<Box<dyn PendingContext>> {
-        let xstate = self.xstate()?;
-        Ok(Box::new(SystrapPending::new(self.space.clone(), xstate)))
+        self.stop()?;
+        if self.is_first() {
+            self.leave_first_thread()?;
+        }
+        let (tid, xstate) = if self.listener.is_none() {
+            (self.clone_self("create a thread in a stub", THREAD_FLAGS)?, None)
+        } else {
+            let xstate = self.xstate()?;
+            (self.space.new_thread()?, Some(xstate))
+        };
+        Ok(Box::new(SystrapPending::new(tid, xstate, self.space.clone())))
     }
 
     fn fork(&mut self) -> Result<(Arc<dyn AddressSpace>, Box<dyn PendingContext>)> {
         let space = self.space.clone();
         let mut interrupted = false;
-        let tracee = self.stop()?;
-        let xstate = tracee.xstate().map_err(gone)?;
-        let executor = space.inner().flush_locked(tracee, &mut interrupted)?;
-        let copy = space.copy();
-        drop(executor);
+        let executor = space.inner().flush_locked(self.stop()?, &mut interrupted)?;
         if interrupted {
             self.interrupts.note();
         }
-        let copy = copy?;
-        Ok((copy.clone(), Box::new(SystrapPending::new(copy, xstate))))
+        let (copy, xstate) = if self.listener.is_none() {
+            let pid = self.clone_self("copy a stub", PROCESS_FLAGS)?;
+            (space.copy(pid), None)
+        } else {
+            let xstate = self.xstate()?;
+            (space.copy(space.new_process()?), Some(xstate))
+        };
+        drop(executor);
+        let pending = SystrapPending::new(copy.inner().pid(), xstate, copy.clone());
+        Ok((copy, Box::new(pending)))
     }
 
     fn xstate(&mut self) -> Result<XState> {

@@ -38,8 +38,9 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Takes the listener that is descriptor `fd` in the process of `pidfd`.
-    pub fn fetch(pidfd: &OwnedFd, fd: u64) -> Result<Self, Errno> {
+    /// Takes the listener that is descriptor `fd` in the (traced, so not yet recycled) process `pid`.
+    pub fn fetch(pid: i32, fd: u64) -> Result<Self, Errno> {
+        let pidfd = open_process(pid)?;
         // SAFETY: plain values.
         let result =
             unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd as i32, 0) };
@@ -100,7 +101,7 @@ impl Listener {
 }
 
 /// A handle on a process that does not go stale.
-pub fn open_process(pid: i32) -> Result<OwnedFd, Errno> {
+fn open_process(pid: i32) -> Result<OwnedFd, Errno> {
     // SAFETY: plain values.
     let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
     // SAFETY: a fresh descriptor that nobody else knows.

@@ -1,6 +1,6 @@
 //! Address spaces of the `systrap` back end: those of `ptrace`, and what their guest threads need.
 
-use super::listener;
+use super::Options;
 use super::stack::{SignalStack, SignalStacks};
 use crate::ptrace::context::{park, seize};
 use crate::ptrace::inject::{self, gone};
@@ -9,12 +9,11 @@ use crate::ptrace::tracee::Tracee;
 use crate::stub::process::StubProcess;
 use crate::{AddressSpace, Frames, MapSource, MemoryFile, PlatformError, Prot, Result, placement};
 use parking_lot::Mutex;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-/// A stub. Its first thread, the *leader*, never runs guest code: it is what other threads and copies
-/// of the stub are cloned from, as a thread with a listener of its own could only beget threads that
-/// share it. Lock order: the inner space's `executor`, `leader`, `stacks`.
+/// A stub. Once one of its threads has a listener, its first thread is the *leader*, which does not run
+/// guest code: other threads and copies of the stub are cloned from it, as a thread with a listener
+/// could only beget threads that share it. Lock order: the inner space's `executor`, `leader`, `stacks`.
 #[derive(Debug)]
 pub struct SystrapSpace {
     // Dropped first: then no mapping reaches the stacks any more.
@@ -22,27 +21,24 @@ pub struct SystrapSpace {
     leader: Mutex<()>,
     stacks: Mutex<SignalStacks>,
     memory: Arc<MemoryFile>,
-    /// Fetches listeners.
-    pub pidfd: OwnedFd,
+    options: Options,
 }
 
 impl SystrapSpace {
     /// Wraps a stub in which nothing is mapped.
-    pub fn new(shared: Arc<Shared>, process: Arc<StubProcess>) -> Result<Arc<Self>> {
-        Self::wrap(Space::new(shared, process))
+    pub fn new(shared: Arc<Shared>, process: Arc<StubProcess>, options: Options) -> Arc<Self> {
+        Self::wrap(Space::new(shared, process), options)
     }
 
-    fn wrap(inner: Arc<Space>) -> Result<Arc<Self>> {
-        let pidfd = listener::open_process(inner.pid())
-            .map_err(|e| PlatformError::host("open a handle on a stub", e))?;
+    fn wrap(inner: Arc<Space>, options: Options) -> Arc<Self> {
         let memory = inner.memory().clone();
-        Ok(Arc::new(Self {
-            inner,
-            leader: Mutex::new(()),
-            stacks: Mutex::default(),
-            memory,
-            pidfd,
-        }))
+        let (leader, stacks) = (Mutex::new(()), Mutex::default());
+        Arc::new(Self { inner, leader, stacks, memory, options })
+    }
+
+    /// When threads are traced, and when not.
+    pub fn options(&self) -> &Options {
+        &self.options
     }
 
     /// What does the mapping work.
@@ -55,16 +51,19 @@ impl SystrapSpace {
         self.inner.process()
     }
 
-    /// A copy of the stub, made by its leader. Waiting operations have been executed, and the caller
+    /// Wraps the stub `pid`, a copy of this one. Waiting operations had been executed, and the caller
     /// keeps others from executing more.
-    pub fn copy(&self) -> Result<Arc<Self>> {
-        let flags = crate::stub::filter::PROCESS_FLAGS;
-        let pid = self.clone_leader("copy a stub", flags)?;
+    pub fn copy(&self, pid: i32) -> Arc<Self> {
         let process = StubProcess::new(pid, self.process().secret());
-        Self::wrap(self.inner.copy(Arc::new(process)))
+        Self::wrap(self.inner.copy(Arc::new(process)), self.options)
     }
 
-    /// A new thread of the stub, parked, by host id.
+    /// Makes a copy of the stub's process by its leader; returns its host process id.
+    pub fn new_process(&self) -> Result<i32> {
+        self.clone_leader("copy a stub", crate::stub::filter::PROCESS_FLAGS)
+    }
+
+    /// Makes a thread of the stub by its leader; returns its host id.
     pub fn new_thread(&self) -> Result<i32> {
         self.clone_leader("create a thread in a stub", crate::stub::filter::THREAD_FLAGS)
     }

@@ -12,7 +12,7 @@ fn fault(event: Event) -> Fault {
 
 /// What a back end that can tell says about an access.
 fn access(access: Access) -> Option<Access> {
-    crate::SYSTRAP.then_some(access)
+    crate::UNTRACED.then_some(access)
 }
 
 #[test]

@@ -13,8 +13,8 @@ mod processes;
 use platform::{MemoryFile, Platform, Result, ptrace};
 use std::sync::Arc;
 
-/// Whether this is the systrap back end.
-const SYSTRAP: bool = false;
+/// Whether the back end is one that runs guest code untraced from the start.
+const UNTRACED: bool = false;
 
 /// The back end that is tested.
 fn new_platform(memory: Arc<MemoryFile>) -> Result<Arc<dyn Platform>> {

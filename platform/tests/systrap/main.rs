@@ -13,10 +13,12 @@ mod processes;
 use platform::{MemoryFile, Platform, Result, systrap};
 use std::sync::Arc;
 
-/// Whether this is the systrap back end.
-const SYSTRAP: bool = true;
+/// Whether the back end is one that runs guest code untraced from the start.
+const UNTRACED: bool = true;
 
 /// The back end that is tested.
 fn new_platform(memory: Arc<MemoryFile>) -> Result<Arc<dyn Platform>> {
-    Ok(systrap::SystrapPlatform::new(memory)?)
+    // Never traced longer than there is a reason for.
+    let options = systrap::Options { calls_before_detach: 0, calls_before_listener: 0 };
+    Ok(systrap::SystrapPlatform::new(memory, options)?)
 }

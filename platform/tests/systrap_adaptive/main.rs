@@ -1,0 +1,22 @@
+#![expect(clippy::unwrap_used, reason = "a failure of a test's helper fails the test")]
+//! Guest machine code on the systrap back end, which now and then runs them traced.
+
+#[path = "../guests/events.rs"]
+mod events;
+#[path = "../guests/guest.rs"]
+mod guest;
+#[path = "../guests/hostile.rs"]
+mod hostile;
+#[path = "../guests/processes.rs"]
+mod processes;
+
+use platform::{MemoryFile, Platform, Result, systrap};
+use std::sync::Arc;
+
+/// Whether the back end is one that runs guest code untraced from the start.
+const UNTRACED: bool = false;
+
+/// The back end that is tested.
+fn new_platform(memory: Arc<MemoryFile>) -> Result<Arc<dyn Platform>> {
+    Ok(systrap::SystrapPlatform::new(memory, systrap::Options::default())?)
+}
