@@ -42,6 +42,8 @@ pub enum PlatformName {
     Auto,
     /// `PTRACE_SYSEMU`: works everywhere, needs nothing.
     Ptrace,
+    /// Seccomp notifications: half the price of a system call; needs Linux 5.19.
+    Systrap,
 }
 
 /// Values of `--network`.

@@ -56,6 +56,7 @@ fn enter(setup: Setup, control: OwnedFd) -> anyhow::Result<i32> {
     confine::drop_privileges()?;
     let platform = match platform {
         PlatformName::Auto | PlatformName::Ptrace => boot::PlatformKind::Ptrace,
+        PlatformName::Systrap => boot::PlatformKind::Systrap,
     };
     boot::run(boot::Config { spec, platform, channels, control, stdio, log, strace, memory_total })
         .map(|status| status.for_shell())

@@ -8,6 +8,8 @@ use std::os::fd::OwnedFd;
 pub enum PlatformKind {
     /// `PTRACE_SYSEMU`.
     Ptrace,
+    /// Seccomp notifications.
+    Systrap,
 }
 
 /// Everything that a sentry starts from. Its process has given up its privileges already.

@@ -8,6 +8,7 @@ use crate::kernel::{Kernel, KernelConfig, LogSink, panic};
 use gofer::Client;
 use platform::host::{io, thread};
 use platform::ptrace::PtracePlatform;
+use platform::systrap::{Options, SystrapPlatform};
 use platform::{MemoryFile, Platform, PlatformError, safecopy};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -69,6 +70,10 @@ fn platform(kind: PlatformKind, memory: &Arc<MemoryFile>) -> Result<Arc<dyn Plat
         PlatformKind::Ptrace => {
             let platform = PtracePlatform::new(memory.clone());
             platform.map(|p| p as Arc<dyn Platform>).map_err(|e| BootError::Platform("ptrace", e))
+        }
+        PlatformKind::Systrap => {
+            let platform = SystrapPlatform::new(memory.clone(), Options::default());
+            platform.map(|p| p as Arc<dyn Platform>).map_err(|e| BootError::Platform("systrap", e))
         }
     }
 }

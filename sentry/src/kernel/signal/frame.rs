@@ -181,6 +181,7 @@ pub fn enter(
     if action.flags & SA_RESTORER == 0 {
         return Err(Errno::EFAULT);
     }
+    t.context.load_registers(&mut t.regs).map_err(|_| Errno::EFAULT)?;
     let regs = t.regs;
     let mut fp = t.context.xstate().map_err(|_| Errno::EFAULT)?.bytes.into_vec();
     let fp_size = fp.len();
