@@ -41,6 +41,8 @@ pub struct Dentry {
     /// the file system (Linux's `i_rwsem`).
     entries: Mutex<(), { rank::DIRECTORY }>,
     unlinked: AtomicBool,
+    /// May be given a name although it has none (`O_TMPFILE` without `O_EXCL`).
+    linkable: bool,
     /// Used since the cache's hand last passed.
     referenced: AtomicBool,
     /// Mounts on this dentry, in whatever namespace.
@@ -64,13 +66,27 @@ impl Dentry {
     }
 
     /// An object without a name that belongs to `dir`'s file system (`O_TMPFILE`).
-    pub fn new_unnamed(inode: Arc<dyn Inode>, dir: &Arc<Dentry>, name: &[u8]) -> Arc<Dentry> {
-        let dentry = Self::new(inode, Some(dir.clone()), Arc::from(name));
+    pub fn new_unnamed(
+        inode: Arc<dyn Inode>,
+        dir: &Arc<Dentry>,
+        name: &[u8],
+        linkable: bool,
+    ) -> Arc<Dentry> {
+        let dentry = Self::with(inode, Some(dir.clone()), Arc::from(name), linkable);
         dentry.unlinked.store(true, Ordering::Relaxed);
         dentry
     }
 
     fn new(inode: Arc<dyn Inode>, parent: Option<Arc<Dentry>>, name: Arc<[u8]>) -> Arc<Dentry> {
+        Self::with(inode, parent, name, false)
+    }
+
+    fn with(
+        inode: Arc<dyn Inode>,
+        parent: Option<Arc<Dentry>>,
+        name: Arc<[u8]>,
+        linkable: bool,
+    ) -> Arc<Dentry> {
         // One file system's inodes share it; asking the parent avoids a virtual call, and is right
         // because mounts, not dentries, cross file systems.
         let fs = parent.as_ref().map_or_else(|| inode.fs(), |p| p.fs.clone());
@@ -83,6 +99,7 @@ impl Dentry {
             children: RwLock::new(None),
             entries: Mutex::new(()),
             unlinked: AtomicBool::new(false),
+            linkable,
             referenced: AtomicBool::new(false),
             mounts: AtomicU32::new(0),
             volatile,
@@ -123,6 +140,11 @@ impl Dentry {
     /// The name has been removed, or never was.
     pub fn is_unlinked(&self) -> bool {
         self.unlinked.load(Ordering::Acquire)
+    }
+
+    /// True if it may be given a name although it has none.
+    pub fn is_linkable(&self) -> bool {
+        self.linkable
     }
 
     /// True if something is mounted here in some namespace.

@@ -132,6 +132,11 @@ pub trait FileOps: Send + Sync + Any {
         false
     }
 
+    /// True when every `lseek(2)` is accepted and leads to 0 (`/dev/null`).
+    fn ignores_position(&self) -> bool {
+        false
+    }
+
     /// Size for `SEEK_END`, in bytes.
     fn size(&self) -> Result<u64> {
         Err(Errno::ESPIPE)
@@ -191,6 +196,11 @@ pub trait FileOps: Send + Sync + Any {
     /// `ioctl(2)`; the generic commands (`FIONBIO`, `FIOCLEX` …) are handled by the caller.
     fn ioctl(&self, _task: &Task, _file: &File, _cmd: u32, _arg: u64) -> Result<u64> {
         Err(Errno::ENOTTY)
+    }
+
+    /// True when a seal keeps the file from being mapped shared and writable.
+    fn write_sealed(&self) -> bool {
+        false
     }
 
     /// Memory behind the file. `ENODEV` if it cannot be mapped.

@@ -134,6 +134,9 @@ pub fn link(ctx: &WalkContext, old: &Path, start: Path, path: &[u8]) -> Result<(
         return Err(Errno::EXDEV);
     }
     let attr = old.inode().attr()?;
+    if attr.nlink == 0 && !old.dentry.is_linkable() {
+        return Err(Errno::ENOENT);
+    }
     if !may_link(&attr, ctx) {
         return Err(Errno::EPERM);
     }

@@ -41,7 +41,10 @@ pub fn open(
 /// As [`open`], with the restrictions of `openat2(2)`.
 pub fn open_how(t: &mut CurrentTask, dirfd: i32, path: &[u8], how: OpenHow) -> Result<Arc<File>> {
     let ctx = WalkContext::of(t);
-    let start = walk::start(t, &ctx, dirfd, path)?;
+    // With `RESOLVE_IN_ROOT` an absolute path, too, starts at the descriptor.
+    let scoped = how.resolve.contains(WalkFlags::IN_ROOT);
+    let relative = if scoped { b"." } else { path };
+    let start = walk::start(t, &ctx, dirfd, relative)?;
     open_at(Some(t), &ctx, start, path, how)
 }
 
@@ -163,7 +166,8 @@ fn open_unnamed(
     let (owner, mode) = permission::new_inode(&dir_attr, &ctx.creds, mode);
     let inode = dir.inode().create_unnamed(mode, owner)?;
     let name = format!("#{}", inode.attr()?.ino);
-    let dentry = Dentry::new_unnamed(inode, &dir.dentry, name.as_bytes());
+    let linkable = !how.flags.contains(OpenFlags::EXCL);
+    let dentry = Dentry::new_unnamed(inode, &dir.dentry, name.as_bytes(), linkable);
     open_checked(t, Path { mount: dir.mount, dentry }, how.flags - OpenFlags::TRUNC)
 }
 

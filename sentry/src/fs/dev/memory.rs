@@ -100,6 +100,18 @@ impl FileOps for MemoryDevice {
         true
     }
 
+    fn ignores_position(&self) -> bool {
+        true
+    }
+
+    fn poll(&self, _file: &File) -> EventMask {
+        match self.kind {
+            // Nobody waits for room in the pool.
+            Kind::Random => EventMask::READABLE,
+            _ => EventMask::READABLE | EventMask::WRITABLE,
+        }
+    }
+
     fn size(&self) -> Result<u64> {
         Ok(0)
     }

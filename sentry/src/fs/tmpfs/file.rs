@@ -46,6 +46,11 @@ pub(super) struct Contents {
 }
 
 impl Contents {
+    /// Contents of a file that no seals can be added to: of every file that has a name.
+    pub(super) fn unsealable() -> Self {
+        Self { seals: AtomicU32::new(F_SEAL_SEAL), ..Self::default() }
+    }
+
     pub(super) fn size(&self) -> u64 {
         self.size.load(Ordering::Acquire)
     }
@@ -296,6 +301,10 @@ impl FileOps for RegularFile {
 
     fn mappable(&self) -> Result<Arc<dyn Mappable>> {
         Ok(self.inode.clone())
+    }
+
+    fn write_sealed(&self) -> bool {
+        self.inode.seals().is_ok_and(|s| s & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE) != 0)
     }
 
     fn sync(&self, _data_only: bool) -> Result<()> {

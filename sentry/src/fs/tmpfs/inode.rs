@@ -24,6 +24,7 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// A regular file that seals can be added to.
     pub(super) fn file() -> Self {
         Kind::File(Contents::default())
     }
@@ -293,7 +294,7 @@ impl Inode for TmpfsInode {
 
     fn create(&self, name: &[u8], mode: u32, rdev: u64, owner: Owner) -> Result<Arc<dyn Inode>> {
         let kind = match FileType::from_mode(mode) {
-            Some(FileType::Regular) => Kind::file(),
+            Some(FileType::Regular) => Kind::File(Contents::unsealable()),
             Some(FileType::CharDevice | FileType::BlockDevice) => Kind::Special(rdev),
             Some(FileType::Fifo | FileType::Socket) => Kind::Special(0),
             _ => return Err(Errno::EINVAL),
@@ -303,7 +304,7 @@ impl Inode for TmpfsInode {
 
     fn create_unnamed(&self, mode: u32, owner: Owner) -> Result<Arc<dyn Inode>> {
         self.directory()?;
-        let inode = Self::new(&self.fs, mode, owner, Kind::file())?;
+        let inode = Self::new(&self.fs, mode, owner, Kind::File(Contents::unsealable()))?;
         {
             let mut meta = inode.meta.lock();
             meta.nlink = 0;

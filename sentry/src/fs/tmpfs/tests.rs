@@ -175,9 +175,11 @@ fn a_deep_tree_goes_without_recursion() {
 #[test]
 fn seals() {
     let root = new(1 << 20);
-    let inode = root.create(b"f", REG, 0, OWNER).unwrap();
+    let named = root.create(b"f", REG, 0, OWNER).unwrap();
+    let named: &TmpfsInode = named.as_any().downcast_ref().unwrap();
+    assert_eq!(named.add_seals(2), Err(Errno::EPERM));
+    let inode = TmpfsInode::new(root.tmpfs(), REG, OWNER, Kind::file()).unwrap();
     let file = open(&root, inode.clone(), OpenFlags::RDWR);
-    let inode: &TmpfsInode = inode.as_any().downcast_ref().unwrap();
     write(&file, &[1; 100], 0).unwrap();
     inode.add_seals(2 | 4).unwrap();
     assert_eq!(write(&file, &[1; 100], 50), Ok(50));

@@ -51,6 +51,9 @@ fn read(t: &CurrentTask, fd: Fd, buf: UserAddr, count: u32, pack: Pack) -> SysRe
     if file.path().is_none_or(|p| p.dentry.file_type() != FileType::Directory) {
         return Err(Errno::ENOTDIR);
     }
+    if file.path().is_some_and(|p| p.dentry.is_unlinked()) {
+        return Err(Errno::ENOENT);
+    }
     let mut pos = file.pos();
     let (bytes, next) = gather(&file, *pos, (count as usize).min(BATCH), pack)?;
     if !bytes.is_empty() {

@@ -1,6 +1,7 @@
 //! `read(2)`, `write(2)` and their vectored and positioned kin.
 
 use crate::errno::{Errno, Result};
+use crate::io::{Sink, Source};
 use crate::kernel::signal::{SigInfo, Signal};
 use crate::kernel::{CurrentTask, Rlimit};
 use crate::mm::sink::IoVec;
@@ -28,14 +29,6 @@ enum Buffers {
 }
 
 impl Buffers {
-    /// `count` is a `size_t` that must be positive as a `ssize_t`.
-    fn one(addr: UserAddr, count: u64) -> Result<Self> {
-        if count > i64::MAX as u64 {
-            return Err(Errno::EINVAL);
-        }
-        Ok(Buffers::One(addr, count))
-    }
-
     fn many(t: &CurrentTask, addr: UserAddr, count: u64) -> Result<Self> {
         Ok(Buffers::Many(t.mm().read_iovecs(addr, count)?))
     }
@@ -86,9 +79,13 @@ fn read_file(
         // Such files never have to be waited for.
         let mut sink = buffers.sink(&mm)?;
         let n = match at {
-            At::Offset(offset) => ops.read(file, &mut sink, offset)?,
+            At::Offset(offset) => {
+                check_end(offset, sink.remaining())?;
+                ops.read(file, &mut sink, offset)?
+            }
             At::Position => {
                 let mut pos = file.pos();
+                check_end(*pos, sink.remaining())?;
                 let n = ops.read(file, &mut sink, *pos)?;
                 *pos = pos.saturating_add(n as u64);
                 n
@@ -115,6 +112,14 @@ fn read_file(
     Ok(n as u64)
 }
 
+/// `EINVAL` for a transfer that would end beyond the largest offset.
+fn check_end(offset: u64, len: usize) -> Result<()> {
+    match offset.checked_add(len as u64) {
+        Some(end) if end <= i64::MAX as u64 => Ok(()),
+        _ => Err(Errno::EINVAL),
+    }
+}
+
 /// Tells watchers of a transfer of `n` bytes.
 fn announce(file: &File, n: usize, what: Happened) {
     if let Some(path) = file.path().filter(|_| n > 0) {
@@ -139,11 +144,13 @@ fn write_file(
         remove_privileges(t, file)?;
         match at {
             At::Offset(offset) => {
+                check_end(offset, source.remaining())?;
                 let offset = start_of_write(t, file, offset, flags)?;
                 ops.write(file, &mut source, offset)?
             }
             At::Position => {
                 let mut pos = file.pos();
+                check_end(*pos, source.remaining())?;
                 let start = start_of_write(t, file, *pos, flags)?;
                 let n = ops.write(file, &mut source, start)?;
                 let appends = file.flags().contains(OpenFlags::APPEND) && flags & RWF_NOAPPEND == 0;
@@ -191,7 +198,7 @@ fn write_stream(
         match result {
             Ok(n) => {
                 done += n;
-                if n == 0 || nonblocking || crate::io::Source::remaining(&source) == 0 {
+                if n == 0 || nonblocking || source.remaining() == 0 {
                     return Ok(done);
                 }
             }
@@ -241,27 +248,27 @@ fn remove_privileges(t: &CurrentTask, file: &File) -> Result<()> {
 /// `read(2)`.
 pub fn read(t: &mut CurrentTask, fd: Fd, buf: UserAddr, count: u64) -> SysResult {
     let file = t.file(fd.0)?;
-    read_file(t, &file, &Buffers::one(buf, count)?, At::Position, 0)
+    read_file(t, &file, &Buffers::One(buf, count), At::Position, 0)
 }
 
 /// `write(2)`.
 pub fn write(t: &mut CurrentTask, fd: Fd, buf: UserAddr, count: u64) -> SysResult {
     let file = t.file(fd.0)?;
-    write_file(t, &file, &Buffers::one(buf, count)?, At::Position, 0)
+    write_file(t, &file, &Buffers::One(buf, count), At::Position, 0)
 }
 
 /// `pread(2)`.
 pub fn pread64(t: &mut CurrentTask, fd: Fd, buf: UserAddr, count: u64, offset: i64) -> SysResult {
     let at = At::offset(offset)?;
     let file = t.file(fd.0)?;
-    read_file(t, &file, &Buffers::one(buf, count)?, at, 0)
+    read_file(t, &file, &Buffers::One(buf, count), at, 0)
 }
 
 /// `pwrite(2)`.
 pub fn pwrite64(t: &mut CurrentTask, fd: Fd, buf: UserAddr, count: u64, offset: i64) -> SysResult {
     let at = At::offset(offset)?;
     let file = t.file(fd.0)?;
-    write_file(t, &file, &Buffers::one(buf, count)?, at, 0)
+    write_file(t, &file, &Buffers::One(buf, count), at, 0)
 }
 
 /// `readv(2)`.

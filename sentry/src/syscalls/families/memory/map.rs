@@ -112,6 +112,12 @@ pub fn mmap(
                 }
                 request.max_prot -= Prot::EXEC;
             }
+            if request.shared && file.ops().write_sealed() {
+                if writing {
+                    return Err(Errno::EPERM);
+                }
+                request.max_prot -= Prot::WRITE;
+            }
             let mappable = file.ops().mappable()?;
             if map_flags.contains(MapFlags::GROWSDOWN) {
                 return Err(Errno::EINVAL);

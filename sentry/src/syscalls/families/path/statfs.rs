@@ -1,17 +1,26 @@
 //! `statfs(2)`.
 
 use super::{AT_FDCWD, find_path};
-use crate::errno::Errno;
+use crate::errno::{Errno, Result};
 use crate::kernel::CurrentTask;
 use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::{Fd, PathPtr};
-use crate::vfs::{MountFlags, Path};
+use crate::vfs::{File, FileType, MountFlags, Path};
 
 /// `ST_VALID`: the flags field means something.
 const ST_VALID: u64 = 0x20;
-/// `ANON_INODE_FS_MAGIC`
-const ANON_INODE_MAGIC: u64 = 0x0904_1934;
+/// Magic number of the pseudo file system of a file without a path.
+fn anonymous_magic(file: &File) -> Result<u64> {
+    const PIPEFS: u64 = 0x5049_5045;
+    const SOCKFS: u64 = 0x534f_434b;
+    const ANON_INODE: u64 = 0x0904_1934;
+    Ok(match FileType::from_mode(file.attr()?.mode) {
+        Some(FileType::Fifo) => PIPEFS,
+        Some(FileType::Socket) => SOCKFS,
+        _ => ANON_INODE,
+    })
+}
 
 /// `ST_*` of a mount.
 fn flags_of(path: &Path) -> u64 {
@@ -65,7 +74,7 @@ pub fn fstatfs(t: &mut CurrentTask, fd: Fd, buf: UserAddr) -> SysResult {
     let Some(path) = file.path() else {
         // Pipes, sockets and anonymous inodes.
         let mut words = [0u64; 15];
-        for (word, value) in words.iter_mut().zip([ANON_INODE_MAGIC, 4096]) {
+        for (word, value) in words.iter_mut().zip([anonymous_magic(&file)?, 4096]) {
             *word = value;
         }
         *words.get_mut(8).ok_or(Errno::EIO)? = 255;

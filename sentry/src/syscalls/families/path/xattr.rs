@@ -17,6 +17,8 @@ const XATTR_LIST_MAX: usize = 65536;
 fn read_name(t: &CurrentTask, addr: UserAddr) -> Result<Vec<u8>> {
     match t.mm().read_cstr(addr, XATTR_NAME_MAX) {
         Ok(name) if name.is_empty() => Err(Errno::ERANGE),
+        // A name space without a name in it.
+        Ok(name) if matches!(&*name, b"user." | b"trusted." | b"security.") => Err(Errno::EINVAL),
         Err(Errno::ENAMETOOLONG) => Err(Errno::ERANGE),
         other => other,
     }
