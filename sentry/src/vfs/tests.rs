@@ -120,6 +120,8 @@ fn symbolic_links() {
     tree.symlink("loop2", "/loop1").unwrap();
     tree.symlink("loop1", "/loop2").unwrap();
     assert_eq!(tree.read("/link/twice"), "hello");
+    tree.symlink("//d/", "/absdir").unwrap();
+    assert_eq!(tree.read("/absdir/f"), "hello");
     assert_eq!(tree.text(&tree.find("/link/../d/twice").unwrap()), "/d/f");
     assert_eq!(tree.find("/loop1").err(), Some(Errno::ELOOP));
     let link = tree.at("/link", WalkFlags::empty()).unwrap();

@@ -28,7 +28,8 @@ fn open(
         3 => Kind::Null,
         5 => Kind::Zero,
         7 => Kind::Full,
-        8 | 9 => Kind::Random,
+        8 => Kind::Random,
+        9 => Kind::Urandom,
         _ => return Err(Errno::ENXIO),
     };
     Ok(Arc::new(MemoryDevice { kind }))
@@ -40,6 +41,7 @@ enum Kind {
     Zero,
     Full,
     Random,
+    Urandom,
 }
 
 struct MemoryDevice {
@@ -71,7 +73,7 @@ impl FileOps for MemoryDevice {
         match self.kind {
             Kind::Null => Ok(0),
             Kind::Zero | Kind::Full => dst.put_zeroes(dst.remaining()),
-            Kind::Random => put_random(dst),
+            Kind::Random | Kind::Urandom => put_random(dst),
         }
     }
 
@@ -79,7 +81,7 @@ impl FileOps for MemoryDevice {
         match self.kind {
             Kind::Full => Err(Errno::ENOSPC),
             Kind::Null | Kind::Zero => Ok(src.remaining()),
-            Kind::Random => {
+            Kind::Random | Kind::Urandom => {
                 // The kernel's pool is the host's; what is written has to be readable, no more.
                 let mut buf = [0; RANDOM_CHUNK];
                 let mut done = 0;
@@ -102,14 +104,6 @@ impl FileOps for MemoryDevice {
 
     fn ignores_position(&self) -> bool {
         true
-    }
-
-    fn poll(&self, _file: &File) -> EventMask {
-        match self.kind {
-            // Nobody waits for room in the pool.
-            Kind::Random => EventMask::READABLE,
-            _ => EventMask::READABLE | EventMask::WRITABLE,
-        }
     }
 
     fn size(&self) -> Result<u64> {
@@ -135,7 +129,9 @@ impl FileOps for MemoryDevice {
         /// `RNDGETENTCNT` of `random(4)`.
         const RNDGETENTCNT: u32 = 0x8004_5200;
         match (self.kind, cmd) {
-            (Kind::Random, RNDGETENTCNT) => super::super::ioctl::put_int(task, arg, 256),
+            (Kind::Random | Kind::Urandom, RNDGETENTCNT) => {
+                super::super::ioctl::put_int(task, arg, 256)
+            }
             _ => Err(Errno::ENOTTY),
         }
     }
