@@ -1,4 +1,5 @@
-//! The `systrap` back end: guest code runs untraced, its system calls arrive as seccomp notifications.
+//! The `systrap` back end: guest code that makes many system calls runs untraced, and they arrive as
+//! seccomp notifications.
 //!
 //! # Which trap serves what, and why
 //!
@@ -15,6 +16,13 @@
 //! * **Mapping work**: the thread is attached with ptrace for as long as it takes and executes the
 //!   calls as in the `ptrace` back end. The host then continues guest code with any registers, so there
 //!   is no `rt_sigreturn(2)`, and no guest-writable memory is involved in going on.
+//!
+//! Attaching and letting go costs some 20 µs, a listener for a thread some 150 µs. So a thread starts as
+//! in the `ptrace` back end and gets a listener only after some tens of calls; and one that was attached
+//! for mapping work or a fault stays so until it has made a few calls in a row that need neither
+//! ([`Options`]). Without that, a call that maps a page took 61 µs (ptrace: 39), fork with attaching
+//! 502 µs (140). With it, measured in one run: a system call 7.5 µs (ptrace: 15.2), one that maps a
+//! page 30.0 (29.7), a write fault that maps a page with a call 121 (114), fork with attaching 171 (131).
 //!
 //! # What a hostile stub can do
 //!
