@@ -16,6 +16,7 @@ pub mod exec;
 pub mod exit;
 pub mod futex;
 pub mod inspect;
+pub mod ipc;
 pub mod panic;
 pub mod pidfd;
 pub mod rlimit;

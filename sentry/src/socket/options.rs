@@ -30,6 +30,7 @@ pub mod so {
     pub const NO_CHECK: i32 = 11;
     pub const PRIORITY: i32 = 12;
     pub const LINGER: i32 = 13;
+    pub const BSDCOMPAT: i32 = 14;
     pub const REUSEPORT: i32 = 15;
     pub const PASSCRED: i32 = 16;
     pub const PEERCRED: i32 = 17;
@@ -208,6 +209,8 @@ impl Options {
             so::MARK => load(&self.mark),
             so::RCVLOWAT => load(&self.rcvlowat),
             so::SNDLOWAT => OptionValue::Int(1),
+            // Obsolete: can be set, to no effect.
+            so::BSDCOMPAT => OptionValue::Int(0),
             so::PEEK_OFF => load(&self.peek_off),
             so::BUSY_POLL => load(&self.busy_poll),
             so::LINGER => {
@@ -271,6 +274,7 @@ impl Options {
                 self.rcvlowat.store(n, Ordering::Relaxed);
             }
             so::PEEK_OFF => self.peek_off.store(n.max(-1), Ordering::Relaxed),
+            so::BSDCOMPAT => {}
             so::BUSY_POLL if n < 0 => return Err(Errno::EINVAL),
             so::BUSY_POLL => self.busy_poll.store(n, Ordering::Relaxed),
             so::LINGER => {
