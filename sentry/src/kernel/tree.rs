@@ -195,9 +195,10 @@ impl Tree {
             if Some(id) == without || node.exit.is_some() {
                 return false;
             }
-            self.nodes.get(&node.parent).is_some_and(|parent| {
-                node.parent != 1 && parent.pgid != pgid && parent.sid == node.sid
-            })
+            // The first process counts like any other: it may well be a shell with jobs.
+            self.nodes
+                .get(&node.parent)
+                .is_some_and(|parent| parent.pgid != pgid && parent.sid == node.sid)
         })
     }
 }

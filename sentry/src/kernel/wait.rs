@@ -83,7 +83,11 @@ pub fn wait(
             other => break other,
         }
         match t.block(None) {
-            Wake::Interrupted => break Err(Errno::ERESTARTSYS),
+            // The signal may be the very news of the child: that is a success, not an interruption.
+            Wake::Interrupted => match look(t, &group, which, options) {
+                Ok(None) => break Err(Errno::ERESTARTSYS),
+                other => break other,
+            },
             Wake::Event | Wake::Timeout => {}
         }
     };

@@ -14,7 +14,7 @@ const MAX_OFFSET: u64 = i64::MAX as u64;
 /// `RLIMIT_FSIZE` for a file that is to have `size` bytes: `EFBIG` and `SIGXFSZ` beyond it.
 fn check_limit(t: &CurrentTask, size: u64) -> Result<()> {
     if size > t.limit(Rlimit::Fsize).soft {
-        t.task().send_signal(&SigInfo::kernel(Signal::SIGXFSZ));
+        t.task().send_signal(&SigInfo::user(Signal::SIGXFSZ, t.tgid(), t.creds().uid));
         return Err(Errno::EFBIG);
     }
     Ok(())

@@ -203,7 +203,7 @@ fn write_stream(
                 }
             }
             Err(Errno::EPIPE) if ops.sends_sigpipe() => {
-                t.task().send_signal(&SigInfo::kernel(Signal::SIGPIPE));
+                t.task().send_signal(&SigInfo::user(Signal::SIGPIPE, t.tgid(), t.creds().uid));
                 return if done > 0 { Ok(done) } else { Err(Errno::EPIPE) };
             }
             Err(_) if done > 0 => return Ok(done),
@@ -222,7 +222,7 @@ fn start_of_write(t: &CurrentTask, file: &Arc<File>, offset: u64, flags: u32) ->
         let start =
             if file.flags().contains(OpenFlags::APPEND) { file.ops().size()? } else { offset };
         if regular && start >= limit {
-            t.task().send_signal(&SigInfo::kernel(Signal::SIGXFSZ));
+            t.task().send_signal(&SigInfo::user(Signal::SIGXFSZ, t.tgid(), t.creds().uid));
             return Err(Errno::EFBIG);
         }
     }
