@@ -93,20 +93,27 @@ pub fn create_node(
     rdev: u64,
 ) -> Result<Path> {
     match FileType::from_mode(mode) {
-        Some(FileType::CharDevice | FileType::BlockDevice) => {
-            // 0/0 is an overlay's whiteout, which everyone may make.
-            let whiteout = rdev == 0 && FileType::from_mode(mode) == Some(FileType::CharDevice);
-            if !whiteout && !ctx.creds.has(CAP_MKNOD) {
-                return Err(Errno::EPERM);
-            }
-        }
         Some(FileType::Directory) => return Err(Errno::EPERM),
         Some(FileType::Symlink) | None => return Err(Errno::EINVAL),
-        Some(FileType::Regular | FileType::Fifo | FileType::Socket) => {}
+        Some(_) => {}
     }
     let parent = walk::resolve_parent(ctx, start, path)?;
     no_slash(&parent)?;
     let name = parent.name(Errno::EEXIST)?;
+    let device = match FileType::from_mode(mode) {
+        // 0/0 is an overlay's whiteout, which everyone may make.
+        Some(FileType::CharDevice) => rdev != 0,
+        Some(FileType::BlockDevice) => true,
+        _ => false,
+    };
+    if device && !ctx.creds.has(CAP_MKNOD) {
+        // As in Linux, whether the name could be made at all is what counts first.
+        return Err(match parent.dir.dentry.lookup(name, b"") {
+            Ok(_) => Errno::EEXIST,
+            Err(Errno::ENOENT) => writable_dir(ctx, &parent.dir).err().unwrap_or(Errno::EPERM),
+            Err(e) => e,
+        });
+    }
     match open::create(ctx, &parent.dir, name, mode, rdev)? {
         (dentry, true) => Ok(Path { mount: parent.dir.mount, dentry }),
         (_, false) => Err(Errno::EEXIST),
