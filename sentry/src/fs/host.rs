@@ -85,6 +85,14 @@ impl HostFile {
         }
     }
 
+    /// Sets the size of a regular file; other streams have none, as with `O_TRUNC` on a device.
+    pub fn truncate(&self, size: u64) -> Result<()> {
+        match self.kind {
+            FileType::Regular => file::ftruncate(self.fd.as_fd(), size).map_err(from_host),
+            _ => Ok(()),
+        }
+    }
+
     /// Moves the position that we share with programs outside.
     fn moved(&self, to: u64) {
         if let Ok(to) = i64::try_from(to) {

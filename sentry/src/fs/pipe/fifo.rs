@@ -10,12 +10,21 @@ use std::sync::{Arc, Weak};
 
 /// Where an inode of type FIFO keeps its pipe, as long as someone has it open.
 #[derive(Default)]
-pub struct FifoSlot(Mutex<Weak<Pipe>, { rank::LEAF }>);
+pub struct FifoSlot {
+    pipe: Mutex<Weak<Pipe>, { rank::LEAF }>,
+    /// The pipe has no name of its own: opening it again waits for no one.
+    anonymous: bool,
+}
 
 impl FifoSlot {
+    /// A slot that holds the pipe of an open file already.
+    pub fn of(file: &PipeFile) -> Self {
+        Self { pipe: Mutex::new(Arc::downgrade(&file.pipe)), anonymous: !file.named }
+    }
+
     fn pipe(&self, t: &CurrentTask) -> Arc<Pipe> {
         let creds = t.creds();
-        let mut slot = self.0.lock();
+        let mut slot = self.pipe.lock();
         if let Some(pipe) = slot.upgrade() {
             return pipe;
         }
@@ -37,7 +46,8 @@ pub fn open_fifo(
     let pipe = slot.pipe(t);
     let (reads, writes) = (flags.readable(), flags.writable());
     let nonblocking = flags.contains(OpenFlags::NONBLOCK);
-    if writes && !reads && nonblocking && pipe.state.lock().readers == 0 {
+    let waits = !slot.anonymous;
+    if waits && writes && !reads && nonblocking && pipe.state.lock().readers == 0 {
         return Err(Errno::ENXIO);
     }
     let seen = |pipe: &Pipe| {
@@ -50,7 +60,7 @@ pub fn open_fifo(
     };
     let (partners, count) = seen(&pipe);
     pipe.attach(flags);
-    let alone = partners == 0 && !(reads && writes);
+    let alone = waits && partners == 0 && !(reads && writes);
     let quiet = (alone && nonblocking).then_some(count);
     // From here on dropping the file takes the opening back.
     let ops = Arc::new(PipeFile { pipe: pipe.clone(), named: true, quiet });

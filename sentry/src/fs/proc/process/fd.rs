@@ -77,7 +77,10 @@ impl Link for Descriptor {
     }
 
     fn target(&self) -> Option<Result<Path>> {
-        Some(self.file().and_then(|file| file.path().cloned().ok_or(Errno::ENXIO)))
+        Some(self.file().and_then(|file| match file.path() {
+            Some(path) => Ok(path.clone()),
+            None => super::reopen::place(&file),
+        }))
     }
 
     fn rights(&self) -> Rights {

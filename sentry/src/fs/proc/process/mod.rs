@@ -5,6 +5,7 @@ mod links;
 mod maps;
 mod mem;
 mod mounts;
+mod reopen;
 mod stat;
 mod status;
 mod tasks;
