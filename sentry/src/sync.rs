@@ -12,6 +12,11 @@ use std::ops::{Deref, DerefMut};
 pub mod rank {
     /// A file's position: held while the file is read or written, whatever that needs.
     pub const FILE_POS: u16 = 4;
+    /// The rename lock of a file system.
+    pub const RENAME: u16 = 6;
+    /// The entries of a directory, while they change or are asked for (`i_rwsem`). Below the locks of
+    /// tasks, for `proc` looks at those.
+    pub const DIRECTORY: u16 = 7;
     /// The process tree: parents, children, groups, sessions, pid tables.
     pub const TASKS: u16 = 10;
     /// A thread group's or task's own state.
@@ -24,10 +29,6 @@ pub mod rank {
     pub const TTY: u16 = 20;
     /// The shape of a mount tree.
     pub const MOUNT_TREE: u16 = 22;
-    /// The rename lock of a file system.
-    pub const RENAME: u16 = 24;
-    /// The entries of a directory, while they change or are asked for (`i_rwsem`).
-    pub const DIRECTORY: u16 = 25;
     /// The mount table.
     pub const MOUNTS: u16 = 26;
     /// Who watches whom among epoll instances.

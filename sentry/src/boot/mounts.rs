@@ -2,10 +2,11 @@
 
 use super::{BootError, ContainerSpec, MountKind, MountSpec};
 use crate::errno::{Errno, Result};
+use crate::fs::filesystems::{self, Mounter};
 use crate::fs::gofer::{GoferFs, Sharing};
+use crate::fs::overlay;
 use crate::fs::tmpfs::{Tmpfs, TmpfsOptions};
-use crate::fs::{filesystems, overlay};
-use crate::kernel::Kernel;
+use crate::kernel::{Credentials, Kernel};
 use crate::vfs::walk::{self, WalkContext, WalkFlags};
 use crate::vfs::{Inode, Mount, MountFlags, MountNamespace, Owner, Path};
 use gofer::Client;
@@ -87,7 +88,13 @@ fn attach(
         MountKind::Mqueue => ("mqueue", ""),
         MountKind::Cgroup => ("cgroup2", ""),
     };
-    let inode = filesystems::make(kernel, type_name.as_bytes(), options.as_bytes())?;
+    let mounter = Mounter {
+        kernel,
+        creds: &Credentials::default(),
+        namespaces: &kernel.namespaces,
+        pid_ns: &kernel.namespaces.pid_for_children,
+    };
+    let inode = filesystems::make(&mounter, type_name.as_bytes(), options.as_bytes())?;
     attach_inode(namespace, spec, type_name.as_bytes(), inode)
 }
 

@@ -4,48 +4,80 @@ use super::super_block::next_dev;
 use super::tmpfs::{Tmpfs, TmpfsOptions};
 use super::{dev, devpts, proc, sysfs};
 use crate::errno::{Errno, Result};
-use crate::kernel::Kernel;
+use crate::kernel::namespace::{Namespaces, PidNamespace, UserNamespace};
+use crate::kernel::{Credentials, Kernel};
 use crate::vfs::Inode;
 use std::sync::Arc;
 
+/// Who mounts a file system: what it shows, and whom it belongs to.
+pub struct Mounter<'a> {
+    /// The sandbox.
+    pub kernel: &'a Arc<Kernel>,
+    /// Credentials.
+    pub creds: &'a Credentials,
+    /// Namespaces; `proc` shows the processes of [`Mounter::pid_ns`].
+    pub namespaces: &'a Namespaces,
+    /// Pid namespace.
+    pub pid_ns: &'a Arc<PidNamespace>,
+}
+
 /// Makes the root of a new instance of a file system, with options in the form of `mount(8)`.
-type Make = fn(&Arc<Kernel>, &[u8]) -> Result<Arc<dyn Inode>>;
+type Make = fn(&Mounter<'_>, &[u8]) -> Result<Arc<dyn Inode>>;
 
 /// Types, as `mount(2)` names them. None needs a device.
 const TYPES: &[(&str, Make)] = &[
-    ("tmpfs", |kernel, options| {
-        Ok(Tmpfs::mount(kernel.memory.clone(), TmpfsOptions::parse(options)?))
+    ("tmpfs", |m, options| {
+        let options = TmpfsOptions::parse_for(options, m.creds)?;
+        Ok(Tmpfs::mount(m.kernel.memory.clone(), options))
     }),
-    ("ramfs", |kernel, options| {
-        Ok(Tmpfs::named("ramfs", kernel.memory.clone(), TmpfsOptions::parse(options)?))
+    ("ramfs", |m, options| {
+        let options = TmpfsOptions::parse_for(options, m.creds)?;
+        Ok(Tmpfs::named("ramfs", m.kernel.memory.clone(), options))
     }),
-    ("devtmpfs", |kernel, _| Ok(dev::mount(&kernel.memory)?)),
-    ("proc", |kernel, _| Ok(proc::mount(kernel, next_dev()))),
-    ("mqueue", |kernel, options| in_memory(kernel, "mqueue", options, "mode=1777")),
-    ("cgroup2", |kernel, options| in_memory(kernel, "cgroup2", options, "mode=755")),
+    ("devtmpfs", |m, _| Ok(dev::mount(&m.kernel.memory)?)),
+    ("proc", |m, _| Ok(proc::mount(m.kernel, m.pid_ns, next_dev()))),
+    ("mqueue", |m, options| in_memory(m, "mqueue", options, "mode=1777")),
+    ("cgroup2", |m, options| in_memory(m, "cgroup2", options, "mode=755")),
     ("devpts", |_, options| devpts::mount(options)),
-    ("sysfs", |kernel, _| Ok(sysfs::mount(kernel, next_dev()))),
+    ("sysfs", |m, _| Ok(sysfs::mount(m.kernel, next_dev()))),
 ];
 
 /// A tmpfs in the place of a file system whose own files are not there yet; `options` are those of
 /// the real one, and not looked at.
 fn in_memory(
-    kernel: &Arc<Kernel>,
+    mounter: &Mounter<'_>,
     name: &'static str,
     _options: &[u8],
     own: &str,
 ) -> Result<Arc<dyn Inode>> {
-    Ok(Tmpfs::named(name, kernel.memory.clone(), TmpfsOptions::parse(own.as_bytes())?))
+    Ok(Tmpfs::named(name, mounter.kernel.memory.clone(), TmpfsOptions::parse(own.as_bytes())?))
 }
 
 /// The root of a new instance. `ENODEV` for an unknown type, `EINVAL` for bad options.
-pub fn make(kernel: &Arc<Kernel>, type_name: &[u8], options: &[u8]) -> Result<Arc<dyn Inode>> {
+pub fn make(mounter: &Mounter<'_>, type_name: &[u8], options: &[u8]) -> Result<Arc<dyn Inode>> {
     let make = TYPES
         .iter()
         .find(|(name, _)| name.as_bytes() == type_name)
         .map(|(_, make)| make)
         .ok_or(Errno::ENODEV)?;
-    make(kernel, options)
+    make(mounter, options)
+}
+
+/// True if there is such a type.
+pub fn is_known(type_name: &[u8]) -> bool {
+    TYPES.iter().any(|(name, _)| name.as_bytes() == type_name)
+}
+
+/// The user namespace in which `CAP_SYS_ADMIN` is needed to mount a type; a new instance belongs to it.
+pub fn owner(mounter: &Mounter<'_>, type_name: &[u8]) -> Arc<UserNamespace> {
+    match type_name {
+        b"proc" => mounter.pid_ns.user_ns().clone(),
+        b"sysfs" => mounter.namespaces.net.user_ns().clone(),
+        b"mqueue" => mounter.namespaces.ipc.user_ns().clone(),
+        b"cgroup2" => mounter.namespaces.cgroup.user_ns().clone(),
+        b"devtmpfs" => UserNamespace::root(),
+        _ => mounter.creds.user_ns.clone(),
+    }
 }
 
 /// Names of all types, for `/proc/filesystems`.

@@ -1,7 +1,10 @@
 //! New tasks and processes (`clone(2)`, `clone3(2)`, `fork(2)`, `vfork(2)`).
 
+use super::namespace::change::{self, Change};
+use super::namespace::{Namespaces, PidNamespace};
 use super::signal::{SigHandlers, SigSet, Signal};
 use super::task::{NewTask, Shared, place, work};
+use super::tree::Tree;
 use super::{CurrentTask, Kernel, Rlimit, Task, ThreadGroup, pidfd, run};
 use crate::errno::{Errno, Result};
 use crate::mm::UserAddr;
@@ -76,6 +79,9 @@ bitflags::bitflags! {
     }
 }
 
+/// Most thread ids that can be asked for: one for each pid namespace (`MAX_PID_NS_LEVEL`).
+pub const SET_TID_MAX: usize = 32;
+
 /// Arguments of the clone family, as `clone3(2)` has them.
 #[derive(Debug, Clone, Copy)]
 pub struct CloneArgs {
@@ -93,8 +99,10 @@ pub struct CloneArgs {
     pub stack: u64,
     /// Thread pointer, with `SETTLS`.
     pub tls: u64,
-    /// Thread id asked for; 0: any.
-    pub set_tid: i32,
+    /// Thread ids asked for, from the innermost pid namespace outwards.
+    pub set_tid: [i32; SET_TID_MAX],
+    /// How many of them.
+    pub set_tid_len: usize,
 }
 
 /// A parent that waits for its child to execute a program or to end.
@@ -119,23 +127,23 @@ fn check(t: &CurrentTask, args: &CloneArgs) -> Result<()> {
         || both(F::NEWUSER, F::FS)
         || (f.contains(F::THREAD) && !f.contains(F::SIGHAND))
         || (f.contains(F::SIGHAND) && !f.contains(F::VM))
-        || (f.contains(F::PARENT) && t.tgid() == 1)
+        || (f.contains(F::PARENT) && t.ns_tgid() == 1)
         || both(F::THREAD, F::NEWUSER | F::NEWPID)
+        || (f.contains(F::THREAD) && !in_own_pid_ns(t))
         || both(F::PIDFD, F::DETACHED)
         || both(F::SIGHAND, F::CLEAR_SIGHAND)
     {
         return Err(Errno::EINVAL);
     }
-    if f.intersects(F::NAMESPACES) {
-        // As a kernel that is built without them; without privileges the check for those comes first.
-        let privileged = t.creds().has(crate::kernel::credentials::CAP_SYS_ADMIN);
-        let error = if privileged || f.contains(F::NEWUSER) { Errno::EINVAL } else { Errno::EPERM };
-        return Err(error);
-    }
     if both(F::PIDFD, F::THREAD) || f.contains(F::INTO_CGROUP) {
         return Err(Errno::EINVAL);
     }
     Ok(())
+}
+
+/// False between `unshare(CLONE_NEWPID)` or `setns(2)` and a child: children are in another namespace.
+fn in_own_pid_ns(t: &CurrentTask) -> bool {
+    Arc::ptr_eq(&t.namespaces().pid_for_children, t.group().pid_ns())
 }
 
 fn check_limits(t: &CurrentTask) -> Result<()> {
@@ -146,7 +154,7 @@ fn check_limits(t: &CurrentTask) -> Result<()> {
     }
     let limit = t.limit(Rlimit::Nproc).soft;
     let creds = t.creds();
-    let exempt = creds.uid == 0
+    let exempt = (creds.uid == 0 && creds.user_ns.is_root())
         || creds.has(crate::kernel::credentials::CAP_SYS_RESOURCE)
         || creds.has(crate::kernel::credentials::CAP_SYS_ADMIN);
     if exempt || limit >= max as u64 {
@@ -157,7 +165,7 @@ fn check_limits(t: &CurrentTask) -> Result<()> {
     if own as u64 >= limit { Err(Errno::EAGAIN) } else { Ok(()) }
 }
 
-/// Makes a task. Returns its thread id. `EAGAIN` at a limit, `ENOMEM`, `EINVAL` for flags that do not
+/// Makes a task. Returns its thread id in the caller's pid namespace. `EAGAIN` at a limit, `ENOMEM`, `EINVAL` for flags that do not
 /// go together.
 pub fn clone(t: &mut CurrentTask, args: &CloneArgs) -> Result<i32> {
     check(t, args)?;
@@ -167,6 +175,8 @@ pub fn clone(t: &mut CurrentTask, args: &CloneArgs) -> Result<i32> {
         return Err(Errno::ERESTARTNOINTR);
     }
     let f = args.flags;
+    let mut change = change::create(t, f)?;
+    let fs = change.fs.take();
     let (mm, pending) = if f.contains(CloneFlags::VM) {
         let pending = t.context.new_thread().map_err(|e| host_error("start a thread", &e))?;
         (t.mm().clone(), pending)
@@ -175,12 +185,16 @@ pub fn clone(t: &mut CurrentTask, args: &CloneArgs) -> Result<i32> {
         mm.fork(&mut *t.context)?
     };
     let files = if f.contains(CloneFlags::FILES) { t.files().clone() } else { t.files().fork() };
-    let fs = if f.contains(CloneFlags::FS) { t.fs().clone() } else { t.fs().fork() };
+    let fs = match fs {
+        Some(fs) => fs,
+        None if f.contains(CloneFlags::FS) => t.fs().clone(),
+        None => t.fs().fork(),
+    };
     let shared = Shared { mm, files, fs };
     let vfork = f
         .contains(CloneFlags::VFORK)
         .then(|| Arc::new(Vfork { done: AtomicBool::new(false), parent: t.task().clone() }));
-    let child = insert(t, args, shared.clone())?;
+    let child = insert(t, args, shared.clone(), change)?;
     if let Err(e) = announce_ids(t, args, &child) {
         forget(&child);
         return Err(e);
@@ -205,7 +219,7 @@ pub fn clone(t: &mut CurrentTask, args: &CloneArgs) -> Result<i32> {
         forget(&child);
         return Err(e);
     }
-    let tid = child.tid();
+    let tid = t.local_id(child.tid());
     if let Some(vfork) = vfork {
         t.wait_killable(|| vfork.done.load(Ordering::SeqCst));
     }
@@ -232,26 +246,68 @@ fn child_registers(parent: &Registers, args: &CloneArgs) -> Registers {
 }
 
 /// Allocates the ids and puts the task where others find it.
-fn insert(t: &CurrentTask, args: &CloneArgs, shared: Shared) -> Result<Arc<Task>> {
+fn insert(t: &CurrentTask, args: &CloneArgs, shared: Shared, change: Change) -> Result<Arc<Task>> {
     let kernel = t.kernel();
-    let f = args.flags;
+    let namespaces = for_child(t, args.flags, change.namespaces);
+    let creds = change.creds.map_or_else(|| t.creds().clone(), Arc::new);
     let mut tree = kernel.tree();
-    let tid = match args.set_tid {
-        0 => tree.allocate_pid(),
-        wanted if tree.is_used(wanted) => return Err(Errno::EEXIST),
-        wanted => wanted,
-    };
-    let group =
-        if f.contains(CloneFlags::THREAD) { t.group().clone() } else { new_group(t, args, tid) };
+    let tid = allocate_id(&mut tree, &namespaces.pid_for_children, args)?;
     let new = NewTask {
         tid,
+        ns_tid: namespaces.pid_for_children.local(tid),
+        namespaces,
         shared,
-        creds: t.creds().clone(),
+        creds,
         comm: t.comm_bytes(),
         blocked: t.blocked(),
         sched: t.sched.lock().forked(),
         personality: t.personality.load(Ordering::Relaxed),
         timer_slack: t.timer_slack.load(Ordering::Relaxed),
+    };
+    let child = insert_with_id(t, args, &mut tree, new);
+    if child.is_err() {
+        tree.release(tid);
+    }
+    child
+}
+
+/// Namespaces of a child. The clocks of a time namespace begin with its first process.
+fn for_child(t: &CurrentTask, flags: CloneFlags, new: Option<Arc<Namespaces>>) -> Arc<Namespaces> {
+    let namespaces = new.unwrap_or_else(|| t.namespaces());
+    let own_clock = Arc::ptr_eq(&namespaces.time, &namespaces.time_for_children);
+    if own_clock || flags.contains(CloneFlags::VM) {
+        return namespaces;
+    }
+    namespaces.time_for_children.freeze();
+    let time = namespaces.time_for_children.clone();
+    Arc::new(Namespaces { time, ..(*namespaces).clone() })
+}
+
+/// A free id with its numbers in the pid namespace, or the ones that were asked for.
+fn allocate_id(tree: &mut Tree, space: &Arc<PidNamespace>, args: &CloneArgs) -> Result<i32> {
+    let wanted = args.set_tid.get(..args.set_tid_len).unwrap_or_default();
+    let inner = space.level() as usize;
+    let id = match wanted.get(inner) {
+        None => tree.allocate_pid(),
+        Some(&id) if tree.is_used(id) => return Err(Errno::EEXIST),
+        Some(&id) => id,
+    };
+    tree.number(id, space, wanted.get(..inner.min(wanted.len())).unwrap_or_default())?;
+    Ok(id)
+}
+
+/// The rest of [`insert`], once there is an id.
+fn insert_with_id(
+    t: &CurrentTask,
+    args: &CloneArgs,
+    tree: &mut Tree,
+    new: NewTask,
+) -> Result<Arc<Task>> {
+    let kernel = t.kernel();
+    let (f, tid) = (args.flags, new.tid);
+    let group = match f.contains(CloneFlags::THREAD) {
+        true => t.group().clone(),
+        false => new_group(t, args, tid, new.namespaces.pid_for_children.clone()),
     };
     let child = Task::new(kernel.clone(), group.clone(), new);
     if f.contains(CloneFlags::CHILD_CLEARTID) {
@@ -278,7 +334,12 @@ fn insert(t: &CurrentTask, args: &CloneArgs, shared: Shared) -> Result<Arc<Task>
     Ok(child)
 }
 
-fn new_group(t: &CurrentTask, args: &CloneArgs, tgid: i32) -> Arc<ThreadGroup> {
+fn new_group(
+    t: &CurrentTask,
+    args: &CloneArgs,
+    tgid: i32,
+    space: Arc<PidNamespace>,
+) -> Arc<ThreadGroup> {
     let parent = t.group();
     let handlers = {
         let signals = parent.signals();
@@ -296,7 +357,10 @@ fn new_group(t: &CurrentTask, args: &CloneArgs, tgid: i32) -> Arc<ThreadGroup> {
         args.exit_signal
     };
     let now = t.kernel().time.boottime();
-    let group = ThreadGroup::new(tgid, handlers, parent.limits(), exit_signal, now);
+    let group = ThreadGroup::new(tgid, space, handlers, parent.limits(), exit_signal, now);
+    if group.is_namespace_init() {
+        group.signals().unkillable = true;
+    }
     group.inherit(parent, t.tid());
     group
 }
@@ -312,7 +376,7 @@ fn announce_ids(t: &mut CurrentTask, args: &CloneArgs, child: &Arc<Task>) -> Res
     }
     if args.flags.contains(CloneFlags::PARENT_SETTID) {
         // As in Linux, a bad address is not an error here.
-        let _ = t.mm().write_obj(args.parent_tid, &child.tid());
+        let _ = t.mm().write_obj(args.parent_tid, &t.local_id(child.tid()));
     }
     Ok(())
 }
@@ -323,7 +387,7 @@ fn forget(child: &Arc<Task>) {
     let group = child.group();
     {
         let mut tree = kernel.tree();
-        tree.pids.tasks.remove(&child.tid());
+        tree.remove_task(child.tid());
         let alone = {
             let mut signals = group.signals();
             signals.tasks.retain(|other| !Arc::ptr_eq(other, child));
@@ -381,7 +445,7 @@ impl Start {
         t.vfork = self.vfork;
         if let Some(addr) = self.set_tid {
             // As in Linux, a bad address is not an error.
-            let _ = t.mm().write_obj(addr, &t.tid());
+            let _ = t.mm().write_obj(addr, &t.ns_tid());
         }
         run::run(t);
     }
@@ -421,9 +485,13 @@ pub(super) fn first_task(
     let now = kernel.time.boottime();
     let handlers = Arc::new(SigHandlers::default());
     let exit_signal = Signal::SIGCHLD.number();
-    let group = ThreadGroup::new(tid, handlers, limits, exit_signal, now);
+    let namespaces = kernel.namespaces.clone();
+    let space = namespaces.pid_for_children.clone();
+    let group = ThreadGroup::new(tid, space, handlers, limits, exit_signal, now);
     let new = NewTask {
         tid,
+        ns_tid: tid,
+        namespaces,
         shared,
         creds,
         comm: super::task::comm_from(comm),

@@ -1,4 +1,10 @@
 //! User and group ids and capabilities (`credentials(7)`, `capabilities(7)`).
+//!
+//! Ids are those of the root user namespace; system calls translate them.
+
+use super::namespace::UserNamespace;
+use crate::vfs::Attr;
+use std::sync::Arc;
 
 macro_rules! capabilities {
     ($($name:ident = $n:literal),* $(,)?) => {
@@ -41,8 +47,10 @@ pub const SECBIT_KEEP_CAPS: u32 = 16;
 pub const SECBIT_NO_CAP_AMBIENT_RAISE: u32 = 64;
 
 /// Credentials of a task. Immutable: a change makes a new set.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Credentials {
+    /// The user namespace in which the capabilities count.
+    pub user_ns: Arc<UserNamespace>,
     /// Real user id.
     pub uid: u32,
     /// Effective user id.
@@ -77,10 +85,73 @@ pub struct Credentials {
     pub no_new_privs: bool,
 }
 
+impl Default for Credentials {
+    /// Root's ids in the root namespace, without capabilities.
+    fn default() -> Self {
+        Credentials {
+            user_ns: UserNamespace::root(),
+            uid: 0,
+            euid: 0,
+            suid: 0,
+            fsuid: 0,
+            gid: 0,
+            egid: 0,
+            sgid: 0,
+            fsgid: 0,
+            groups: Vec::new(),
+            permitted: 0,
+            effective: 0,
+            inheritable: 0,
+            bounding: 0,
+            ambient: 0,
+            securebits: 0,
+            no_new_privs: false,
+        }
+    }
+}
+
 impl Credentials {
-    /// True if the capability (`CAP_*` number) is effective.
+    /// True if the capability (`CAP_*` number) counts in all of the sandbox (Linux's `capable`): for what
+    /// belongs to no user namespace.
     pub fn has(&self, cap: u32) -> bool {
+        self.user_ns.is_root() && self.has_own(cap)
+    }
+
+    /// True if the capability is effective in the task's own user namespace.
+    pub fn has_own(&self, cap: u32) -> bool {
         cap < 64 && self.effective & (1 << cap) != 0
+    }
+
+    /// True if the capability counts for what belongs to `ns` (Linux's `ns_capable`): that is the task's own
+    /// user namespace, or one below it, of which the owner has every capability.
+    pub fn has_in(&self, ns: &UserNamespace, cap: u32) -> bool {
+        let mut at = ns;
+        loop {
+            if *at == *self.user_ns {
+                return self.has_own(cap);
+            }
+            if at.level() <= self.user_ns.level() {
+                return false;
+            }
+            let Some(parent) = at.parent() else { return false };
+            if *parent == self.user_ns && at.owner() == self.euid {
+                return true;
+            }
+            at = parent;
+        }
+    }
+
+    /// True if the capability counts for a file of these attributes: its owner and group must have names
+    /// in the task's user namespace (Linux's `capable_wrt_inode_uidgid`).
+    pub fn has_over(&self, file: &Attr, cap: u32) -> bool {
+        self.has_own(cap)
+            && self.user_ns.uid_from_kernel(file.uid).is_some()
+            && self.user_ns.gid_from_kernel(file.gid).is_some()
+    }
+
+    /// True if `uid` is root's in the task's user namespace.
+    pub fn is_root_uid(&self, uid: u32) -> bool {
+        self.user_ns.uid_to_kernel(0) == Some(uid)
     }
 
     /// Adjusts the capabilities after the user ids changed from those of `old`
@@ -89,8 +160,10 @@ impl Credentials {
         if self.securebits & SECBIT_NO_SETUID_FIXUP != 0 {
             return;
         }
-        let had_root = old.uid == 0 || old.euid == 0 || old.suid == 0;
-        let has_root = self.uid == 0 || self.euid == 0 || self.suid == 0;
+        let root = self.user_ns.uid_to_kernel(0);
+        let is_root = |uid: u32| Some(uid) == root;
+        let had_root = [old.uid, old.euid, old.suid].into_iter().any(is_root);
+        let has_root = [self.uid, self.euid, self.suid].into_iter().any(is_root);
         if had_root && !has_root {
             if self.securebits & SECBIT_KEEP_CAPS == 0 {
                 self.permitted = 0;
@@ -98,10 +171,10 @@ impl Credentials {
             }
             self.ambient = 0;
         }
-        if old.euid == 0 && self.euid != 0 {
+        if is_root(old.euid) && !is_root(self.euid) {
             self.effective = 0;
         }
-        if old.euid != 0 && self.euid == 0 {
+        if !is_root(old.euid) && is_root(self.euid) {
             self.effective = self.permitted;
         }
     }
@@ -111,10 +184,11 @@ impl Credentials {
         if self.securebits & SECBIT_NO_SETUID_FIXUP != 0 {
             return;
         }
-        if old.fsuid == 0 && self.fsuid != 0 {
+        let (was_root, is_root) = (self.is_root_uid(old.fsuid), self.is_root_uid(self.fsuid));
+        if was_root && !is_root {
             self.effective &= !FS_CAPS;
         }
-        if old.fsuid != 0 && self.fsuid == 0 {
+        if !was_root && is_root {
             self.effective |= self.permitted & FS_CAPS;
         }
     }
@@ -133,10 +207,10 @@ pub struct ExecFile {
 pub fn for_exec(old: &Credentials, file: &ExecFile) -> (Credentials, bool) {
     let mut new = old.clone();
     if !old.no_new_privs {
-        if let Some(uid) = file.uid {
+        if let Some(uid) = file.uid.filter(|uid| old.user_ns.uid_from_kernel(*uid).is_some()) {
             new.euid = uid;
         }
-        if let Some(gid) = file.gid {
+        if let Some(gid) = file.gid.filter(|gid| old.user_ns.gid_from_kernel(*gid).is_some()) {
             new.egid = gid;
         }
     }
@@ -147,16 +221,17 @@ pub fn for_exec(old: &Credentials, file: &ExecFile) -> (Credentials, bool) {
     }
     (new.suid, new.fsuid) = (new.euid, new.euid);
     (new.sgid, new.fsgid) = (new.egid, new.egid);
-    let root = new.securebits & SECBIT_NOROOT == 0 && (new.euid == 0 || new.uid == 0);
+    let root_euid = new.is_root_uid(new.euid);
+    let root = new.securebits & SECBIT_NOROOT == 0 && (root_euid || new.is_root_uid(new.uid));
     if root {
         new.permitted = new.bounding | new.inheritable;
-        new.effective = if new.euid == 0 { new.permitted } else { new.ambient };
+        new.effective = if root_euid { new.permitted } else { new.ambient };
     } else {
         new.permitted = new.ambient;
         new.effective = new.ambient;
     }
     new.securebits &= !SECBIT_KEEP_CAPS;
-    let grown = new.uid != 0 && new.permitted & !new.ambient != 0;
+    let grown = !new.is_root_uid(new.uid) && new.permitted & !new.ambient != 0;
     (new, set_id || grown)
 }
 

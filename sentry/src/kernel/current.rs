@@ -1,6 +1,7 @@
 //! One guest thread, seen from its own host thread.
 
 use super::clone::Vfork;
+use super::namespace::Namespaces;
 use super::signal::AltStack;
 use super::signal::frame::TrapInfo;
 use super::task::{Shared, place, work};
@@ -146,6 +147,11 @@ impl CurrentTask {
     pub fn set_fs(&mut self, fs: Arc<FsContext>) {
         self.shared.fs = fs;
         self.publish();
+    }
+
+    /// Goes on in other namespaces (`unshare(2)`, `setns(2)`).
+    pub(super) fn set_namespaces(&mut self, new: Arc<Namespaces>) {
+        self.task.set_namespaces(new);
     }
 
     /// Goes on with other credentials.

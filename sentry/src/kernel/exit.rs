@@ -114,7 +114,7 @@ fn leave(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, task: &Arc<Task>, statu
         let mut tree = kernel.tree();
         let tid = task.tid();
         if tree.pids.tasks.get(&tid).is_some_and(|other| Arc::ptr_eq(other, task)) {
-            tree.pids.tasks.remove(&tid);
+            tree.remove_task(tid);
         }
     }
     parent_death(kernel, group, task, last);
@@ -150,6 +150,9 @@ fn parent_death(kernel: &Kernel, group: &Arc<ThreadGroup>, task: &Task, last: bo
 fn end_process(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, task: &Task, status: i32) {
     crate::time::process_timers::delete_all(kernel, group);
     let id = group.tgid();
+    if group.is_namespace_init() {
+        end_of_namespace(kernel, group);
+    }
     let mut usage = group.rusage();
     usage.add(&group.children_rusage());
     let exit = Exit { status, uid: task.creds().uid, usage };
@@ -174,8 +177,39 @@ fn end_process(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, task: &Task, stat
     }
     group.dead.store(true, Ordering::SeqCst);
     group.exit_queue.notify(EventMask::READABLE);
+    group.pid_ns().process_ended();
     if id == 1 {
         end_of_first_process(kernel, status);
+    }
+}
+
+/// Every process of a pid namespace dies with its first one, and before it: waits for them, and reaps those
+/// that are its own (`zap_pid_ns_processes`).
+fn end_of_namespace(kernel: &Arc<Kernel>, init: &Arc<ThreadGroup>) {
+    let space = init.pid_ns();
+    space.die();
+    loop {
+        let seen = space.ended();
+        let living: Vec<Arc<ThreadGroup>> = {
+            let mut tree = kernel.tree();
+            let others = space.all().into_iter().filter(|id| *id != init.tgid());
+            let (dead, living): (Vec<i32>, Vec<i32>) = others
+                .filter(|id| tree.nodes.contains_key(id))
+                .partition(|id| tree.nodes.get(id).is_some_and(|node| node.exit.is_some()));
+            for id in dead {
+                if tree.nodes.get(&id).is_some_and(|node| node.parent == init.tgid()) {
+                    tree.remove_process(id);
+                }
+            }
+            living.iter().filter_map(|id| tree.process(*id).cloned()).collect()
+        };
+        if living.is_empty() {
+            return;
+        }
+        for group in living {
+            begin_exit(&mut group.signals(), send::killed_status(Signal::SIGKILL, false));
+        }
+        space.wait_ended(seen);
     }
 }
 
@@ -200,8 +234,14 @@ fn abandon_children(
         return;
     }
     let mut reaper = node.parent;
+    let space = node.group.pid_ns().clone();
+    let first = space.global(1);
     while let Some(node) = tree.nodes.get(&reaper) {
-        if reaper == 1
+        if !Arc::ptr_eq(node.group.pid_ns(), &space) {
+            reaper = first;
+            break;
+        }
+        if reaper == first
             || (node.exit.is_none()
                 && node.group.child_subreaper.load(Ordering::Relaxed)
                 && !node.group.signals().exiting())
@@ -329,15 +369,15 @@ pub(super) fn kill_other_tasks(t: &mut CurrentTask) -> bool {
 /// Signals that the process has received and not handled stay with it; those of the other tasks went
 /// with them. The remaining task becomes the leader.
 pub(super) fn become_leader(t: &CurrentTask) {
-    let (task, tgid) = (t.task(), t.tgid());
+    let task = t.task();
     if task.is_leader() {
         return;
     }
     let mut tree = t.kernel().tree();
     let old = task.tid();
-    tree.pids.tasks.remove(&old);
-    task.set_tid(tgid);
-    tree.pids.tasks.insert(tgid, task.clone());
+    tree.remove_task(old);
+    task.take_leaders_tid();
+    tree.pids.tasks.insert(task.tid(), task.clone());
 }
 
 /// Ends a task whose guest thread could not be started: as by `SIGKILL`.

@@ -17,6 +17,7 @@ pub mod exit;
 pub mod futex;
 pub mod inspect;
 pub mod ipc;
+pub mod namespace;
 pub mod panic;
 pub mod pidfd;
 pub mod rlimit;

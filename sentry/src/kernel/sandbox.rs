@@ -1,12 +1,13 @@
 //! One sandbox: everything that its tasks share.
 
 use super::futex::FutexTable;
+use super::namespace::{Names, Namespaces};
 use super::signal::SigInfo;
 use super::tree::Tree;
 use super::{ControllingTty, KernelConfig, Task, ThreadGroup};
 use crate::errno::{Errno, Result};
 use crate::loader::Vdso;
-use crate::sync::{Mutex, MutexGuard, RwLock, rank};
+use crate::sync::{Mutex, MutexGuard, rank};
 use crate::time::{TimeSource, TimerQueue};
 use platform::{MemoryFile, Platform};
 use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
@@ -30,8 +31,8 @@ pub struct Kernel {
     pub futexes: FutexTable,
     /// Random id of this boot (`/proc/sys/kernel/random/boot_id`).
     pub boot_id: [u8; 16],
-    /// Host and domain name (`uname(2)`).
-    pub names: RwLock<Names, { rank::LEAF }>,
+    /// The first namespaces.
+    pub namespaces: Arc<Namespaces>,
     /// Where files of `memfd_create(2)` live; made on first use.
     pub memfd_mount: OnceLock<Arc<crate::vfs::Mount>>,
     /// Number of tasks, to hold against the limit.
@@ -43,15 +44,6 @@ pub struct Kernel {
     tree: Mutex<Tree, { rank::TASKS }>,
     finished: Finished,
     pub(super) myself: Weak<Kernel>,
-}
-
-/// Host and domain name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Names {
-    /// `nodename`.
-    pub host: Vec<u8>,
-    /// `domainname`.
-    pub domain: Vec<u8>,
 }
 
 /// Wait status of the first process, once it has ended.
@@ -84,7 +76,7 @@ impl Kernel {
             timers: TimerQueue::new(),
             futexes: FutexTable::new(),
             boot_id,
-            names: RwLock::new(names),
+            namespaces: Namespaces::initial(names),
             memfd_mount: OnceLock::new(),
             task_count: AtomicUsize::new(0),
             forks: AtomicU64::new(0),

@@ -1,5 +1,6 @@
 //! One guest thread, seen from everywhere (`task_struct`).
 
+use super::namespace::Namespaces;
 use super::sched::Sched;
 use super::signal::{Pending, SigInfo, SigSet};
 use super::{Credentials, Kernel, Limit, Rlimit, ThreadGroup};
@@ -49,6 +50,9 @@ pub struct Task {
     kernel: Arc<Kernel>,
     group: Arc<ThreadGroup>,
     tid: AtomicI32,
+    /// The number of the id in its own pid namespace.
+    ns_tid: AtomicI32,
+    namespaces: Mutex<Arc<Namespaces>, { rank::LEAF }>,
     shared: Mutex<Option<Shared>, { rank::TASK }>,
     creds: Mutex<Arc<Credentials>, { rank::LEAF }>,
     comm: Mutex<[u8; 16], { rank::LEAF }>,
@@ -107,6 +111,8 @@ pub(super) struct Shared {
 /// What a new task starts with.
 pub(super) struct NewTask {
     pub tid: i32,
+    pub ns_tid: i32,
+    pub namespaces: Arc<Namespaces>,
     pub shared: Shared,
     pub creds: Arc<Credentials>,
     pub comm: [u8; 16],
@@ -125,6 +131,8 @@ impl Task {
             kernel,
             group,
             tid: AtomicI32::new(new.tid),
+            ns_tid: AtomicI32::new(new.ns_tid),
+            namespaces: Mutex::new(new.namespaces),
             shared: Mutex::new(Some(new.shared)),
             creds: Mutex::new(new.creds),
             comm: Mutex::new(new.comm),
@@ -168,8 +176,50 @@ impl Task {
     }
 
     /// An exec'ing thread takes its leader's id.
-    pub(super) fn set_tid(&self, tid: i32) {
-        self.tid.store(tid, Ordering::Relaxed);
+    pub(super) fn take_leaders_tid(&self) {
+        self.tid.store(self.group.tgid(), Ordering::Relaxed);
+        self.ns_tid.store(self.group.ns_tgid(), Ordering::Relaxed);
+    }
+
+    /// Thread id in its own pid namespace: what the guest calls it.
+    pub fn ns_tid(&self) -> i32 {
+        self.ns_tid.load(Ordering::Relaxed)
+    }
+
+    /// Process id in its own pid namespace.
+    pub fn ns_tgid(&self) -> i32 {
+        self.group.ns_tgid()
+    }
+
+    /// Its namespaces.
+    pub fn namespaces(&self) -> Arc<Namespaces> {
+        self.namespaces.lock().clone()
+    }
+
+    /// Goes on in other namespaces.
+    pub(super) fn set_namespaces(&self, new: Arc<Namespaces>) {
+        let old = std::mem::replace(&mut *self.namespaces.lock(), new);
+        drop(old);
+    }
+
+    /// The task that it calls `tid`. `ESRCH` if there is none.
+    pub fn find_task(&self, tid: i32) -> Result<Arc<Task>> {
+        self.kernel.task(self.group.pid_ns().global(tid)).ok_or(Errno::ESRCH)
+    }
+
+    /// The process, perhaps a zombie, that it calls `pid`. `ESRCH` if there is none.
+    pub fn find_group(&self, pid: i32) -> Result<Arc<ThreadGroup>> {
+        self.kernel.thread_group(self.group.pid_ns().global(pid)).ok_or(Errno::ESRCH)
+    }
+
+    /// What it calls a kernel id; 0 if it cannot see it.
+    pub fn local_id(&self, global: i32) -> i32 {
+        self.group.pid_ns().local(global)
+    }
+
+    /// The kernel's id for what it calls `local`; 0 if there is none.
+    pub fn global_id(&self, local: i32) -> i32 {
+        self.group.pid_ns().global(local)
     }
 
     /// Process id.

@@ -1,6 +1,7 @@
 //! A process: the tasks that share a process id (`signal_struct`).
 
 use super::accounting::Usage;
+use super::namespace::PidNamespace;
 use super::rlimit::{Limit, Limits, Rlimit};
 use super::signal::{GroupSignals, SigHandlers};
 use super::{ControllingTty, Kernel, SigInfo, Task};
@@ -13,6 +14,9 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 /// A process.
 pub struct ThreadGroup {
     tgid: i32,
+    /// The number of the id in its pid namespace.
+    ns_tgid: i32,
+    pid_ns: Arc<PidNamespace>,
     ppid: AtomicI32,
     pgid: AtomicI32,
     sid: AtomicI32,
@@ -58,6 +62,7 @@ impl ThreadGroup {
     /// A process without tasks.
     pub(super) fn new(
         tgid: i32,
+        pid_ns: Arc<PidNamespace>,
         handlers: Arc<SigHandlers>,
         limits: Limits,
         exit_signal: i32,
@@ -67,6 +72,8 @@ impl ThreadGroup {
         Arc::new(ThreadGroup {
             shared_pending: signals.shared.mirror(),
             tgid,
+            ns_tgid: pid_ns.local(tgid),
+            pid_ns,
             ppid: AtomicI32::new(0),
             pgid: AtomicI32::new(0),
             sid: AtomicI32::new(0),
@@ -94,6 +101,21 @@ impl ThreadGroup {
     /// Process id in the root pid namespace.
     pub fn tgid(&self) -> i32 {
         self.tgid
+    }
+
+    /// Process id in its own pid namespace.
+    pub fn ns_tgid(&self) -> i32 {
+        self.ns_tgid
+    }
+
+    /// Its pid namespace.
+    pub fn pid_ns(&self) -> &Arc<PidNamespace> {
+        &self.pid_ns
+    }
+
+    /// True for the first process of a pid namespace below the root.
+    pub fn is_namespace_init(&self) -> bool {
+        self.ns_tgid == 1 && !self.pid_ns.is_root()
     }
 
     /// Process id of the parent; 0 for the first process.

@@ -5,7 +5,9 @@
 //!
 //! [`rank::TASKS`]: crate::sync::rank::TASKS
 
+use super::namespace::PidNamespace as Namespace;
 use super::{ControllingTty, Task, ThreadGroup};
+use crate::errno::Result;
 use crate::kernel::exit::Exit;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
@@ -65,6 +67,8 @@ pub struct Tree {
     pub pgroups: FxHashMap<i32, ProcessGroup>,
     /// Sessions by id.
     pub sessions: FxHashMap<i32, Session>,
+    /// Namespaces of the ids that have numbers in one below the root.
+    spaces: FxHashMap<i32, Arc<Namespace>>,
 }
 
 impl Default for Tree {
@@ -74,6 +78,7 @@ impl Default for Tree {
             nodes: BTreeMap::new(),
             pgroups: FxHashMap::default(),
             sessions: FxHashMap::default(),
+            spaces: FxHashMap::default(),
         }
     }
 }
@@ -99,6 +104,31 @@ impl Tree {
                 return self.pids.last;
             }
         }
+    }
+
+    /// Gives a new id its numbers in a pid namespace and those above it; see [`Namespace::number`].
+    pub(super) fn number(&mut self, id: i32, space: &Arc<Namespace>, wanted: &[i32]) -> Result<()> {
+        if !space.is_root() {
+            space.number(id, wanted)?;
+            self.spaces.insert(id, space.clone());
+        }
+        Ok(())
+    }
+
+    /// Gives up the numbers of an id that names nothing any more.
+    pub(super) fn release(&mut self, id: i32) {
+        if !self.spaces.is_empty()
+            && !self.is_used(id)
+            && let Some(space) = self.spaces.remove(&id)
+        {
+            space.release(id);
+        }
+    }
+
+    /// Removes a task that has ended.
+    pub(super) fn remove_task(&mut self, tid: i32) {
+        self.pids.tasks.remove(&tid);
+        self.release(tid);
     }
 
     /// Adds a process with its first task. Ids have been allocated.
@@ -137,6 +167,8 @@ impl Tree {
                 self.sessions.remove(&sid);
             }
         }
+        self.release(pgid);
+        self.release(sid);
     }
 
     /// Moves a process to another process group (and session).
@@ -173,6 +205,7 @@ impl Tree {
             p.children.retain(|&c| c != id);
         }
         self.leave_pgroup(id, node.pgid);
+        self.release(id);
     }
 
     /// The process of that id, zombies included.

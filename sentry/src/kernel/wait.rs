@@ -49,6 +49,8 @@ pub enum WaitFor {
 pub struct WaitResult {
     /// Its process id.
     pub pid: i32,
+    /// What the waiting task calls it; taken before it is reaped.
+    pub ns_pid: i32,
     /// Its real user id.
     pub uid: u32,
     /// `CLD_*`.
@@ -142,7 +144,8 @@ fn look(
             continue;
         }
         any = true;
-        found = state_of(child, id, options);
+        found = state_of(child, id, options)
+            .map(|result| WaitResult { ns_pid: t.local_id(id), ..result });
         if found.is_some() {
             break;
         }
@@ -162,6 +165,7 @@ fn state_of(child: &Node, pid: i32, options: WaitOptions) -> Option<WaitResult> 
         let (uid, status, usage) = (exit.uid, exit.status, exit.usage);
         return options.contains(WaitOptions::EXITED).then_some(WaitResult {
             pid,
+            ns_pid: pid,
             uid,
             code,
             value,
@@ -180,14 +184,16 @@ fn state_of(child: &Node, pid: i32, options: WaitOptions) -> Option<WaitResult> 
             stop.unreported = 0;
         }
         let status = value << 8 | 0x7f;
-        return Some(WaitResult { pid, uid, code: CLD_STOPPED, value, status, usage });
+        let (ns_pid, code) = (pid, CLD_STOPPED);
+        return Some(WaitResult { pid, ns_pid, uid, code, value, status, usage });
     }
     if options.contains(WaitOptions::CONTINUED) && stop.continued {
         if !keep {
             stop.continued = false;
         }
         let value = Signal::SIGCONT.number();
-        return Some(WaitResult { pid, uid, code: CLD_CONTINUED, value, status: 0xffff, usage });
+        let (ns_pid, code, status) = (pid, CLD_CONTINUED, 0xffff);
+        return Some(WaitResult { pid, ns_pid, uid, code, value, status, usage });
     }
     None
 }

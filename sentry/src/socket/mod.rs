@@ -84,6 +84,26 @@ impl Ucred {
     pub fn of(task: &Task, creds: &Credentials) -> Ucred {
         Ucred { pid: task.tgid(), uid: creds.uid, gid: creds.gid }
     }
+
+    /// With the ids as a task's namespaces have them.
+    pub fn seen_by(self, task: &Task) -> Ucred {
+        let user_ns = &task.creds().user_ns;
+        Ucred {
+            pid: task.local_id(self.pid),
+            uid: user_ns.show_uid(self.uid),
+            gid: user_ns.show_gid(self.gid),
+        }
+    }
+
+    /// The other way round. `None` for ids that do not exist there.
+    pub fn named_by(self, task: &Task) -> Option<Ucred> {
+        let user_ns = &task.creds().user_ns;
+        Some(Ucred {
+            pid: task.global_id(self.pid),
+            uid: user_ns.uid_to_kernel(self.uid)?,
+            gid: user_ns.gid_to_kernel(self.gid)?,
+        })
+    }
 }
 
 /// A resolved destination address: what the family's `destination` made of the bytes.

@@ -80,7 +80,7 @@ rows! { MEMORY:
 rows! { PROCESS:
     24 sched_yield [full process::sched_yield]
     39 getpid [full process::getpid]
-    56 clone(flags: u64, stack: u64, parent_tid: UserAddr, child_tid: UserAddr, tls: u64) [partial process::clone_legacy, "no namespaces, no pidfds of threads"]
+    56 clone(flags: u64, stack: u64, parent_tid: UserAddr, child_tid: UserAddr, tls: u64) [partial process::clone_legacy, "no pidfds of threads"]
     57 fork [full process::fork]
     58 vfork [full process::vfork]
     59 execve(pathname: PathPtr, argv: UserAddr, envp: UserAddr) [partial process::execve, "no file capabilities"]
@@ -143,11 +143,11 @@ rows! { PROCESS:
     247 waitid(idtype: i32, id: i32, infop: UserAddr, options: u32, rusage: UserAddr) [full process::waitid]
     251 ioprio_set(which: i32, who: i32, ioprio: i32) [partial process::ioprio_set, "kept and reported; the host schedules"]
     252 ioprio_get(which: i32, who: i32) [full process::ioprio_get]
-    272 unshare(flags: u64) [partial process::unshare, "no namespaces"]
+    272 unshare(flags: u64) [full process::unshare]
     273 set_robust_list(head: UserAddr, len: u64) [full process::set_robust_list]
     274 get_robust_list(pid: i32, head_ptr: UserAddr, len_ptr: UserAddr) [full process::get_robust_list]
     302 prlimit64(pid: i32, resource: u32, new_limit: UserAddr, old_limit: UserAddr) [full process::prlimit64]
-    308 setns [missing]
+    308 setns(fd: Fd, nstype: u32) [full process::setns]
     309 getcpu(cpu: UserAddr, node: UserAddr) [full process::getcpu]
     312 kcmp(pid1: i32, pid2: i32, kind: i32, idx1: u64, idx2: u64) [partial process::kcmp, "not KCMP_EPOLL_TFD"]
     314 sched_setattr(pid: i32, attr: UserAddr, flags: u32) [partial process::sched_setattr, "kept and reported; no SCHED_DEADLINE"]
@@ -158,7 +158,7 @@ rows! { PROCESS:
     334 rseq [refused ENOSYS "configured out (CONFIG_RSEQ): the CPU a guest thread is told of does not change"]
     424 pidfd_send_signal(pidfd: Fd, sig: SigNo, info: UserAddr, flags: u32) [partial process::pidfd_send_signal, "a pidfd names a whole process"]
     434 pidfd_open(pid: i32, flags: u32) [partial process::pidfd_open, "a pidfd names a whole process"]
-    435 clone3(cl_args: UserAddr, size: u64) [partial process::clone3, "no namespaces, no cgroups, no pidfds of threads"]
+    435 clone3(cl_args: UserAddr, size: u64) [partial process::clone3, "no cgroups, no pidfds of threads"]
     438 pidfd_getfd(pidfd: Fd, targetfd: Fd, flags: u32) [full process::pidfd_getfd]
 }
 

@@ -2,6 +2,8 @@
 
 use super::mount::MountNamespace;
 use super::path::Path;
+use crate::errno::Result;
+use crate::kernel::namespace::UserNamespace;
 use crate::sync::{RwLock, rank};
 use std::sync::Arc;
 
@@ -31,6 +33,33 @@ impl FsContext {
     pub fn fork(&self) -> Arc<FsContext> {
         let state = self.state.read().clone();
         Arc::new(FsContext { state: RwLock::new(state) })
+    }
+
+    /// A copy in a copy of the mount namespace that belongs to `user_ns` (`CLONE_NEWNS`). `ENOSPC` when
+    /// there are too many.
+    pub fn unshare_mounts(&self, user_ns: &Arc<UserNamespace>) -> Result<Arc<FsContext>> {
+        let mut state = self.state.read().clone();
+        let (namespace, pairs) = state.namespace.copy(user_ns)?;
+        for path in [&mut state.root, &mut state.cwd] {
+            if let Some((_, copy)) = pairs.iter().find(|(old, _)| Arc::ptr_eq(old, &path.mount)) {
+                path.mount = copy.clone();
+            }
+        }
+        let old = std::mem::replace(&mut state.namespace, namespace);
+        let new = Arc::new(FsContext { state: RwLock::new(state) });
+        drop(old);
+        Ok(new)
+    }
+
+    /// Goes to the root of another mount namespace (`setns(2)`).
+    pub fn enter(&self, namespace: Arc<MountNamespace>) {
+        let root = namespace.root();
+        let new = |umask| State { namespace, cwd: root.clone(), root, umask };
+        let mut state = self.state.write();
+        let umask = state.umask;
+        let old = std::mem::replace(&mut *state, new(umask));
+        drop(state);
+        drop(old);
     }
 
     /// The mount namespace.

@@ -46,12 +46,21 @@ fn make(
     Ok(child)
 }
 
+/// `EOVERFLOW` if the ids of a new object's owner do not exist where the file system was mounted.
+pub(super) fn check_owner(ctx: &WalkContext, dir: &Path) -> Result<()> {
+    let owner = dir.mount.fs_owner();
+    let known = owner.uid_from_kernel(ctx.creds.fsuid).is_some()
+        && owner.gid_from_kernel(ctx.creds.fsgid).is_some();
+    if known { Ok(()) } else { Err(Errno::EOVERFLOW) }
+}
+
 /// Attributes of a directory in which names may be made.
 fn writable_dir(ctx: &WalkContext, dir: &Path) -> Result<Attr> {
     dir.mount.check_writable()?;
     if dir.dentry.is_unlinked() {
         return Err(Errno::ENOENT);
     }
+    check_owner(ctx, dir)?;
     let attr = dir.inode().attr()?;
     permission::check_attr(&attr, &ctx.creds, Access::WRITE | Access::EXEC)?;
     Ok(attr)

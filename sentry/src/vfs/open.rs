@@ -136,6 +136,7 @@ pub(crate) fn create(
         Err(e) => return Err(e),
     }
     dir.mount.check_writable()?;
+    super::namei::check_owner(ctx, dir)?;
     if dir.dentry.is_unlinked() {
         return Err(Errno::ENOENT);
     }

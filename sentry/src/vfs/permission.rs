@@ -63,18 +63,18 @@ pub fn check_attr(attr: &Attr, creds: &Credentials, want: Access) -> Result<()> 
         return Ok(());
     }
     if attr.is_dir() {
-        if !want.contains(Access::WRITE) && creds.has(CAP_DAC_READ_SEARCH) {
+        if !want.contains(Access::WRITE) && creds.has_over(attr, CAP_DAC_READ_SEARCH) {
             return Ok(());
         }
-        if creds.has(CAP_DAC_OVERRIDE) {
+        if creds.has_over(attr, CAP_DAC_OVERRIDE) {
             return Ok(());
         }
     } else {
-        if want == Access::READ && creds.has(CAP_DAC_READ_SEARCH) {
+        if want == Access::READ && creds.has_over(attr, CAP_DAC_READ_SEARCH) {
             return Ok(());
         }
         let executable = !want.contains(Access::EXEC) || attr.mode & 0o111 != 0;
-        if executable && creds.has(CAP_DAC_OVERRIDE) {
+        if executable && creds.has_over(attr, CAP_DAC_OVERRIDE) {
             return Ok(());
         }
     }
@@ -99,7 +99,8 @@ pub fn check_search(dir: &dyn Inode, creds: &Credentials) -> Result<()> {
 
 /// True if the caller owns the inode or may act as its owner.
 pub fn is_owner_or_capable(attr: &Attr, creds: &Credentials) -> bool {
-    attr.uid == creds.fsuid || creds.has(CAP_FOWNER)
+    attr.uid == creds.fsuid
+        || (creds.has_own(CAP_FOWNER) && creds.user_ns.uid_from_kernel(attr.uid).is_some())
 }
 
 /// Whether a name may be removed from `dir` (`may_delete`): `EACCES` without write permission,
@@ -107,7 +108,11 @@ pub fn is_owner_or_capable(attr: &Attr, creds: &Credentials) -> bool {
 pub fn check_delete(dir: &Attr, victim: &Attr, creds: &Credentials) -> Result<()> {
     check_attr(dir, creds, Access::WRITE | Access::EXEC)?;
     let sticky = dir.mode & S_ISVTX != 0;
-    if sticky && victim.uid != creds.fsuid && dir.uid != creds.fsuid && !creds.has(CAP_FOWNER) {
+    if sticky
+        && victim.uid != creds.fsuid
+        && dir.uid != creds.fsuid
+        && !creds.has_over(victim, CAP_FOWNER)
+    {
         return Err(Errno::EPERM);
     }
     Ok(())
@@ -124,7 +129,7 @@ pub fn new_inode(dir: &Attr, creds: &Credentials, mut mode: u32) -> (Owner, u32)
             mode |= S_ISGID;
         } else if mode & (S_ISGID | 0o010) == S_ISGID | 0o010
             && !in_group(creds, gid)
-            && !creds.has(CAP_FSETID)
+            && !creds.has_over(dir, CAP_FSETID)
         {
             mode &= !S_ISGID;
         }
@@ -137,7 +142,7 @@ pub fn new_inode(dir: &Attr, creds: &Credentials, mut mode: u32) -> (Owner, u32)
 pub fn without_privileges(attr: &Attr, creds: &Credentials) -> Option<u32> {
     if attr.mode & (S_ISUID | S_ISGID) == 0
         || attr.file_type() != FileType::Regular
-        || creds.has(CAP_FSETID)
+        || creds.has_over(attr, CAP_FSETID)
     {
         return None;
     }

@@ -13,6 +13,8 @@ mod inotify;
 mod locks;
 mod memory;
 mod memory_more;
+mod mounts;
+mod namespaces;
 mod paths;
 mod pipes;
 mod process;
@@ -50,4 +52,6 @@ crate::registry::areas![
     pty,
     procfs,
     devices,
+    namespaces,
+    mounts,
 ];

@@ -10,12 +10,13 @@ mod system;
 
 use super::pseudo::{PseudoFs, PseudoInode};
 use crate::kernel::Kernel;
+use crate::kernel::namespace::PidNamespace;
 use std::sync::Arc;
 
 /// `PROC_SUPER_MAGIC`.
 const MAGIC: u64 = 0x9fa0;
 
-/// A new instance; `dev` is its device number.
-pub fn mount(kernel: &Arc<Kernel>, dev: u64) -> Arc<PseudoInode> {
-    PseudoFs::mount("proc", MAGIC, dev, true, Arc::new(root::Root::new(kernel)))
+/// A new instance, which shows the processes of a pid namespace; `dev` is its device number.
+pub fn mount(kernel: &Arc<Kernel>, pids: &Arc<PidNamespace>, dev: u64) -> Arc<PseudoInode> {
+    PseudoFs::mount("proc", MAGIC, dev, true, Arc::new(root::Root::new(kernel, pids)))
 }

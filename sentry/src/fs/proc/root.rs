@@ -5,25 +5,27 @@ use super::{sysctl, system};
 use crate::errno::{Errno, Result};
 use crate::fs::pseudo::{Directory, Link, Listed, Node, empty, link};
 use crate::kernel::Kernel;
+use crate::kernel::namespace::PidNamespace;
 use std::sync::{Arc, Weak};
 
 /// `/proc`.
 pub struct Root {
     kernel: Weak<Kernel>,
+    pids: Arc<PidNamespace>,
     fixed: Vec<(&'static str, Node)>,
 }
 
 impl Root {
-    /// The tree of a sandbox.
-    pub fn new(kernel: &Arc<Kernel>) -> Self {
+    /// The tree of a sandbox, with the processes of a pid namespace.
+    pub fn new(kernel: &Arc<Kernel>, pids: &Arc<PidNamespace>) -> Self {
         let mut fixed = system::nodes(kernel);
         fixed.push(("sys", sysctl::tree(kernel)));
-        fixed.push(("self", link(SelfLink { thread: false })));
-        fixed.push(("thread-self", link(SelfLink { thread: true })));
+        fixed.push(("self", link(SelfLink { pids: pids.clone(), thread: false })));
+        fixed.push(("thread-self", link(SelfLink { pids: pids.clone(), thread: true })));
         fixed.push(("mounts", link(crate::fs::pseudo::FixedLink("self/mounts"))));
         fixed.push(("net", link(crate::fs::pseudo::FixedLink("self/net"))));
         fixed.push(("sysvipc", empty()));
-        Self { kernel: Arc::downgrade(kernel), fixed }
+        Self { kernel: Arc::downgrade(kernel), pids: pids.clone(), fixed }
     }
 }
 
@@ -39,12 +41,15 @@ impl Directory for Root {
     fn lookup(&self, name: &[u8]) -> Result<Node> {
         if let Some(id) = parse_id(name) {
             let kernel = self.kernel.upgrade().ok_or(Errno::ENOENT)?;
+            let id = self.pids.global(id);
             // A thread's id works, too, though it is not listed.
             let group = match kernel.thread_group(id) {
                 Some(group) => group,
                 None => kernel.task(id).ok_or(Errno::ENOENT)?.group().clone(),
             };
-            return Ok(Node::Directory(Arc::new(ProcessDir::of_process(&kernel, group))));
+            return Ok(Node::Directory(Arc::new(ProcessDir::of_process(
+                &kernel, &self.pids, group,
+            ))));
         }
         let found = self.fixed.iter().find(|(n, _)| n.as_bytes() == name);
         found.map(|(_, node)| node.clone()).ok_or(Errno::ENOENT)
@@ -60,7 +65,10 @@ impl Directory for Root {
                 file_type: node.file_type(),
             })
             .collect();
-        let ids = kernel.thread_groups().into_iter().map(|g| g.tgid());
+        let mut ids: Vec<i32> =
+            kernel.thread_groups().iter().map(|g| self.pids.local(g.tgid())).collect();
+        ids.sort_unstable();
+        let ids = ids.into_iter().filter(|id| *id > 0);
         names.extend(ids.map(|id| Listed::directory(id.to_string())));
         Ok(names)
     }
@@ -68,15 +76,20 @@ impl Directory for Root {
 
 /// `/proc/self` and `/proc/thread-self`.
 struct SelfLink {
+    pids: Arc<PidNamespace>,
     thread: bool,
 }
 
 impl Link for SelfLink {
     fn text(&self) -> Result<Vec<u8>> {
         let task = crate::kernel::current().ok_or(Errno::ENOENT)?;
+        let tgid = self.pids.local(task.tgid());
+        if tgid == 0 {
+            return Err(Errno::ENOENT);
+        }
         let text = match self.thread {
-            true => format!("{}/task/{}", task.tgid(), task.tid()),
-            false => task.tgid().to_string(),
+            true => format!("{tgid}/task/{}", self.pids.local(task.tid())),
+            false => tgid.to_string(),
         };
         Ok(text.into_bytes())
     }

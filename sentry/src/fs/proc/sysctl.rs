@@ -5,6 +5,7 @@
 use super::system::of_kernel;
 use crate::errno::{Errno, Result};
 use crate::fs::pseudo::{Fixed, Node, Rights, Text, directory, empty, text, text_fn};
+use crate::kernel::namespace::UtsNamespace;
 use crate::kernel::{Kernel, version::UTS};
 use std::sync::{Arc, Weak};
 
@@ -135,20 +136,30 @@ struct Name {
     domain: bool,
 }
 
+impl Name {
+    /// The UTS namespace of whoever looks.
+    fn uts(&self) -> Result<Arc<UtsNamespace>> {
+        match crate::kernel::current() {
+            Some(task) => Ok(task.namespaces().uts.clone()),
+            None => Ok(self.kernel.upgrade().ok_or(Errno::ENOENT)?.namespaces.uts.clone()),
+        }
+    }
+}
+
 impl Text for Name {
     fn read(&self) -> Result<Vec<u8>> {
-        let kernel = self.kernel.upgrade().ok_or(Errno::ENOENT)?;
-        let names = kernel.names.read();
+        let uts = self.uts()?;
+        let names = uts.names.read();
         let mut text = if self.domain { names.domain.clone() } else { names.host.clone() };
         text.push(b'\n');
         Ok(text)
     }
 
     fn write(&self, data: &[u8]) -> Result<()> {
-        let kernel = self.kernel.upgrade().ok_or(Errno::ENOENT)?;
+        let uts = self.uts()?;
         let line = data.split(|b| matches!(b, b'\n' | 0)).next().unwrap_or_default();
         let name = line.get(..64).unwrap_or(line).to_vec();
-        let mut names = kernel.names.write();
+        let mut names = uts.names.write();
         let place = if self.domain { &mut names.domain } else { &mut names.host };
         *place = name;
         Ok(())

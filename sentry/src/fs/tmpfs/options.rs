@@ -1,6 +1,7 @@
 //! Mount options of tmpfs (`tmpfs(5)`).
 
 use crate::errno::{Errno, Result};
+use crate::kernel::Credentials;
 use crate::mm::PAGE_SIZE;
 use std::fmt;
 
@@ -32,9 +33,31 @@ impl Default for TmpfsOptions {
 }
 
 impl TmpfsOptions {
+    /// As [`TmpfsOptions::parse`], for someone whose user namespace may have other ids: the root directory
+    /// is theirs unless the options say otherwise.
+    pub fn parse_for(text: &[u8], creds: &Credentials) -> Result<Self> {
+        let mut options = Self { uid: u32::MAX, gid: u32::MAX, ..Self::default() };
+        options.apply(text)?;
+        options.uid = match options.uid {
+            u32::MAX => creds.fsuid,
+            uid => creds.user_ns.uid_to_kernel(uid).ok_or(Errno::EINVAL)?,
+        };
+        options.gid = match options.gid {
+            u32::MAX => creds.fsgid,
+            gid => creds.user_ns.gid_to_kernel(gid).ok_or(Errno::EINVAL)?,
+        };
+        Ok(options)
+    }
+
     /// Parses `size=64m,mode=1777,…`. `EINVAL` for an option tmpfs does not know or a bad value.
     pub fn parse(text: &[u8]) -> Result<Self> {
         let mut options = Self::default();
+        options.apply(text)?;
+        Ok(options)
+    }
+
+    fn apply(&mut self, text: &[u8]) -> Result<()> {
+        let options = self;
         let text = std::str::from_utf8(text).map_err(|_| Errno::EINVAL)?;
         for option in text.split(',').filter(|o| !o.is_empty()) {
             let (key, value) = option.split_once('=').unwrap_or((option, ""));
@@ -59,7 +82,7 @@ impl TmpfsOptions {
                 _ => return Err(Errno::EINVAL),
             }
         }
-        Ok(options)
+        Ok(())
     }
 }
 

@@ -174,15 +174,16 @@ fn common(tty: &Arc<Tty>, task: &Task, _file: &File, cmd: u32, arg: u64) -> Resu
             tty.set_size(size);
             Ok(0)
         }
-        TIOCGPGRP => put_int(task, arg, tty.foreground().max(0) as usize),
+        TIOCGPGRP => put_int(task, arg, task.local_id(tty.foreground().max(0)) as usize),
         TIOCSPGRP => {
             let pgid: i32 = task.mm()?.read_obj(addr)?;
+            let pgid = if pgid > 0 { task.global_id(pgid) } else { pgid };
             tty.set_foreground(task, pgid)?;
             Ok(0)
         }
         TIOCGSID => match tty.session.load(Ordering::Relaxed) {
             0 => Err(Errno::ENOTTY),
-            sid => put_int(task, arg, sid.max(0) as usize),
+            sid => put_int(task, arg, task.local_id(sid.max(0)) as usize),
         },
         TCXONC => flow(tty, arg),
         TCFLSH => flush(tty, arg),

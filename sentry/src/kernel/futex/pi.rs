@@ -7,7 +7,7 @@ use super::FutexTable;
 use super::robust::{FUTEX_OWNER_DIED, FUTEX_TID_MASK, FUTEX_WAITERS};
 use super::table::{Bucket, PiWaiter, Waiter, wake_all};
 use crate::errno::{Errno, Result};
-use crate::kernel::CurrentTask;
+use crate::kernel::{CurrentTask, Task};
 use crate::mm::{FutexKey, MemoryManager, UserAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
@@ -56,6 +56,15 @@ fn attempt(
     }
 }
 
+/// The kernel's id of the owner that a lock word names; 0 for none, -1 for one that does not exist.
+fn owner_id(task: &Task, owner: i32) -> i32 {
+    match (owner, task.global_id(owner)) {
+        (0, _) => 0,
+        (_, 0) => -1,
+        (_, id) => id,
+    }
+}
+
 impl FutexTable {
     /// `FUTEX_LOCK_PI`: takes the lock, waiting for it. `EDEADLK` if the caller has it, `ESRCH` if the
     /// owner does not exist, `ETIMEDOUT`; `EAGAIN` for `try_only` if it is taken.
@@ -69,17 +78,19 @@ impl FutexTable {
     ) -> Result<()> {
         let mm = t.mm().clone();
         let key = mm.futex_key(addr, private)?;
-        let tid = t.tid();
+        let tid = t.ns_tid();
         let waiter = {
             let mut bucket = self.mutex(&key)?.lock();
             match attempt(&bucket, &key, &mm, addr, tid)? {
                 Attempt::Taken => return Ok(()),
                 Attempt::Owned(owner) if try_only => {
                     drop(bucket);
+                    let owner = owner_id(t, owner);
                     let lives = owner == 0 || t.kernel().task(owner).is_some();
                     return Err(if lives { Errno::EAGAIN } else { Errno::ESRCH });
                 }
                 Attempt::Owned(owner) => {
+                    let owner = owner_id(t, owner);
                     let waiter = self.pi_waiter(t, &mm, addr, key, key, owner, false);
                     bucket.push(waiter.clone());
                     waiter
@@ -134,7 +145,7 @@ impl FutexTable {
     /// `FUTEX_UNLOCK_PI`: gives the lock to the first waiter. `EPERM` if the caller does not have it.
     pub fn unlock_pi(&self, t: &CurrentTask, addr: UserAddr, private: bool) -> Result<()> {
         let mm = t.mm();
-        if mm.load_u32(addr)? & FUTEX_TID_MASK != t.tid() as u32 {
+        if mm.load_u32(addr)? & FUTEX_TID_MASK != t.ns_tid() as u32 {
             return Err(Errno::EPERM);
         }
         let key = mm.futex_key(addr, private)?;
@@ -219,7 +230,7 @@ impl FutexTable {
                 if pi.target != target {
                     return Err(Errno::EINVAL);
                 }
-                let tid = waiter.task.tid();
+                let tid = waiter.task.ns_tid();
                 let taken = {
                     let queue: &Bucket = second.as_deref().unwrap_or(&first);
                     attempt(queue, &target, mm, lock, tid)?
@@ -231,7 +242,7 @@ impl FutexTable {
                 match taken {
                     Attempt::Taken => woken.push(waiter),
                     Attempt::Owned(owner) => {
-                        pi.owner.store(owner, Ordering::SeqCst);
+                        pi.owner.store(owner_id(&waiter.task, owner), Ordering::SeqCst);
                         second.as_mut().unwrap_or(&mut first).push(waiter);
                     }
                 }
@@ -253,7 +264,7 @@ fn hand_over(
     let first = bucket.iter().position(|w| is_waiter(w, key));
     let next = first.and_then(|i| bucket.get(i).cloned());
     let more = bucket.iter().filter(|w| is_waiter(w, key)).count() > 1;
-    let mut new = next.as_ref().map_or(0, |w| w.task.tid() as u32) | died;
+    let mut new = next.as_ref().map_or(0, |w| w.task.ns_tid() as u32) | died;
     if more {
         new |= FUTEX_WAITERS;
     }

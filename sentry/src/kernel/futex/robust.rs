@@ -61,7 +61,7 @@ fn owner_died(t: &CurrentTask, word: UserAddr, pi: bool, pending: bool) -> bool 
             let _ = t.kernel().futexes.wake(t.mm(), word, false, 1, u32::MAX);
             return true;
         }
-        if value & FUTEX_TID_MASK != t.tid() as u32 {
+        if value & FUTEX_TID_MASK != t.ns_tid() as u32 {
             return true;
         }
         let marked = value & FUTEX_WAITERS | FUTEX_OWNER_DIED;

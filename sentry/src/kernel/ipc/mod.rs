@@ -3,6 +3,7 @@
 pub mod shm;
 
 use super::Credentials;
+use super::namespace::IpcNamespace;
 use crate::errno::{Errno, Result};
 use crate::vfs::permission::in_group;
 
@@ -53,7 +54,7 @@ impl Permissions {
     }
 
     /// `EACCES` unless every access in `want` (4 read, 2 write) is allowed.
-    pub fn check(&self, creds: &Credentials, want: u32) -> Result<()> {
+    pub fn check(&self, ns: &IpcNamespace, creds: &Credentials, want: u32) -> Result<()> {
         let shift = if creds.euid == self.uid || creds.euid == self.cuid {
             6
         } else if [self.gid, self.cgid].iter().any(|g| creds.egid == *g || in_group(creds, *g)) {
@@ -62,13 +63,14 @@ impl Permissions {
             0
         };
         let allowed = self.mode >> shift & 7;
-        if want & !allowed == 0 || creds.has(CAP_IPC_OWNER) { Ok(()) } else { Err(Errno::EACCES) }
+        let may = want & !allowed == 0 || creds.has_in(ns.user_ns(), CAP_IPC_OWNER);
+        if may { Ok(()) } else { Err(Errno::EACCES) }
     }
 
     /// `EPERM` unless owner, maker or capable: who may change and remove it.
-    pub fn check_owner(&self, creds: &Credentials) -> Result<()> {
+    pub fn check_owner(&self, ns: &IpcNamespace, creds: &Credentials) -> Result<()> {
         let owner = creds.euid == self.uid || creds.euid == self.cuid;
-        if owner || creds.has(CAP_SYS_ADMIN) { Ok(()) } else { Err(Errno::EPERM) }
+        if owner || creds.has_in(ns.user_ns(), CAP_SYS_ADMIN) { Ok(()) } else { Err(Errno::EPERM) }
     }
 
     /// As `struct ipc64_perm`.

@@ -6,6 +6,7 @@
 use super::{IPC_CREAT, IPC_EXCL, IPC_PRIVATE, Permissions};
 use crate::errno::{Errno, Result};
 use crate::fs::tmpfs::memfd::{self, MemfdFlags};
+use crate::kernel::namespace::IpcNamespace;
 use crate::kernel::{Credentials, CurrentTask};
 use crate::mm::{Backing, MapFlags, MapRequest, PAGE_SIZE, UserAddr};
 use crate::sync::{Mutex, rank};
@@ -53,24 +54,27 @@ impl Segment {
     }
 }
 
+/// The segments of an IPC namespace.
+#[derive(Default)]
+pub struct Segments {
+    table: Mutex<Table, { rank::LEAF }>,
+}
+
 #[derive(Default)]
 struct Table {
     segments: BTreeMap<i32, Segment>,
     seq: u16,
 }
 
-static TABLE: Mutex<Table, { rank::LEAF }> =
-    Mutex::new(Table { segments: BTreeMap::new(), seq: 0 });
-
 fn now() -> i64 {
     crate::fs::anon::now() / 1_000_000_000
 }
 
 /// Segments marked for removal go when nobody has them attached.
-fn sweep() {
+fn sweep(ns: &IpcNamespace) {
     let mut gone = Vec::new();
     {
-        let mut table = TABLE.lock();
+        let mut table = ns.shm.table.lock();
         let dead = |s: &Segment| s.perm.mode & SHM_DEST != 0 && Arc::strong_count(&s.file) == 1;
         let ids: Vec<i32> =
             table.segments.iter().filter(|(_, s)| dead(s)).map(|(id, _)| *id).collect();
@@ -81,10 +85,11 @@ fn sweep() {
 
 /// `shmget(2)`.
 pub fn get(t: &CurrentTask, key: i32, size: u64, flags: u32) -> Result<i32> {
-    sweep();
+    let ns = &*t.namespaces().ipc;
+    sweep(ns);
     let creds = t.creds();
     if key != IPC_PRIVATE {
-        let table = TABLE.lock();
+        let table = ns.shm.table.lock();
         let found =
             table.segments.iter().find(|(_, s)| s.perm.key == key && s.perm.mode & SHM_DEST == 0);
         if let Some((id, segment)) = found {
@@ -95,7 +100,7 @@ pub fn get(t: &CurrentTask, key: i32, size: u64, flags: u32) -> Result<i32> {
                 return Err(Errno::EINVAL);
             }
             let want = (flags >> 6 | flags >> 3 | flags) & 6;
-            segment.perm.check(creds, want)?;
+            segment.perm.check(ns, creds, want)?;
             return Ok(*id);
         }
         if flags & IPC_CREAT == 0 {
@@ -112,7 +117,7 @@ pub fn get(t: &CurrentTask, key: i32, size: u64, flags: u32) -> Result<i32> {
     path.inode()
         .set_attr(&SetAttr { size: Some(len), ..SetAttr::default() })
         .map_err(|_| Errno::ENOMEM)?;
-    let mut table = TABLE.lock();
+    let mut table = ns.shm.table.lock();
     if table.segments.len() >= SHMMNI {
         return Err(Errno::ENOSPC);
     }
@@ -129,22 +134,23 @@ pub fn get(t: &CurrentTask, key: i32, size: u64, flags: u32) -> Result<i32> {
 }
 
 /// A copy of a segment's description. `EINVAL` if there is none.
-pub fn find(id: i32) -> Result<Segment> {
-    sweep();
-    TABLE.lock().segments.get(&id).cloned().ok_or(Errno::EINVAL)
+pub fn find(ns: &IpcNamespace, id: i32) -> Result<Segment> {
+    sweep(ns);
+    ns.shm.table.lock().segments.get(&id).cloned().ok_or(Errno::EINVAL)
 }
 
-fn update(id: i32, change: impl FnOnce(&mut Segment)) {
-    if let Some(segment) = TABLE.lock().segments.get_mut(&id) {
+fn update(ns: &IpcNamespace, id: i32, change: impl FnOnce(&mut Segment)) {
+    if let Some(segment) = ns.shm.table.lock().segments.get_mut(&id) {
         change(segment);
     }
 }
 
 /// `shmat(2)`: returns the address.
 pub fn attach(t: &CurrentTask, id: i32, addr: UserAddr, flags: u32) -> Result<UserAddr> {
-    let segment = find(id)?;
+    let ns = &*t.namespaces().ipc;
+    let segment = find(ns, id)?;
     let read_only = flags & SHM_RDONLY != 0;
-    segment.perm.check(t.creds(), if read_only { 4 } else { 6 })?;
+    segment.perm.check(ns, t.creds(), if read_only { 4 } else { 6 })?;
     let mut at = addr.0;
     let mut map = MapFlags::empty();
     if at != 0 {
@@ -178,7 +184,7 @@ pub fn attach(t: &CurrentTask, id: i32, addr: UserAddr, flags: u32) -> Result<Us
         e => e,
     })?;
     let pid = t.tgid();
-    update(id, |s| {
+    update(ns, id, |s| {
         s.times[0] = now();
         s.pids[1] = pid;
     });
@@ -187,13 +193,14 @@ pub fn attach(t: &CurrentTask, id: i32, addr: UserAddr, flags: u32) -> Result<Us
 
 /// `shmdt(2)`. `EINVAL` if no segment is attached there.
 pub fn detach(t: &CurrentTask, addr: UserAddr) -> Result<()> {
+    let ns = &*t.namespaces().ipc;
     if !addr.0.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL);
     }
     let first = t.mm().maps_from(addr.0).filter(|m| m.start == addr.0 && m.offset == 0);
     let file = first.and_then(|m| m.file).ok_or(Errno::EINVAL)?;
     let (id, size) = {
-        let table = TABLE.lock();
+        let table = ns.shm.table.lock();
         let found = table.segments.iter().find(|(_, s)| Arc::ptr_eq(&s.file, &file));
         found.map(|(id, s)| (*id, s.size)).ok_or(Errno::EINVAL)?
     };
@@ -209,29 +216,36 @@ pub fn detach(t: &CurrentTask, addr: UserAddr) -> Result<()> {
     }
     drop(file);
     let pid = t.tgid();
-    update(id, |s| {
+    update(ns, id, |s| {
         s.times[1] = now();
         s.pids[1] = pid;
     });
-    sweep();
+    sweep(ns);
     Ok(())
 }
 
 /// `IPC_RMID`: it goes when the last one detaches it.
-pub fn remove(creds: &Credentials, id: i32) -> Result<()> {
-    find(id)?.perm.check_owner(creds)?;
-    update(id, |s| {
+pub fn remove(ns: &IpcNamespace, creds: &Credentials, id: i32) -> Result<()> {
+    find(ns, id)?.perm.check_owner(ns, creds)?;
+    update(ns, id, |s| {
         s.perm.mode |= SHM_DEST;
         s.perm.key = IPC_PRIVATE;
     });
-    sweep();
+    sweep(ns);
     Ok(())
 }
 
 /// `IPC_SET`.
-pub fn set(creds: &Credentials, id: i32, uid: u32, gid: u32, mode: u32) -> Result<()> {
-    find(id)?.perm.check_owner(creds)?;
-    update(id, |s| {
+pub fn set(
+    ns: &IpcNamespace,
+    creds: &Credentials,
+    id: i32,
+    uid: u32,
+    gid: u32,
+    mode: u32,
+) -> Result<()> {
+    find(ns, id)?.perm.check_owner(ns, creds)?;
+    update(ns, id, |s| {
         s.perm.uid = uid;
         s.perm.gid = gid;
         s.perm.mode = s.perm.mode & !0o777 | mode & 0o777;
@@ -241,30 +255,30 @@ pub fn set(creds: &Credentials, id: i32, uid: u32, gid: u32, mode: u32) -> Resul
 }
 
 /// Highest place in use and number of segments, for `IPC_INFO` and `SHM_INFO`.
-pub fn usage() -> (i32, usize, u64) {
-    sweep();
-    let table = TABLE.lock();
+pub fn usage(ns: &IpcNamespace) -> (i32, usize, u64) {
+    sweep(ns);
+    let table = ns.shm.table.lock();
     let highest = table.segments.keys().map(|id| id % SEQ_STEP).max().unwrap_or(0);
     let pages = table.segments.values().map(|s| s.size.div_ceil(PAGE_SIZE)).sum();
     (highest, table.segments.len(), pages)
 }
 
 /// The id of the segment at a place in the table (`SHM_STAT`).
-pub fn id_at(index: i32) -> Result<i32> {
-    sweep();
-    let table = TABLE.lock();
+pub fn id_at(ns: &IpcNamespace, index: i32) -> Result<i32> {
+    sweep(ns);
+    let table = ns.shm.table.lock();
     table.segments.keys().find(|id| *id % SEQ_STEP == index).copied().ok_or(Errno::EINVAL)
 }
 
 /// The contents of `/proc/sysvipc/shm`.
-pub fn proc_text() -> String {
+pub fn proc_text(ns: &IpcNamespace) -> String {
     use std::fmt::Write;
     let mut out = String::from(
         "       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  \
          cgid      atime      dtime      ctime                   rss                  swap\n",
     );
-    sweep();
-    let all: Vec<_> = TABLE.lock().segments.iter().map(|(id, s)| (*id, s.clone())).collect();
+    sweep(ns);
+    let all: Vec<_> = ns.shm.table.lock().segments.iter().map(|(id, s)| (*id, s.clone())).collect();
     for (id, s) in all {
         let p = &s.perm;
         let [atime, dtime, ctime] = s.times;

@@ -86,7 +86,7 @@ fn default_action(t: &mut CurrentTask, info: &SigInfo) {
                 return;
             }
             let mut signals = group.signals();
-            if !signals.unkillable && !signals.exiting() {
+            if (!signals.unkillable || signal == Signal::SIGSTOP) && !signals.exiting() {
                 stop::begin(&mut signals, signal);
             }
         }

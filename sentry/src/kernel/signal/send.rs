@@ -1,7 +1,7 @@
 //! Sending signals.
 
 use super::info::CLD_CONTINUED;
-use super::{DefaultAction, GroupSignals, SigInfo, SigSet, Signal};
+use super::{DefaultAction, GroupSignals, SigFields, SigInfo, SigSet, Signal};
 use crate::errno::{Errno, Result};
 use crate::kernel::task::work;
 use crate::kernel::{Kernel, Rlimit, Task, ThreadGroup};
@@ -33,6 +33,8 @@ pub fn send(
     info: &SigInfo,
     force: bool,
 ) -> Result<bool> {
+    let info = &seen_by(group, info);
+    let force = force || from_above(group);
     let outcome = {
         let mut signals = group.signals();
         let limit = group.limit(Rlimit::Sigpending).soft;
@@ -45,6 +47,33 @@ pub fn send(
         super::stop::notify_parent(kernel, group, CLD_CONTINUED, Signal::SIGCONT.number());
     }
     if outcome.full { Err(Errno::EAGAIN) } else { Ok(outcome.queued) }
+}
+
+/// The signal with the sender's ids as the receiver's namespaces have them.
+fn seen_by(group: &Arc<ThreadGroup>, info: &SigInfo) -> SigInfo {
+    let user_ns = group.any_task().map(|task| task.creds().user_ns.clone());
+    let user_ns = user_ns.filter(|ns| !ns.is_root());
+    if group.pid_ns().is_root() && user_ns.is_none() {
+        return *info;
+    }
+    let mut info = *info;
+    match &mut info.fields {
+        SigFields::Kill { pid, uid } | SigFields::Child { pid, uid, .. } => {
+            *pid = group.pid_ns().local(*pid);
+            if let Some(ns) = &user_ns {
+                *uid = ns.show_uid(*uid);
+            }
+        }
+        _ => {}
+    }
+    info
+}
+
+/// True if the sender is in a pid namespace above the receiver's: the first process of that is not immune
+/// to `SIGKILL` and `SIGSTOP`.
+fn from_above(group: &Arc<ThreadGroup>) -> bool {
+    group.is_namespace_init()
+        && crate::kernel::current().is_none_or(|sender| group.pid_ns().local(sender.tgid()) == 0)
 }
 
 #[derive(Default)]
@@ -111,8 +140,14 @@ fn is_ignored(
 ) -> bool {
     // What comes from the terminal, a timer or from outside acts on the first process, too: a user who
     // presses Ctrl-C means it.
-    let protected = signals.unkillable && !force && from_user;
-    if protected && signals.handlers.default_set().contains(signal) {
+    // A namespace's first process dies of what its parent's kills it with, and of nothing else.
+    let forced =
+        force && (!task.group().is_namespace_init() || SigSet::UNBLOCKABLE.contains(signal));
+    let protected = signals.unkillable && !forced && from_user;
+    if protected
+        && !task.blocked().contains(signal)
+        && signals.handlers.default_set().contains(signal)
+    {
         return true;
     }
     !task.blocked().contains(signal) && signals.handlers.ignored().contains(signal)

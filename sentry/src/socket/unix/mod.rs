@@ -119,6 +119,7 @@ fn get_option(peer: Option<&PeerCreds>, level: i32, name: i32) -> Result<OptionV
     match name {
         so::PEERCRED => {
             let c = peer.map_or(Ucred { pid: 0, uid: u32::MAX, gid: u32::MAX }, |p| p.ucred);
+            let c = crate::kernel::current().map_or(c, |task| c.seen_by(&task));
             let words = [c.pid.to_ne_bytes(), c.uid.to_ne_bytes(), c.gid.to_ne_bytes()];
             Ok(OptionValue::Bytes(words.concat()))
         }

@@ -5,6 +5,7 @@ mod links;
 mod maps;
 mod mem;
 mod mounts;
+mod namespaces;
 mod reopen;
 mod stat;
 mod status;
@@ -13,6 +14,8 @@ mod texts;
 
 use crate::errno::{Errno, Result};
 use crate::fs::pseudo::{Directory, Listed, Node, Rights, Text};
+use crate::kernel::namespace::PidNamespace;
+use crate::kernel::namespace::user::MapKind;
 use crate::kernel::{Kernel, Task, ThreadGroup};
 use crate::mm::MemoryManager;
 use std::sync::{Arc, Weak};
@@ -21,6 +24,8 @@ use std::sync::{Arc, Weak};
 #[derive(Clone)]
 pub struct Subject {
     kernel: Weak<Kernel>,
+    /// Whose numbers are shown.
+    pids: Arc<PidNamespace>,
     group: Arc<ThreadGroup>,
     /// The thread, below `task/`.
     task: Option<Arc<Task>>,
@@ -46,7 +51,17 @@ impl Subject {
 
     /// The id that the directory is named after.
     fn id(&self) -> i32 {
-        self.task.as_ref().map_or(self.group.tgid(), |task| task.tid())
+        self.pids.local(self.task.as_ref().map_or(self.group.tgid(), |task| task.tid()))
+    }
+
+    /// User and group of the files of a process that may be inspected, as a reader sees them.
+    fn show_uid(&self, uid: u32) -> u32 {
+        crate::kernel::current().map_or(uid, |reader| reader.creds().user_ns.show_uid(uid))
+    }
+
+    /// As [`Subject::show_uid`], of a group.
+    fn show_gid(&self, gid: u32) -> u32 {
+        crate::kernel::current().map_or(gid, |reader| reader.creds().user_ns.show_gid(gid))
     }
 
     /// Its files belong to the effective user, unless it may not be inspected.
@@ -72,7 +87,7 @@ impl Subject {
         let same = [its.uid, its.euid, its.suid].iter().all(|id| *id == mine.fsuid)
             && [its.gid, its.egid, its.sgid].iter().all(|id| *id == mine.fsgid)
             && self.group.is_dumpable();
-        if same || mine.has(CAP_SYS_PTRACE) { Ok(()) } else { Err(Errno::EACCES) }
+        if same || mine.has_in(&its.user_ns, CAP_SYS_PTRACE) { Ok(()) } else { Err(Errno::EACCES) }
     }
 }
 
@@ -98,7 +113,7 @@ const ENTRIES: &[Entry] = &[
     process_entry("task", tasks::directory),
     entry("fd", fd::links),
     entry("fdinfo", fd::infos),
-    entry("ns", links::namespaces),
+    entry("ns", namespaces::directory),
     entry("net", texts::net),
     entry("attr", texts::attr),
     entry("auxv", |s| file(s, 0o400, texts::auxv)),
@@ -109,7 +124,7 @@ const ENTRIES: &[Entry] = &[
     entry("cwd", links::cwd),
     entry("environ", |s| inspected(s, 0o400, texts::environ)),
     entry("exe", links::exe),
-    entry("gid_map", |s| file(s, 0o644, |_| Ok(texts::ID_MAP.to_vec()))),
+    entry("gid_map", |s| namespaces::id_map(s, MapKind::Group)),
     entry("io", |s| inspected(s, 0o400, texts::io)),
     entry("limits", |s| file(s, 0o444, texts::limits)),
     entry("loginuid", |s| file(s, 0o644, |_| Ok(b"4294967295".to_vec()))),
@@ -129,7 +144,7 @@ const ENTRIES: &[Entry] = &[
     entry("root", links::root),
     entry("schedstat", |s| file(s, 0o444, stat::schedstat)),
     entry("sessionid", |s| file(s, 0o444, |_| Ok(b"4294967295".to_vec()))),
-    entry("setgroups", |s| file(s, 0o644, |_| Ok(b"allow\n".to_vec()))),
+    entry("setgroups", namespaces::setgroups),
     entry("smaps", |s| inspected(s, 0o444, maps::smaps)),
     process_entry("smaps_rollup", |s| inspected(s, 0o444, maps::smaps_rollup)),
     entry("stat", |s| file(s, 0o444, stat::stat)),
@@ -137,7 +152,8 @@ const ENTRIES: &[Entry] = &[
     entry("status", |s| file(s, 0o444, status::status)),
     entry("syscall", |s| inspected(s, 0o400, texts::syscall)),
     process_entry("timerslack_ns", |s| file(s, 0o666, texts::timer_slack)),
-    entry("uid_map", |s| file(s, 0o644, |_| Ok(texts::ID_MAP.to_vec()))),
+    entry("uid_map", |s| namespaces::id_map(s, MapKind::User)),
+    process_entry("timens_offsets", namespaces::timens_offsets),
     entry("wchan", |s| file(s, 0o444, texts::wchan)),
 ];
 
@@ -148,8 +164,13 @@ pub struct ProcessDir {
 
 impl ProcessDir {
     /// `/proc/PID`.
-    pub fn of_process(kernel: &Arc<Kernel>, group: Arc<ThreadGroup>) -> Self {
-        Self { subject: Subject { kernel: Arc::downgrade(kernel), group, task: None } }
+    pub fn of_process(
+        kernel: &Arc<Kernel>,
+        pids: &Arc<PidNamespace>,
+        group: Arc<ThreadGroup>,
+    ) -> Self {
+        let (kernel, pids) = (Arc::downgrade(kernel), pids.clone());
+        Self { subject: Subject { kernel, pids, group, task: None } }
     }
 
     fn of_task(process: &Subject, task: Arc<Task>) -> Self {

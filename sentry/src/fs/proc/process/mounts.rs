@@ -2,7 +2,7 @@
 
 use super::Subject;
 use crate::errno::Result;
-use crate::vfs::mount::{Mount, MountFlags, Propagation};
+use crate::vfs::mount::{Mount, MountFlags};
 use crate::vfs::{FileSystem, Path};
 use std::sync::Arc;
 
@@ -79,12 +79,16 @@ pub fn mountinfo(subject: &Subject) -> Result<Vec<u8>> {
         escape(&root_within_fs(&mount), &mut text);
         text.push(b' ');
         escape(&at, &mut text);
-        let tag = match mount.propagation() {
-            Propagation::Shared => " shared:1",
-            Propagation::Slave => " master:1",
-            Propagation::Unbindable => " unbindable",
-            Propagation::Private => "",
-        };
+        let mut tag = String::new();
+        if let Some(group) = mount.peer_group() {
+            tag.push_str(&format!(" shared:{}", group.id()));
+        }
+        if let Some(group) = mount.master() {
+            tag.push_str(&format!(" master:{}", group.id()));
+        }
+        if mount.is_unbindable() {
+            tag.push_str(" unbindable");
+        }
         let options = mount_options(mount.flags());
         text.extend(format!(" {options}{tag} - {} ", fs.type_name()).bytes());
         escape(mount.source(), &mut text);
@@ -95,6 +99,9 @@ pub fn mountinfo(subject: &Subject) -> Result<Vec<u8>> {
 
 /// Which directory of its file system a mount shows.
 fn root_within_fs(mount: &Arc<Mount>) -> Vec<u8> {
+    if let Some(ns) = crate::fs::nsfs::namespace_at(&mount.root_path()) {
+        return ns.text().into_bytes();
+    }
     let mut names = Vec::new();
     let mut at = mount.root().clone();
     while let Some(parent) = at.parent() {

@@ -46,12 +46,13 @@ pub fn stat(subject: &Subject) -> Result<Vec<u8>> {
     let priority = if rt > 0 { -1 - i64::from(rt) } else { 20 + i64::from(nice) };
     let faults = group.rusage().faults;
     let start = subject.task.as_ref().map_or(group.start_time, |t| t.start_time) / TICK;
+    let local = |id: i32| subject.pids.local(id).to_string();
     let fields = [
-        group.ppid().to_string(),
-        group.pgid().to_string(),
-        group.sid().to_string(),
+        local(group.ppid()),
+        local(group.pgid()),
+        local(group.sid()),
         tty.to_string(),
-        tpgid.to_string(),
+        local(tpgid),
         "4194304".into(),
         faults.to_string(),
         "0 0 0".into(),

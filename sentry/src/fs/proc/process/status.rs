@@ -32,18 +32,33 @@ fn write_status(subject: &Subject, out: &mut String) -> std::fmt::Result {
         _ => "dead",
     };
     writeln!(out, "State:\t{state} ({word})")?;
-    let (id, tgid) = (subject.id(), group.tgid());
-    writeln!(out, "Tgid:\t{tgid}\nNgid:\t0\nPid:\t{id}\nPPid:\t{}\nTracerPid:\t0", group.ppid())?;
+    let local = |id: i32| subject.pids.local(id);
+    let (id, tgid) = (subject.id(), local(group.tgid()));
+    writeln!(
+        out,
+        "Tgid:\t{tgid}\nNgid:\t0\nPid:\t{id}\nPPid:\t{}\nTracerPid:\t0",
+        local(group.ppid())
+    )?;
     if let Some(task) = &task {
         let c = task.creds();
-        writeln!(out, "Uid:\t{}\t{}\t{}\t{}", c.uid, c.euid, c.suid, c.fsuid)?;
-        writeln!(out, "Gid:\t{}\t{}\t{}\t{}", c.gid, c.egid, c.sgid, c.fsgid)?;
+        let [r, e, s, f] = [c.uid, c.euid, c.suid, c.fsuid].map(|id| subject.show_uid(id));
+        writeln!(out, "Uid:\t{r}\t{e}\t{s}\t{f}")?;
+        let [r, e, s, f] = [c.gid, c.egid, c.sgid, c.fsgid].map(|id| subject.show_gid(id));
+        writeln!(out, "Gid:\t{r}\t{e}\t{s}\t{f}")?;
         writeln!(out, "FDSize:\t{}", task.files().map_or(0, |files| files.size()))?;
-        let groups: String = c.groups.iter().map(|g| format!("{g} ")).collect();
+        let groups: String =
+            c.groups.iter().map(|g| format!("{} ", subject.show_gid(*g))).collect();
         writeln!(out, "Groups:\t{groups}")?;
     }
-    let (pgid, sid) = (group.pgid(), group.sid());
-    writeln!(out, "NStgid:\t{tgid}\nNSpid:\t{id}\nNSpgid:\t{pgid}\nNSsid:\t{sid}\nKthread:\t0")?;
+    let own = subject.task.as_ref().map_or(group.tgid(), |task| task.tid());
+    for (name, id) in
+        [("NStgid", group.tgid()), ("NSpid", own), ("NSpgid", group.pgid()), ("NSsid", group.sid())]
+    {
+        let numbers = group.pid_ns().numbers_from(&subject.pids, id);
+        let numbers: String = numbers.iter().map(|n| format!("\t{n}")).collect();
+        writeln!(out, "{name}:{numbers}")?;
+    }
+    writeln!(out, "Kthread:\t0")?;
     if let Some(mm) = subject.mm() {
         let (all, used) = (mm.totals(), mm.usage(0, u64::MAX));
         for (name, bytes) in [

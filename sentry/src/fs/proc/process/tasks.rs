@@ -15,14 +15,15 @@ pub fn directory(subject: &Subject) -> Node {
 
 impl Directory for Tasks {
     fn lookup(&self, name: &[u8]) -> Result<Node> {
-        let id = parse_id(name).ok_or(Errno::ENOENT)?;
+        let id = self.0.pids.global(parse_id(name).ok_or(Errno::ENOENT)?);
         let task = self.0.group.tasks().into_iter().find(|task| task.tid() == id);
         let task = task.ok_or(Errno::ENOENT)?;
         Ok(Node::Directory(Arc::new(ProcessDir::of_task(&self.0, task))))
     }
 
     fn list(&self) -> Result<Vec<Listed>> {
-        let mut ids: Vec<i32> = self.0.group.tasks().iter().map(|task| task.tid()).collect();
+        let mut ids: Vec<i32> =
+            self.0.group.tasks().iter().map(|task| self.0.pids.local(task.tid())).collect();
         ids.sort_unstable();
         Ok(ids.into_iter().map(|id| Listed::directory(id.to_string())).collect())
     }

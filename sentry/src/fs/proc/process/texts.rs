@@ -8,9 +8,6 @@ use crate::mm::UserAddr;
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
-/// `uid_map` and `gid_map` of the initial user namespace.
-pub const ID_MAP: &[u8] = b"         0          0 4294967295\n";
-
 /// Longest command line or environment that is shown, in bytes.
 const STRINGS_MAX: u64 = 1 << 20;
 
@@ -49,13 +46,15 @@ pub fn auxv(subject: &Subject) -> Result<Vec<u8>> {
 
 /// `children` of a thread: those of the process stand at its first thread.
 pub fn children(subject: &Subject) -> Result<Vec<u8>> {
-    if subject.id() != subject.group.tgid() {
+    if subject.task.as_ref().is_some_and(|task| !task.is_leader()) {
         return Ok(Vec::new());
     }
     let kernel = subject.kernel()?;
     let tree = kernel.tree();
     let children = tree.nodes.get(&subject.group.tgid()).map(|node| node.children.clone());
-    Ok(children.unwrap_or_default().iter().map(|id| format!("{id} ")).collect::<String>().into())
+    let children = children.unwrap_or_default();
+    let shown = children.iter().map(|id| subject.pids.local(*id)).filter(|id| *id > 0);
+    Ok(shown.map(|id| format!("{id} ")).collect::<String>().into())
 }
 
 /// `limits`

@@ -171,9 +171,9 @@ fn owner(t: &CurrentTask, file: &File, cmd: u32, arg: u64) -> SysResult {
 fn set_owner(t: &CurrentTask, file: &File, kind: OwnerKind, id: i32) -> SysResult {
     let exists = match kind {
         _ if id == 0 => true,
-        OwnerKind::Thread => t.kernel().task(id).is_some(),
-        OwnerKind::Process => t.kernel().thread_group(id).is_some(),
-        OwnerKind::Group => t.kernel().session_of_pgroup(id).is_some(),
+        OwnerKind::Thread => t.kernel().task(t.global_id(id)).is_some(),
+        OwnerKind::Process => t.kernel().thread_group(t.global_id(id)).is_some(),
+        OwnerKind::Group => t.kernel().session_of_pgroup(t.global_id(id)).is_some(),
     };
     if !exists {
         return Err(Errno::ESRCH);

@@ -49,32 +49,33 @@ pub fn shmctl(t: &mut CurrentTask, shmid: i32, cmd: i32, buf: UserAddr) -> SysRe
     if shmid < 0 {
         return Err(Errno::EINVAL);
     }
+    let ns = &*t.namespaces().ipc;
     match cmd & !IPC_64 {
-        IPC_RMID => shm::remove(t.creds(), shmid).map(|()| 0),
+        IPC_RMID => shm::remove(ns, t.creds(), shmid).map(|()| 0),
         IPC_SET => {
             let bytes: [u8; 48] = t.mm().read_obj(buf)?;
             let word = |i: usize| {
                 bytes.get(i..).and_then(|b| b.first_chunk()).map_or(0, |b| u32::from_ne_bytes(*b))
             };
-            shm::set(t.creds(), shmid, word(4), word(8), word(20)).map(|()| 0)
+            shm::set(ns, t.creds(), shmid, word(4), word(8), word(20)).map(|()| 0)
         }
         IPC_STAT => {
-            let segment = shm::find(shmid)?;
-            segment.perm.check(t.creds(), 4)?;
+            let segment = shm::find(ns, shmid)?;
+            segment.perm.check(ns, t.creds(), 4)?;
             t.mm().write(buf, &description(&segment))?;
             Ok(0)
         }
         stat @ (SHM_STAT | SHM_STAT_ANY) => {
-            let id = shm::id_at(shmid)?;
-            let segment = shm::find(id)?;
+            let id = shm::id_at(ns, shmid)?;
+            let segment = shm::find(ns, id)?;
             if stat == SHM_STAT {
-                segment.perm.check(t.creds(), 4)?;
+                segment.perm.check(ns, t.creds(), 4)?;
             }
             t.mm().write(buf, &description(&segment))?;
             Ok(id as u64)
         }
         IPC_INFO => {
-            let (highest, ..) = shm::usage();
+            let (highest, ..) = shm::usage(ns);
             let info = [shm::SHMMAX, 1, shm::SHMMNI as u64, shm::SHMMNI as u64, shm::SHMMAX];
             let mut out: Vec<u8> = info.iter().flat_map(|w| w.to_ne_bytes()).collect();
             out.resize(72, 0);
@@ -82,7 +83,7 @@ pub fn shmctl(t: &mut CurrentTask, shmid: i32, cmd: i32, buf: UserAddr) -> SysRe
             Ok(highest as u64)
         }
         SHM_INFO => {
-            let (highest, used, pages) = shm::usage();
+            let (highest, used, pages) = shm::usage(ns);
             let info = [used as u64, pages, pages, 0, 0, 0];
             let out: Vec<u8> = info.iter().flat_map(|w| w.to_ne_bytes()).collect();
             t.mm().write(buf, &out)?;
@@ -90,7 +91,7 @@ pub fn shmctl(t: &mut CurrentTask, shmid: i32, cmd: i32, buf: UserAddr) -> SysRe
         }
         // Nothing is swapped out here.
         SHM_LOCK | SHM_UNLOCK => {
-            shm::find(shmid)?.perm.check_owner(t.creds())?;
+            shm::find(ns, shmid)?.perm.check_owner(ns, t.creds())?;
             Ok(0)
         }
         _ => Err(Errno::EINVAL),

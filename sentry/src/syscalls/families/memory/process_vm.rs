@@ -12,15 +12,15 @@ use std::sync::Arc;
 /// Memory of a process that the caller may look into (`ptrace_may_access`). 0 is the caller's own.
 /// `ESRCH`, `EPERM`.
 pub fn may_access(t: &CurrentTask, pid: i32) -> Result<Arc<MemoryManager>> {
-    if pid == 0 || pid == t.tid() || pid == t.tgid() {
+    if pid == 0 || pid == t.ns_tid() || pid == t.ns_tgid() {
         return Ok(t.mm().clone());
     }
-    let other = t.kernel().task(pid).ok_or(Errno::ESRCH)?;
+    let other = t.find_task(pid)?;
     let (mine, theirs) = (t.creds(), other.creds());
     let same_user = [theirs.uid, theirs.euid, theirs.suid].iter().all(|&id| id == mine.uid)
         && [theirs.gid, theirs.egid, theirs.sgid].iter().all(|&id| id == mine.gid)
         && theirs.permitted & !mine.permitted == 0;
-    if !same_user && !mine.has(CAP_SYS_PTRACE) {
+    if !same_user && !mine.has_in(&theirs.user_ns, CAP_SYS_PTRACE) {
         return Err(Errno::EPERM);
     }
     other.mm()

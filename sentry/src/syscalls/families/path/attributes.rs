@@ -24,7 +24,7 @@ fn change_mode(t: &CurrentTask, path: &Path, mode: u32) -> SysResult {
         return Err(Errno::EPERM);
     }
     let mut mode = mode & 0o7777;
-    if !permission::in_group(creds, attr.gid) && !creds.has(CAP_FSETID) {
+    if !permission::in_group(creds, attr.gid) && !creds.has_over(&attr, CAP_FSETID) {
         mode &= !S_ISGID;
     }
     path.inode().set_attr(&SetAttr { mode: Some(mode), ..SetAttr::default() })?;
@@ -67,11 +67,15 @@ fn check_flags(flags: u32) -> Result<()> {
 /// Changes owner and group; -1 leaves one as it is.
 fn change_owner(t: &CurrentTask, path: &Path, uid: u32, gid: u32) -> SysResult {
     path.mount.check_writable()?;
-    let uid = (uid != u32::MAX).then_some(uid);
-    let gid = (gid != u32::MAX).then_some(gid);
-    let attr = path.inode().attr()?;
     let creds = t.creds();
-    if !creds.has(CAP_CHOWN) {
+    let map = |id: u32, to_kernel: &dyn Fn(u32) -> Option<u32>| match id {
+        u32::MAX => Ok(None),
+        id => to_kernel(id).map(Some).ok_or(Errno::EINVAL),
+    };
+    let uid = map(uid, &|id| creds.user_ns.uid_to_kernel(id))?;
+    let gid = map(gid, &|id| creds.user_ns.gid_to_kernel(id))?;
+    let attr = path.inode().attr()?;
+    if !creds.has_over(&attr, CAP_CHOWN) {
         let owns = attr.uid == creds.fsuid;
         if uid.is_some_and(|uid| !owns || uid != attr.uid) {
             return Err(Errno::EPERM);
@@ -86,7 +90,7 @@ fn change_owner(t: &CurrentTask, path: &Path, uid: u32, gid: u32) -> SysResult {
     if attr.file_type() != FileType::Directory && attr.mode & (S_ISUID | S_ISGID) != 0 {
         let mut bits = attr.mode & 0o7777 & !S_ISUID;
         let drops_group = attr.mode & 0o010 != 0
-            || !permission::in_group(creds, attr.gid) && !creds.has(CAP_FSETID);
+            || !permission::in_group(creds, attr.gid) && !creds.has_over(&attr, CAP_FSETID);
         if drops_group {
             bits &= !S_ISGID;
         }

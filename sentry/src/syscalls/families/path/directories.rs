@@ -36,7 +36,7 @@ pub fn fchdir(t: &mut CurrentTask, fd: Fd) -> SysResult {
 /// `chroot(2)`.
 pub fn chroot(t: &mut CurrentTask, path: PathPtr) -> SysResult {
     let path = searchable(t, find_path(t, AT_FDCWD, path, 0)?)?;
-    if !t.creds().has(CAP_SYS_CHROOT) {
+    if !t.creds().has_own(CAP_SYS_CHROOT) {
         return Err(Errno::EPERM);
     }
     t.fs().set_root(path);

@@ -2,17 +2,20 @@
 
 use super::{AT_FDCWD, AT_SYMLINK_NOFOLLOW, find_path};
 use crate::errno::{Errno, Result};
-use crate::fs::filesystems;
+use crate::fs::filesystems::{self, Mounter};
+use crate::fs::nsfs;
 use crate::kernel::CurrentTask;
+use crate::kernel::namespace::Namespace;
 use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::{Flags, PathPtr};
-use crate::vfs::mount::Propagation;
+use crate::vfs::mount::{Propagation, follow_mounts};
 use crate::vfs::permission::CAP_SYS_ADMIN;
 use crate::vfs::{Mount, MountFlags, Path};
 use std::sync::Arc;
 
 const MS_REMOUNT: u64 = 32;
+const MS_SILENT: u64 = 32768;
 const MS_BIND: u64 = 4096;
 const MS_MOVE: u64 = 8192;
 const MS_REC: u64 = 16384;
@@ -30,8 +33,10 @@ const PROPAGATIONS: [(u64, Propagation); 4] = [
     (MS_SHARED, Propagation::Shared),
 ];
 
-fn require_admin(t: &CurrentTask) -> Result<()> {
-    if t.creds().has(CAP_SYS_ADMIN) { Ok(()) } else { Err(Errno::EPERM) }
+/// Whether the caller may change its mount namespace (`may_mount`).
+pub(super) fn require_admin(t: &CurrentTask) -> Result<()> {
+    let namespace = t.fs().namespace();
+    if t.creds().has_in(namespace.user_ns(), CAP_SYS_ADMIN) { Ok(()) } else { Err(Errno::EPERM) }
 }
 
 /// An optional string argument.
@@ -56,18 +61,26 @@ pub fn mount(
     let mount_flags = MountFlags::from_bits_truncate(flags as u32);
     let namespace = t.fs().namespace();
     if flags & MS_REMOUNT != 0 {
-        return remount(&at, mount_flags);
+        return remount(t, &at, mount_flags, flags & MS_BIND != 0);
     }
     if flags & MS_BIND != 0 {
         let from = find_path(t, AT_FDCWD, PathPtr(source), 0)?;
-        let copy = namespace.copy_tree(&from, flags & MS_REC != 0)?;
-        namespace.attach(copy, &at)?;
+        bind(t, &from, &at, flags & MS_REC != 0)?;
         return Ok(0);
     }
     let wanted: Vec<_> = PROPAGATIONS.iter().filter(|(bit, _)| flags & bit != 0).collect();
     match wanted.as_slice() {
         [] => {}
-        [(_, propagation)] => return propagate(&at, *propagation, flags & MS_REC != 0),
+        [(_, propagation)] => {
+            const ALLOWED: u64 = MS_REC | MS_SILENT;
+            if flags & !(ALLOWED | MS_UNBINDABLE | MS_PRIVATE | MS_SLAVE | MS_SHARED) != 0
+                || !is_root(&at)
+            {
+                return Err(Errno::EINVAL);
+            }
+            namespace.set_propagation(&at.mount, *propagation, flags & MS_REC != 0)?;
+            return Ok(0);
+        }
         _ => return Err(Errno::EINVAL),
     }
     if flags & MS_MOVE != 0 {
@@ -78,46 +91,109 @@ pub fn mount(
         namespace.move_mount(&from.mount, &at)?;
         return Ok(0);
     }
-    let root = filesystems::make(t.kernel(), &type_name, &options)?;
     let source_name = if source_name.is_empty() { b"none".to_vec() } else { source_name };
-    let relatime = if mount_flags
-        .intersects(MountFlags::NOATIME | MountFlags::STRICTATIME | MountFlags::RELATIME)
-    {
-        MountFlags::empty()
-    } else {
-        MountFlags::RELATIME
-    };
-    let mount = Mount::new(root.fs(), root, &source_name, mount_flags | relatime);
+    let mount = new_mount(t, &type_name, &options, &source_name, mount_flags)?;
     namespace.attach(mount, &at)?;
     Ok(0)
 }
 
-fn is_root(path: &Path) -> bool {
+/// A detached mount of a new file system. `ENODEV` for an unknown type, `EPERM` if the caller may not mount
+/// it, or if it would show what the caller's namespace hides.
+pub(super) fn new_mount(
+    t: &CurrentTask,
+    type_name: &[u8],
+    options: &[u8],
+    source: &[u8],
+    flags: MountFlags,
+) -> Result<Arc<Mount>> {
+    let namespaces = t.namespaces();
+    let mounter = Mounter {
+        kernel: t.kernel(),
+        creds: t.creds(),
+        namespaces: &namespaces,
+        pid_ns: t.group().pid_ns(),
+    };
+    if !filesystems::is_known(type_name) {
+        return Err(Errno::ENODEV);
+    }
+    let owner = filesystems::owner(&mounter, type_name);
+    if !t.creds().has_in(&owner, CAP_SYS_ADMIN) {
+        return Err(Errno::EPERM);
+    }
+    let root = filesystems::make(&mounter, type_name, options)?;
+    if matches!(type_name, b"proc" | b"sysfs") && reveals(t, type_name, flags) {
+        return Err(Errno::EPERM);
+    }
+    let times = MountFlags::NOATIME | MountFlags::STRICTATIME | MountFlags::RELATIME;
+    let mut flags = flags;
+    if !flags.intersects(times) {
+        flags |= MountFlags::RELATIME;
+    }
+    let mount = Mount::new(root.fs(), root, source, flags - MountFlags::STRICTATIME);
+    mount.set_fs_owner(&owner);
+    Ok(mount)
+}
+
+/// True if a new instance of `proc` or `sysfs` would show more than the mounts of its type that a less
+/// privileged mount namespace has (`mount_too_revealing`).
+fn reveals(t: &CurrentTask, type_name: &[u8], flags: MountFlags) -> bool {
+    let namespace = t.fs().namespace();
+    if namespace.user_ns().is_root() {
+        return false;
+    }
+    let hides = |mount: &Arc<Mount>| mount.children().iter().any(|child| child.is_locked());
+    !namespace.mounts().iter().any(|mount| {
+        mount.fs().type_name().as_bytes() == type_name
+            && mount.root().parent().is_none()
+            && (!mount.flags().contains(MountFlags::RDONLY) || flags.contains(MountFlags::RDONLY))
+            && !hides(mount)
+    })
+}
+
+/// Binds what is at `from` to `at`.
+fn bind(t: &CurrentTask, from: &Path, at: &Path, recursive: bool) -> Result<()> {
+    let namespace = t.fs().namespace();
+    let copy = copy_for_bind(t, from, recursive)?;
+    namespace.attach(copy, at)
+}
+
+/// A detached copy of what is at `from`. `EINVAL` if that is not in the caller's mount namespace, or if it
+/// is a mount namespace that would then contain itself.
+pub(super) fn copy_for_bind(t: &CurrentTask, from: &Path, recursive: bool) -> Result<Arc<Mount>> {
+    let namespace = t.fs().namespace();
+    match nsfs::namespace_at(from) {
+        Some(Namespace::Mount(other)) if other.id() <= namespace.id() => return Err(Errno::EINVAL),
+        Some(_) => {}
+        None if !from.mount.is_in(&namespace) => return Err(Errno::EINVAL),
+        None => {}
+    }
+    namespace.copy_tree(from, recursive)
+}
+
+/// True if something is mounted right there.
+pub(super) fn is_root(path: &Path) -> bool {
     Arc::ptr_eq(&path.dentry, path.mount.root())
 }
 
-/// Changes the flags of a mount. A remount without flags about access times keeps them.
-fn remount(at: &Path, flags: MountFlags) -> SysResult {
-    if !is_root(at) {
+/// Changes the flags of a mount; without `mount_only` also those of its file system, which takes privileges
+/// where that was mounted. A remount without flags about access times keeps them.
+fn remount(t: &CurrentTask, at: &Path, flags: MountFlags, mount_only: bool) -> SysResult {
+    if !is_root(at) || !at.mount.is_in(&t.fs().namespace()) {
         return Err(Errno::EINVAL);
     }
-    let times = MountFlags::NOATIME
-        | MountFlags::NODIRATIME
-        | MountFlags::RELATIME
-        | MountFlags::STRICTATIME;
-    let kept = if flags.intersects(times) { MountFlags::empty() } else { at.mount.flags() & times };
-    at.mount.set_flags(flags | kept);
-    Ok(0)
-}
-
-fn propagate(at: &Path, propagation: Propagation, recursive: bool) -> SysResult {
-    if !is_root(at) {
-        return Err(Errno::EINVAL);
+    if !mount_only && !t.creds().has_in(&at.mount.fs_owner(), CAP_SYS_ADMIN) {
+        return Err(Errno::EPERM);
     }
-    let mounts = if recursive { at.mount.tree() } else { vec![at.mount.clone()] };
-    for mount in mounts {
-        mount.set_propagation(propagation);
+    let times = MountFlags::ATIME | MountFlags::STRICTATIME;
+    let kept = match flags.intersects(times) {
+        true => MountFlags::empty(),
+        false => at.mount.flags() & MountFlags::ATIME,
+    };
+    let mut new = (flags | kept) - MountFlags::STRICTATIME;
+    if !flags.intersects(MountFlags::NOATIME | MountFlags::STRICTATIME) && kept.is_empty() {
+        new |= MountFlags::RELATIME;
     }
+    at.mount.set_flags(new)?;
     Ok(0)
 }
 
@@ -134,11 +210,12 @@ pub fn umount2(t: &mut CurrentTask, target: PathPtr, flags: Flags) -> SysResult 
         return Err(Errno::EINVAL);
     }
     let nofollow = if flags.0 & UMOUNT_NOFOLLOW != 0 { AT_SYMLINK_NOFOLLOW } else { 0 };
-    let at = find_path(t, AT_FDCWD, target, nofollow)?;
+    let mut at = find_path(t, AT_FDCWD, target, nofollow)?;
+    follow_mounts(&mut at);
+    require_admin(t)?;
     if !is_root(&at) {
         return Err(Errno::EINVAL);
     }
-    require_admin(t)?;
     if flags.0 & MNT_EXPIRE != 0 {
         // The first call only marks a mount; nothing here counts how long it was idle.
         return Err(Errno::EAGAIN);
@@ -146,8 +223,11 @@ pub fn umount2(t: &mut CurrentTask, target: PathPtr, flags: Flags) -> SysResult 
     let namespace = t.fs().namespace();
     let mount = at.mount.clone();
     drop(at);
-    if mount.mountpoint().is_none() {
+    if mount.mountpoint().is_none() || !mount.is_in(&namespace) || mount.is_locked() {
         return Err(Errno::EINVAL);
+    }
+    if flags.0 & MNT_FORCE != 0 && !t.creds().has(CAP_SYS_ADMIN) {
+        return Err(Errno::EPERM);
     }
     if flags.0 & MNT_DETACH == 0 && mount.is_busy() {
         return Err(Errno::EBUSY);

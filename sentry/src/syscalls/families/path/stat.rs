@@ -3,6 +3,7 @@
 use super::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, Target, find};
 use crate::errno::{Errno, Result};
 use crate::kernel::CurrentTask;
+use crate::kernel::namespace::UserNamespace;
 use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::{Fd, Flags, PathPtr};
@@ -39,8 +40,9 @@ struct Stat {
     unused: [u64; 3],
 }
 
-impl From<&Attr> for Stat {
-    fn from(attr: &Attr) -> Self {
+impl Stat {
+    /// As someone in `user_ns` sees it.
+    fn of(attr: &Attr, user_ns: &UserNamespace) -> Self {
         let mut times = [0; 6];
         for (pair, ns) in times.chunks_exact_mut(2).zip([attr.atime, attr.mtime, attr.ctime]) {
             let (sec, nsec) = split_time(ns);
@@ -51,8 +53,8 @@ impl From<&Attr> for Stat {
             ino: attr.ino,
             nlink: u64::from(attr.nlink),
             mode: attr.mode,
-            uid: attr.uid,
-            gid: attr.gid,
+            uid: user_ns.show_uid(attr.uid),
+            gid: user_ns.show_gid(attr.gid),
             pad: 0,
             rdev: attr.rdev,
             size: attr.size,
@@ -65,7 +67,7 @@ impl From<&Attr> for Stat {
 }
 
 fn store(t: &CurrentTask, addr: UserAddr, attr: &Attr) -> SysResult {
-    t.mm().write_obj(addr, &Stat::from(attr))?;
+    t.mm().write_obj(addr, &Stat::of(attr, &t.creds().user_ns))?;
     Ok(0)
 }
 
@@ -182,8 +184,8 @@ pub fn statx(
         blksize: attr.blksize,
         attributes: if is_root { ATTR_MOUNT_ROOT } else { 0 },
         nlink: attr.nlink,
-        uid: attr.uid,
-        gid: attr.gid,
+        uid: t.creds().user_ns.show_uid(attr.uid),
+        gid: t.creds().user_ns.show_gid(attr.gid),
         mode: attr.mode as u16,
         pad: 0,
         ino: attr.ino,

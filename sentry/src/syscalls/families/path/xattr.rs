@@ -31,6 +31,10 @@ fn check(t: &CurrentTask, path: &Path, name: &[u8], write: bool) -> Result<()> {
     }
     let creds = t.creds();
     if name.starts_with(b"security.") || name.starts_with(b"system.") {
+        if write && name == b"security.capability" {
+            let may = creds.has_over(&path.inode().attr()?, permission::CAP_SETFCAP);
+            return if may { Ok(()) } else { Err(Errno::EPERM) };
+        }
         if write && name.starts_with(b"security.") && !creds.has(CAP_SYS_ADMIN) {
             return Err(Errno::EPERM);
         }

@@ -80,7 +80,7 @@ pub fn prctl(t: &mut CurrentTask, op: i32, a2: u64, a3: u64, a4: u64, a5: u64) -
             return Ok(t.creds().bounding >> cap & 1);
         }
         PR_CAPBSET_DROP => {
-            if !t.creds().has(CAP_SETPCAP) {
+            if !t.creds().has_own(CAP_SETPCAP) {
                 return Err(Errno::EPERM);
             }
             let cap = valid_cap(a2)?;
@@ -174,7 +174,7 @@ fn set_securebits(t: &mut CurrentTask, value: u64) -> SysResult {
     // Every second bit locks the one below it.
     let locks = 0xaa & old;
     let locked = locks >> 1 | locks;
-    let allowed = (old ^ new) & locked == 0 && new & !0xff == 0 && t.creds().has(CAP_SETPCAP);
+    let allowed = (old ^ new) & locked == 0 && new & !0xff == 0 && t.creds().has_own(CAP_SETPCAP);
     if !allowed {
         return Err(Errno::EPERM);
     }

@@ -11,24 +11,50 @@ const NONE: u32 = u32::MAX;
 /// Most supplementary groups.
 const NGROUPS_MAX: usize = 65536;
 
+/// What the caller calls a user.
+fn show_uid(t: &CurrentTask, uid: u32) -> u32 {
+    t.creds().user_ns.show_uid(uid)
+}
+
+/// What the caller calls a group.
+fn show_gid(t: &CurrentTask, gid: u32) -> u32 {
+    t.creds().user_ns.show_gid(gid)
+}
+
+/// The kernel's id for what the caller calls `uid`; -1 stays what it is. `EINVAL` without a mapping.
+fn kernel_uid(t: &CurrentTask, uid: u32) -> Result<u32> {
+    if uid == NONE {
+        return Ok(NONE);
+    }
+    t.creds().user_ns.uid_to_kernel(uid).ok_or(Errno::EINVAL)
+}
+
+/// As [`kernel_uid`], of a group.
+fn kernel_gid(t: &CurrentTask, gid: u32) -> Result<u32> {
+    if gid == NONE {
+        return Ok(NONE);
+    }
+    t.creds().user_ns.gid_to_kernel(gid).ok_or(Errno::EINVAL)
+}
+
 /// `getuid(2)`
 pub fn getuid(t: &mut CurrentTask) -> SysResult {
-    Ok(u64::from(t.creds().uid))
+    Ok(u64::from(show_uid(t, t.creds().uid)))
 }
 
 /// `geteuid(2)`
 pub fn geteuid(t: &mut CurrentTask) -> SysResult {
-    Ok(u64::from(t.creds().euid))
+    Ok(u64::from(show_uid(t, t.creds().euid)))
 }
 
 /// `getgid(2)`
 pub fn getgid(t: &mut CurrentTask) -> SysResult {
-    Ok(u64::from(t.creds().gid))
+    Ok(u64::from(show_gid(t, t.creds().gid)))
 }
 
 /// `getegid(2)`
 pub fn getegid(t: &mut CurrentTask) -> SysResult {
-    Ok(u64::from(t.creds().egid))
+    Ok(u64::from(show_gid(t, t.creds().egid)))
 }
 
 fn write_ids(t: &CurrentTask, to: [UserAddr; 3], ids: [u32; 3]) -> SysResult {
@@ -41,13 +67,13 @@ fn write_ids(t: &CurrentTask, to: [UserAddr; 3], ids: [u32; 3]) -> SysResult {
 /// `getresuid(2)`
 pub fn getresuid(t: &mut CurrentTask, r: UserAddr, e: UserAddr, s: UserAddr) -> SysResult {
     let c = t.creds();
-    write_ids(t, [r, e, s], [c.uid, c.euid, c.suid])
+    write_ids(t, [r, e, s], [c.uid, c.euid, c.suid].map(|id| show_uid(t, id)))
 }
 
 /// `getresgid(2)`
 pub fn getresgid(t: &mut CurrentTask, r: UserAddr, e: UserAddr, s: UserAddr) -> SysResult {
     let c = t.creds();
-    write_ids(t, [r, e, s], [c.gid, c.egid, c.sgid])
+    write_ids(t, [r, e, s], [c.gid, c.egid, c.sgid].map(|id| show_gid(t, id)))
 }
 
 /// Puts changed user ids in force.
@@ -76,8 +102,9 @@ pub fn setuid(t: &mut CurrentTask, uid: u32) -> SysResult {
     if uid == NONE {
         return Err(Errno::EINVAL);
     }
+    let uid = kernel_uid(t, uid)?;
     let mut new = (**t.creds()).clone();
-    if new.has(CAP_SETUID) {
+    if new.has_own(CAP_SETUID) {
         (new.uid, new.suid) = (uid, uid);
     } else if uid != new.uid && uid != new.suid {
         return Err(Errno::EPERM);
@@ -88,9 +115,10 @@ pub fn setuid(t: &mut CurrentTask, uid: u32) -> SysResult {
 
 /// `setreuid(2)`
 pub fn setreuid(t: &mut CurrentTask, ruid: u32, euid: u32) -> SysResult {
+    let (ruid, euid) = (kernel_uid(t, ruid)?, kernel_uid(t, euid)?);
     let old = t.creds().clone();
     let mut new = (*old).clone();
-    let capable = old.has(CAP_SETUID);
+    let capable = old.has_own(CAP_SETUID);
     if ruid != NONE {
         if !capable && ruid != old.uid && ruid != old.euid {
             return Err(Errno::EPERM);
@@ -111,8 +139,9 @@ pub fn setreuid(t: &mut CurrentTask, ruid: u32, euid: u32) -> SysResult {
 
 /// `setresuid(2)`
 pub fn setresuid(t: &mut CurrentTask, ruid: u32, euid: u32, suid: u32) -> SysResult {
+    let (ruid, euid, suid) = (kernel_uid(t, ruid)?, kernel_uid(t, euid)?, kernel_uid(t, suid)?);
     let mut new = (**t.creds()).clone();
-    if !new.has(CAP_SETUID) {
+    if !new.has_own(CAP_SETUID) {
         let own = [new.uid, new.euid, new.suid];
         if [ruid, euid, suid].iter().any(|id| *id != NONE && !own.contains(id)) {
             return Err(Errno::EPERM);
@@ -139,8 +168,9 @@ pub fn setgid(t: &mut CurrentTask, gid: u32) -> SysResult {
     if gid == NONE {
         return Err(Errno::EINVAL);
     }
+    let gid = kernel_gid(t, gid)?;
     let mut new = (**t.creds()).clone();
-    if new.has(CAP_SETGID) {
+    if new.has_own(CAP_SETGID) {
         (new.gid, new.sgid) = (gid, gid);
     } else if gid != new.gid && gid != new.sgid {
         return Err(Errno::EPERM);
@@ -151,9 +181,10 @@ pub fn setgid(t: &mut CurrentTask, gid: u32) -> SysResult {
 
 /// `setregid(2)`
 pub fn setregid(t: &mut CurrentTask, rgid: u32, egid: u32) -> SysResult {
+    let (rgid, egid) = (kernel_gid(t, rgid)?, kernel_gid(t, egid)?);
     let old = t.creds().clone();
     let mut new = (*old).clone();
-    let capable = old.has(CAP_SETGID);
+    let capable = old.has_own(CAP_SETGID);
     if rgid != NONE {
         if !capable && rgid != old.gid && rgid != old.egid {
             return Err(Errno::EPERM);
@@ -174,8 +205,9 @@ pub fn setregid(t: &mut CurrentTask, rgid: u32, egid: u32) -> SysResult {
 
 /// `setresgid(2)`
 pub fn setresgid(t: &mut CurrentTask, rgid: u32, egid: u32, sgid: u32) -> SysResult {
+    let (rgid, egid, sgid) = (kernel_gid(t, rgid)?, kernel_gid(t, egid)?, kernel_gid(t, sgid)?);
     let mut new = (**t.creds()).clone();
-    if !new.has(CAP_SETGID) {
+    if !new.has_own(CAP_SETGID) {
         let own = [new.gid, new.egid, new.sgid];
         if [rgid, egid, sgid].iter().any(|id| *id != NONE && !own.contains(id)) {
             return Err(Errno::EPERM);
@@ -192,7 +224,10 @@ pub fn setresgid(t: &mut CurrentTask, rgid: u32, egid: u32, sgid: u32) -> SysRes
 /// `setfsuid(2)`: the old id, whether or not it was changed.
 pub fn setfsuid(t: &mut CurrentTask, uid: u32) -> SysResult {
     let old = t.creds().clone();
-    let allowed = [old.uid, old.euid, old.suid, old.fsuid].contains(&uid) || old.has(CAP_SETUID);
+    let shown = u64::from(show_uid(t, old.fsuid));
+    let Ok(uid) = kernel_uid(t, uid) else { return Ok(shown) };
+    let allowed =
+        [old.uid, old.euid, old.suid, old.fsuid].contains(&uid) || old.has_own(CAP_SETUID);
     if uid != NONE && uid != old.fsuid && allowed {
         let mut new = (*old).clone();
         new.fsuid = uid;
@@ -200,20 +235,23 @@ pub fn setfsuid(t: &mut CurrentTask, uid: u32) -> SysResult {
         note_change(t, &old, &new);
         t.set_creds(new);
     }
-    Ok(u64::from(old.fsuid))
+    Ok(shown)
 }
 
 /// `setfsgid(2)`: the old id, whether or not it was changed.
 pub fn setfsgid(t: &mut CurrentTask, gid: u32) -> SysResult {
     let old = t.creds().clone();
-    let allowed = [old.gid, old.egid, old.sgid, old.fsgid].contains(&gid) || old.has(CAP_SETGID);
+    let shown = u64::from(show_gid(t, old.fsgid));
+    let Ok(gid) = kernel_gid(t, gid) else { return Ok(shown) };
+    let allowed =
+        [old.gid, old.egid, old.sgid, old.fsgid].contains(&gid) || old.has_own(CAP_SETGID);
     if gid != NONE && gid != old.fsgid && allowed {
         let mut new = (*old).clone();
         new.fsgid = gid;
         note_change(t, &old, &new);
         t.set_creds(new);
     }
-    Ok(u64::from(old.fsgid))
+    Ok(shown)
 }
 
 /// `getgroups(2)`
@@ -226,14 +264,14 @@ pub fn getgroups(t: &mut CurrentTask, size: i32, list: UserAddr) -> SysResult {
     if groups.len() > size {
         return Err(Errno::EINVAL);
     }
-    let bytes: Vec<u8> = groups.iter().flat_map(|g| g.to_le_bytes()).collect();
+    let bytes: Vec<u8> = groups.iter().flat_map(|g| show_gid(t, *g).to_le_bytes()).collect();
     t.mm().write(list, &bytes)?;
     Ok(groups.len() as u64)
 }
 
 /// `setgroups(2)`
 pub fn setgroups(t: &mut CurrentTask, size: u64, list: UserAddr) -> SysResult {
-    if !t.creds().has(CAP_SETGID) {
+    if !t.creds().has_own(CAP_SETGID) || !t.creds().user_ns.may_setgroups() {
         return Err(Errno::EPERM);
     }
     let size = usize::try_from(size as i32).unwrap_or(usize::MAX);
@@ -244,8 +282,8 @@ pub fn setgroups(t: &mut CurrentTask, size: u64, list: UserAddr) -> SysResult {
     t.mm().read(list, &mut bytes)?;
     let (words, _) = bytes.as_chunks::<4>();
     let mut groups: Vec<u32> = words.iter().map(|w| u32::from_le_bytes(*w)).collect();
-    if groups.contains(&NONE) {
-        return Err(Errno::EINVAL);
+    for group in &mut groups {
+        *group = t.creds().user_ns.gid_to_kernel(*group).ok_or(Errno::EINVAL)?;
     }
     groups.sort_unstable();
     let mut new = (**t.creds()).clone();
@@ -297,7 +335,7 @@ pub fn capget(t: &mut CurrentTask, header: UserAddr, data: UserAddr) -> SysResul
 /// `capset(2)`
 pub fn capset(t: &mut CurrentTask, header: UserAddr, data: UserAddr) -> SysResult {
     let (sets, pid) = cap_header(t, header)?;
-    if pid != 0 && pid != t.tid() {
+    if pid != 0 && pid != t.ns_tid() {
         return Err(Errno::EPERM);
     }
     let (mut effective, mut permitted, mut inheritable) = (0_u64, 0_u64, 0_u64);
@@ -312,7 +350,7 @@ pub fn capset(t: &mut CurrentTask, header: UserAddr, data: UserAddr) -> SysResul
     let old = t.creds().clone();
     let may_inherit = old.inheritable | old.permitted;
     let allowed = inheritable & !(old.inheritable | old.bounding) == 0
-        && (old.has(CAP_SETPCAP) || inheritable & !may_inherit == 0)
+        && (old.has_own(CAP_SETPCAP) || inheritable & !may_inherit == 0)
         && permitted & !old.permitted == 0
         && effective & !permitted == 0;
     if !allowed {

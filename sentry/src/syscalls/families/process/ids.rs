@@ -9,42 +9,42 @@ use std::sync::atomic::Ordering;
 
 /// `getpid(2)`
 pub fn getpid(t: &mut CurrentTask) -> SysResult {
-    Ok(t.tgid() as u64)
+    Ok(t.ns_tgid() as u64)
 }
 
 /// `gettid(2)`
 pub fn gettid(t: &mut CurrentTask) -> SysResult {
-    Ok(t.tid() as u64)
+    Ok(t.ns_tid() as u64)
 }
 
 /// `getppid(2)`
 pub fn getppid(t: &mut CurrentTask) -> SysResult {
-    Ok(t.group().ppid() as u64)
+    Ok(t.local_id(t.group().ppid()) as u64)
 }
 
 /// `getpgrp(2)`
 pub fn getpgrp(t: &mut CurrentTask) -> SysResult {
-    Ok(t.group().pgid() as u64)
+    Ok(t.local_id(t.group().pgid()) as u64)
 }
 
 /// `getpgid(2)`
 pub fn getpgid(t: &mut CurrentTask, pid: i32) -> SysResult {
-    Ok(group_or_self(t, pid)?.pgid() as u64)
+    Ok(t.local_id(group_or_self(t, pid)?.pgid()) as u64)
 }
 
 /// `getsid(2)`
 pub fn getsid(t: &mut CurrentTask, pid: i32) -> SysResult {
-    Ok(group_or_self(t, pid)?.sid() as u64)
+    Ok(t.local_id(group_or_self(t, pid)?.sid()) as u64)
 }
 
 /// `setpgid(2)`
 pub fn setpgid(t: &mut CurrentTask, pid: i32, pgid: i32) -> SysResult {
-    let me = t.tgid();
-    let pid = if pid == 0 { me } else { pid };
-    let pgid = if pgid == 0 { pid } else { pgid };
-    if pgid < 0 {
+    if pgid < 0 || (pgid == 0 && pid < 0) {
         return Err(Errno::EINVAL);
     }
+    let me = t.tgid();
+    let pid = if pid == 0 { me } else { t.global_id(pid) };
+    let pgid = if pgid == 0 { pid } else { t.global_id(pgid) };
     let mut tree = t.kernel().tree();
     let node = tree.nodes.get(&pid).ok_or(Errno::ESRCH)?;
     if node.parent == me {
@@ -79,13 +79,13 @@ pub fn setsid(t: &mut CurrentTask) -> SysResult {
         return Err(Errno::EPERM);
     }
     tree.set_pgroup(me, me, me);
-    Ok(me as u64)
+    Ok(t.ns_tgid() as u64)
 }
 
 /// `set_tid_address(2)`
 pub fn set_tid_address(t: &mut CurrentTask, addr: UserAddr) -> SysResult {
     t.clear_child_tid.store(addr.0, Ordering::Relaxed);
-    Ok(t.tid() as u64)
+    Ok(t.ns_tid() as u64)
 }
 
 /// Size of the kernel's `struct robust_list_head`.
@@ -120,5 +120,6 @@ pub(crate) fn may_inspect(t: &CurrentTask, other: &crate::kernel::Task) -> bool 
     let all_uids = [theirs.uid, theirs.euid, theirs.suid].iter().all(|u| *u == mine.uid);
     let all_gids = [theirs.gid, theirs.egid, theirs.sgid].iter().all(|g| *g == mine.gid);
     let dumpable = other.group().dumpable.load(Ordering::Relaxed) == 1;
-    (all_uids && all_gids && dumpable) || mine.has(crate::kernel::credentials::CAP_SYS_PTRACE)
+    (all_uids && all_gids && dumpable)
+        || mine.has_in(&theirs.user_ns, crate::kernel::credentials::CAP_SYS_PTRACE)
 }

@@ -2,8 +2,10 @@
 
 use crate::errno::{Errno, Result};
 use crate::kernel::accounting::Rusage;
-use crate::kernel::clone::{self, CloneArgs, CloneFlags};
+use crate::kernel::clone::{self, CloneArgs, CloneFlags, SET_TID_MAX};
+use crate::kernel::credentials::{CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN};
 use crate::kernel::exec::{self, Program};
+use crate::kernel::namespace::{self, Namespace};
 use crate::kernel::wait::{WaitFor, WaitOptions, WaitResult, wait};
 use crate::kernel::{CurrentTask, Rlimit, Signal, exit as ending};
 use crate::loader::{ArgumentLimit, read_strings};
@@ -31,7 +33,8 @@ fn plain(flags: CloneFlags, exit_signal: i32) -> CloneArgs {
         exit_signal,
         stack: 0,
         tls: 0,
-        set_tid: 0,
+        set_tid: [0; SET_TID_MAX],
+        set_tid_len: 0,
     }
 }
 
@@ -115,7 +118,7 @@ pub(crate) fn read_extensible<T: FromBytes + IntoBytes + Default>(
 /// `clone3(2)`
 pub fn clone3(t: &mut CurrentTask, args: UserAddr, size: u64) -> SysResult {
     let a: Clone3 = read_extensible(t, args, size, 64)?;
-    if a.set_tid_size > 32 || (a.set_tid == 0) != (a.set_tid_size == 0) {
+    if a.set_tid_size > SET_TID_MAX as u64 || (a.set_tid == 0) != (a.set_tid_size == 0) {
         return Err(Errno::EINVAL);
     }
     let valid_signal = a.exit_signal & !CSIGNAL == 0 && a.exit_signal <= 64;
@@ -130,23 +133,8 @@ pub fn clone3(t: &mut CurrentTask, args: UserAddr, size: u64) -> SysResult {
     {
         return Err(Errno::EINVAL);
     }
-    let mut set_tid = 0;
-    if a.set_tid_size > 0 {
-        if a.set_tid_size > 1 {
-            return Err(Errno::EINVAL);
-        }
-        set_tid = t.mm().read_obj::<i32>(UserAddr(a.set_tid))?;
-        if set_tid < 1 {
-            return Err(Errno::EINVAL);
-        }
-        use crate::kernel::credentials::{CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN};
-        if !t.creds().has(CAP_CHECKPOINT_RESTORE) && !t.creds().has(CAP_SYS_ADMIN) {
-            return Err(Errno::EPERM);
-        }
-        if set_tid >= crate::kernel::tree::PID_MAX {
-            return Err(Errno::EINVAL);
-        }
-    }
+    let set_tid_len = a.set_tid_size as usize;
+    let set_tid = set_tids(t, UserAddr(a.set_tid), set_tid_len, flags)?;
     let args = CloneArgs {
         flags,
         pidfd: UserAddr(a.pidfd),
@@ -156,8 +144,38 @@ pub fn clone3(t: &mut CurrentTask, args: UserAddr, size: u64) -> SysResult {
         stack: if a.stack == 0 { 0 } else { a.stack.wrapping_add(a.stack_size) },
         tls: a.tls,
         set_tid,
+        set_tid_len,
     };
     do_clone(t, &args)
+}
+
+/// Reads the thread ids that `clone3(2)` asks for. `EINVAL` for impossible ones or more than there are
+/// pid namespaces, `EPERM` without the capability.
+fn set_tids(
+    t: &CurrentTask,
+    at: UserAddr,
+    len: usize,
+    flags: CloneFlags,
+) -> Result<[i32; SET_TID_MAX]> {
+    let mut tids = [0; SET_TID_MAX];
+    if len == 0 {
+        return Ok(tids);
+    }
+    let space = t.namespaces().pid_for_children.clone();
+    let levels = space.level() as usize + 1 + usize::from(flags.contains(CloneFlags::NEWPID));
+    if len > levels {
+        return Err(Errno::EINVAL);
+    }
+    for (i, place) in tids.iter_mut().enumerate().take(len) {
+        *place = t.mm().read_obj::<i32>(at.offset(4 * i as u64))?;
+        if *place < 1 || *place >= crate::kernel::tree::PID_MAX {
+            return Err(Errno::EINVAL);
+        }
+    }
+    let may = [CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN]
+        .iter()
+        .any(|cap| t.creds().has_in(space.user_ns(), *cap));
+    if may { Ok(tids) } else { Err(Errno::EPERM) }
 }
 
 /// `execve(2)`
@@ -262,8 +280,8 @@ pub fn wait4(
         i32::MIN => return Err(Errno::ESRCH),
         -1 => WaitFor::Any,
         0 => WaitFor::Group(t.group().pgid()),
-        pid if pid < 0 => WaitFor::Group(-pid),
-        pid => WaitFor::Process(pid),
+        pid if pid < 0 => WaitFor::Group(t.global_id(-pid)),
+        pid => WaitFor::Process(t.global_id(pid)),
     };
     let Some(result) = wait(t, which, options | WaitOptions::EXITED)? else { return Ok(0) };
     if !status.is_null() {
@@ -272,7 +290,7 @@ pub fn wait4(
     if !rusage.is_null() {
         t.mm().write_obj(rusage, &RusageAbi::from(result.usage))?;
     }
-    Ok(result.pid as u64)
+    Ok(result.ns_pid as u64)
 }
 
 const P_ALL: i32 = 0;
@@ -297,8 +315,8 @@ pub fn waitid(
     let mut nonblocking_fd = false;
     let which = match idtype {
         P_ALL => WaitFor::Any,
-        P_PID if id > 0 => WaitFor::Process(id),
-        P_PGID if id > 0 => WaitFor::Group(id),
+        P_PID if id > 0 => WaitFor::Process(t.global_id(id)),
+        P_PGID if id > 0 => WaitFor::Group(t.global_id(id)),
         P_PGID if id == 0 => WaitFor::Group(t.group().pgid()),
         P_PIDFD if id >= 0 => {
             let group = crate::kernel::pidfd::group_of(t, id)?;
@@ -327,35 +345,38 @@ pub fn waitid(
 /// Writes only the fields that `waitid(2)` sets.
 fn write_wait_info(t: &CurrentTask, at: UserAddr, result: Option<&WaitResult>) -> Result<()> {
     let sigchld = result.map_or(0, |_| Signal::SIGCHLD.number());
-    let (code, pid, uid, value) = result.map_or((0, 0, 0, 0), |r| (r.code, r.pid, r.uid, r.value));
+    let shown = |r: &WaitResult| (r.code, r.ns_pid, t.creds().user_ns.show_uid(r.uid), r.value);
+    let (code, pid, uid, value) = result.map_or((0, 0, 0, 0), shown);
     t.mm().write_obj(at, &[sigchld, 0, code])?;
     t.mm().write_obj(at.offset(16), &[pid, uid as i32, value])
 }
 
-/// `unshare(2)`; namespaces are refused as by a kernel that is built without them.
+/// `unshare(2)`
 pub fn unshare(t: &mut CurrentTask, flags: u64) -> SysResult {
-    use CloneFlags as F;
-    let flags = F::from_bits(flags).ok_or(Errno::EINVAL)?;
-    let known = F::THREAD | F::FS | F::SIGHAND | F::VM | F::FILES | F::SYSVSEM | F::NAMESPACES;
-    if !known.contains(flags) {
+    let flags = CloneFlags::from_bits(flags).ok_or(Errno::EINVAL)?;
+    namespace::change::unshare(t, flags)?;
+    Ok(0)
+}
+
+/// `setns(2)`
+pub fn setns(t: &mut CurrentTask, fd: Fd, flags: u32) -> SysResult {
+    let flags = CloneFlags::from_bits_retain(flags.into());
+    let file = t.files().get(fd.0)?;
+    if let Some(pidfd) = file.ops_as::<crate::kernel::pidfd::PidFd>() {
+        if flags.is_empty() || !CloneFlags::NAMESPACES.contains(flags) {
+            return Err(Errno::EINVAL);
+        }
+        let task = pidfd.group().any_task().ok_or(Errno::ESRCH)?;
+        if !super::may_inspect(t, &task) {
+            return Err(Errno::EPERM);
+        }
+        namespace::change::enter_task(t, &task, flags)?;
+        return Ok(0);
+    }
+    let ns: Namespace = crate::fs::nsfs::namespace_of(&file).ok_or(Errno::EINVAL)?;
+    if !flags.is_empty() && ns.kind().flag() != flags {
         return Err(Errno::EINVAL);
     }
-    let alone = t.group().signals().tasks.len() == 1;
-    if flags.intersects(F::THREAD | F::SIGHAND | F::VM) && !alone {
-        return Err(Errno::EINVAL);
-    }
-    if flags.intersects(F::NAMESPACES) {
-        let privileged = t.creds().has(crate::kernel::credentials::CAP_SYS_ADMIN);
-        let refused = privileged || flags.contains(F::NEWUSER);
-        return Err(if refused { Errno::EINVAL } else { Errno::EPERM });
-    }
-    if flags.contains(F::FILES) {
-        let own = t.files().fork();
-        t.set_files(own);
-    }
-    if flags.contains(F::FS) {
-        let own = t.fs().fork();
-        t.set_fs(own);
-    }
+    namespace::change::enter_all(t, &[ns])?;
     Ok(0)
 }

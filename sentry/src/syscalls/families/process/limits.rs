@@ -80,7 +80,7 @@ pub fn prlimit64(
         let (mine, theirs) = (t.creds(), task.creds());
         let same = [theirs.uid, theirs.euid, theirs.suid].iter().all(|u| *u == mine.uid)
             && [theirs.gid, theirs.egid, theirs.sgid].iter().all(|g| *g == mine.gid);
-        if !same && !mine.has(CAP_SYS_RESOURCE) {
+        if !same && !mine.has_in(&theirs.user_ns, CAP_SYS_RESOURCE) {
             return Err(Errno::EPERM);
         }
     }

@@ -20,24 +20,24 @@ pub use pidfd::*;
 pub use sched::*;
 pub use system::*;
 
-use crate::errno::{Errno, Result};
+use crate::errno::Result;
 use crate::kernel::{Credentials, CurrentTask, Task, ThreadGroup};
 use std::sync::Arc;
 
 /// The living task of that id; 0 is the caller. `ESRCH` if there is none.
 fn task_or_self(t: &CurrentTask, tid: i32) -> Result<Arc<Task>> {
-    if tid == 0 || tid == t.tid() {
+    if tid == 0 || tid == t.ns_tid() {
         return Ok(t.task().clone());
     }
-    t.kernel().task(tid).ok_or(Errno::ESRCH)
+    t.find_task(tid)
 }
 
 /// The process of that id, zombies included; 0 is the caller's. `ESRCH` if there is none.
 fn group_or_self(t: &CurrentTask, pid: i32) -> Result<Arc<ThreadGroup>> {
-    if pid == 0 || pid == t.tgid() {
+    if pid == 0 || pid == t.ns_tgid() {
         return Ok(t.group().clone());
     }
-    t.kernel().thread_group(pid).ok_or(Errno::ESRCH)
+    t.find_group(pid)
 }
 
 /// Same owner, as scheduling calls want it.

@@ -19,9 +19,9 @@ pub fn pidfd_open(t: &mut CurrentTask, pid: i32, flags: u32) -> SysResult {
     if flags & !(PIDFD_NONBLOCK | PIDFD_THREAD) != 0 || pid <= 0 {
         return Err(Errno::EINVAL);
     }
-    let Some(group) = t.kernel().thread_group(pid) else {
+    let Ok(group) = t.find_group(pid) else {
         // A thread that does not lead its process.
-        let known = t.kernel().task(pid).is_some();
+        let known = t.find_task(pid).is_ok();
         return Err(if known { Errno::EINVAL } else { Errno::ESRCH });
     };
     let file = pidfd::file(&group, flags & PIDFD_NONBLOCK != 0);
@@ -120,8 +120,8 @@ pub fn kcmp(
     idx1: u64,
     idx2: u64,
 ) -> SysResult {
-    let a = t.kernel().task(pid1).ok_or(Errno::ESRCH)?;
-    let b = t.kernel().task(pid2).ok_or(Errno::ESRCH)?;
+    let a = t.find_task(pid1)?;
+    let b = t.find_task(pid2)?;
     if !may_inspect(t, &a) || !may_inspect(t, &b) {
         return Err(Errno::EPERM);
     }

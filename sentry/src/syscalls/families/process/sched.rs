@@ -22,7 +22,8 @@ pub fn sched_yield(_t: &mut CurrentTask) -> SysResult {
 }
 
 fn check_owner(t: &CurrentTask, other: &Task) -> Result<()> {
-    let allowed = owns(t.creds(), &other.creds()) || t.creds().has(CAP_SYS_NICE);
+    let theirs = other.creds();
+    let allowed = owns(t.creds(), &theirs) || t.creds().has_in(&theirs.user_ns, CAP_SYS_NICE);
     if allowed { Ok(()) } else { Err(Errno::EPERM) }
 }
 
@@ -278,12 +279,14 @@ fn priority_targets(t: &CurrentTask, which: i32, who: i32) -> Result<Vec<Arc<Tas
     let tasks = match which {
         PRIO_PROCESS => vec![task_or_self(t, who)?],
         PRIO_PGRP => {
-            let pgid = if who == 0 { t.group().pgid() } else { who };
+            let pgid = if who == 0 { t.group().pgid() } else { t.global_id(who) };
             let members = t.kernel().tree().members(pgid);
             members.iter().flat_map(|g| g.tasks()).collect()
         }
         PRIO_USER => {
-            let uid = if who == 0 { t.creds().uid } else { who as u32 };
+            let creds = t.creds();
+            let named = || creds.user_ns.uid_to_kernel(who as u32).ok_or(Errno::ESRCH);
+            let uid = if who == 0 { creds.uid } else { named()? };
             let all: Vec<_> = t.kernel().tree().pids.tasks.values().cloned().collect();
             all.into_iter().filter(|task| task.creds().uid == uid).collect()
         }
@@ -306,7 +309,7 @@ pub fn setpriority(t: &mut CurrentTask, which: i32, who: i32, prio: i32) -> SysR
     let privileged = t.creds().has(CAP_SYS_NICE);
     let mut error = None;
     for task in tasks {
-        if !privileged && !owns(t.creds(), &task.creds()) {
+        if !privileged && check_owner(t, &task).is_err() {
             error = Some(Errno::EPERM);
             continue;
         }

@@ -13,7 +13,7 @@ const UTS_LEN: usize = 65;
 
 /// `uname(2)`
 pub fn uname(t: &mut CurrentTask, at: UserAddr) -> SysResult {
-    let names = t.kernel().names.read().clone();
+    let names = t.namespaces().uts.names.read().clone();
     let fields: [&[u8]; 6] = [
         UTS.sysname.as_bytes(),
         &names.host,
@@ -33,7 +33,7 @@ pub fn uname(t: &mut CurrentTask, at: UserAddr) -> SysResult {
 }
 
 fn read_name(t: &CurrentTask, at: UserAddr, len: i32) -> Result<Vec<u8>, Errno> {
-    if !t.creds().has(CAP_SYS_ADMIN) {
+    if !t.creds().has_in(t.namespaces().uts.user_ns(), CAP_SYS_ADMIN) {
         return Err(Errno::EPERM);
     }
     let len = usize::try_from(len).ok().filter(|n| *n < UTS_LEN).ok_or(Errno::EINVAL)?;
@@ -45,14 +45,14 @@ fn read_name(t: &CurrentTask, at: UserAddr, len: i32) -> Result<Vec<u8>, Errno> 
 /// `sethostname(2)`
 pub fn sethostname(t: &mut CurrentTask, name: UserAddr, len: i32) -> SysResult {
     let name = read_name(t, name, len)?;
-    t.kernel().names.write().host = name;
+    t.namespaces().uts.names.write().host = name;
     Ok(0)
 }
 
 /// `setdomainname(2)`
 pub fn setdomainname(t: &mut CurrentTask, name: UserAddr, len: i32) -> SysResult {
     let name = read_name(t, name, len)?;
-    t.kernel().names.write().domain = name;
+    t.namespaces().uts.names.write().domain = name;
     Ok(0)
 }
 

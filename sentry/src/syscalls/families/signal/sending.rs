@@ -42,6 +42,9 @@ pub(crate) fn check_permission(
         }
     };
     let same = [mine.euid, mine.uid].iter().any(|m| *m == theirs.uid || *m == theirs.suid);
+    if mine.has_in(&theirs.user_ns, CAP_KILL) {
+        return Ok(());
+    }
     let same_session = signal == Some(Signal::SIGCONT) && group.sid() == t.group().sid();
     if same || same_session { Ok(()) } else { Err(Errno::EPERM) }
 }
@@ -67,10 +70,14 @@ pub fn kill(t: &mut CurrentTask, pid: i32, signal: SigNo) -> SysResult {
         i32::MIN => return Err(Errno::ESRCH),
         -1 => {
             let all = t.kernel().thread_groups();
-            all.into_iter().filter(|g| g.tgid() > 1 && g.tgid() != t.tgid()).collect()
+            let other = |g: &Arc<ThreadGroup>| t.local_id(g.tgid()) > 1 && g.tgid() != t.tgid();
+            all.into_iter().filter(other).collect()
         }
         0 => t.kernel().tree().members(t.group().pgid()),
-        pgid => t.kernel().tree().members(-pgid),
+        pgid => {
+            let pgid = t.global_id(-pgid);
+            t.kernel().tree().members(pgid)
+        }
     };
     let mut result = Err(Errno::ESRCH);
     for group in &targets {
@@ -87,6 +94,7 @@ pub fn kill(t: &mut CurrentTask, pid: i32, signal: SigNo) -> SysResult {
 
 /// The process of a process or thread id.
 fn find_group(t: &CurrentTask, pid: i32) -> Result<Arc<ThreadGroup>> {
+    let pid = t.global_id(pid);
     let tree = t.kernel().tree();
     let task = || tree.pids.tasks.get(&pid).map(|task| task.group().clone());
     tree.process(pid).cloned().or_else(task).ok_or(Errno::ESRCH)
@@ -94,8 +102,8 @@ fn find_group(t: &CurrentTask, pid: i32) -> Result<Arc<ThreadGroup>> {
 
 /// The thread of an id, which must belong to process `tgid` if that is given.
 fn find_task(t: &CurrentTask, tgid: Option<i32>, tid: i32) -> Result<Arc<Task>> {
-    let task = t.kernel().task(tid).ok_or(Errno::ESRCH)?;
-    if tgid.is_some_and(|g| g != task.tgid()) {
+    let task = t.find_task(tid)?;
+    if tgid.is_some_and(|g| t.global_id(g) != task.tgid()) {
         return Err(Errno::ESRCH);
     }
     Ok(task)
@@ -146,7 +154,7 @@ fn queued_info(
 
 /// `rt_sigqueueinfo(2)`
 pub fn rt_sigqueueinfo(t: &mut CurrentTask, pid: i32, signal: SigNo, info: UserAddr) -> SysResult {
-    let info = queued_info(t, info, signal, pid == t.tgid())?;
+    let info = queued_info(t, info, signal, pid == t.ns_tgid())?;
     let group = find_group(t, pid)?;
     check_permission(t, &group, info.map(|i| i.signal))?;
     if let Some(info) = info {
@@ -166,7 +174,7 @@ pub fn rt_tgsigqueueinfo(
     if tid <= 0 || tgid <= 0 {
         return Err(Errno::EINVAL);
     }
-    let info = queued_info(t, info, signal, tid == t.tid())?;
+    let info = queued_info(t, info, signal, tid == t.ns_tid())?;
     let task = find_task(t, Some(tgid), tid)?;
     check_permission(t, task.group(), info.map(|i| i.signal))?;
     if let Some(info) = info {

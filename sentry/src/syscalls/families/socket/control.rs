@@ -56,6 +56,7 @@ pub fn read(t: &CurrentTask, addr: UserAddr, len: u64, msg: &mut SendMsg) -> Res
                     let field = |i| word(data, i).ok_or(Errno::EINVAL);
                     let creds =
                         Ucred { pid: field(0)?, uid: field(4)? as u32, gid: field(8)? as u32 };
+                    let creds = creds.named_by(t).ok_or(Errno::EINVAL)?;
                     check_credentials(t, creds)?;
                     msg.creds = Some(creds);
                     msg.explicit_creds = true;
@@ -74,9 +75,9 @@ pub fn read(t: &CurrentTask, addr: UserAddr, len: u64, msg: &mut SendMsg) -> Res
 /// One may only claim to be oneself, or have the capability to become another. `EPERM`.
 fn check_credentials(t: &CurrentTask, claim: Ucred) -> Result<()> {
     let c = t.creds();
-    let pid = claim.pid == t.tgid() || c.has(CAP_SYS_ADMIN);
-    let uid = [c.uid, c.euid, c.suid].contains(&claim.uid) || c.has(CAP_SETUID);
-    let gid = [c.gid, c.egid, c.sgid].contains(&claim.gid) || c.has(CAP_SETGID);
+    let pid = claim.pid == t.tgid() || c.has_in(t.group().pid_ns().user_ns(), CAP_SYS_ADMIN);
+    let uid = [c.uid, c.euid, c.suid].contains(&claim.uid) || c.has_own(CAP_SETUID);
+    let gid = [c.gid, c.egid, c.sgid].contains(&claim.gid) || c.has_own(CAP_SETGID);
     if pid && uid && gid { Ok(()) } else { Err(Errno::EPERM) }
 }
 
@@ -111,7 +112,7 @@ impl Writer {
 pub fn write(t: &CurrentTask, addr: UserAddr, len: u64, msg: &mut RecvMsg) -> Result<u64> {
     let room = if addr.is_null() { 0 } else { len.min(MAX_CONTROL) as usize };
     let mut writer = Writer { addr, room, used: 0 };
-    if let Some(c) = msg.creds {
+    if let Some(c) = msg.creds.map(|c| c.seen_by(t)) {
         let data = [c.pid.to_ne_bytes(), c.uid.to_ne_bytes(), c.gid.to_ne_bytes()].concat();
         if !writer.put(t, SCM_CREDENTIALS, &data)? {
             msg.out_flags |= flags::CTRUNC;

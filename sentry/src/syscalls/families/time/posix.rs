@@ -30,7 +30,7 @@ fn notification(t: &CurrentTask, event: &Sigevent) -> Result<Notify> {
         SIGEV_NONE => Ok(Notify::None),
         SIGEV_SIGNAL | SIGEV_THREAD => Ok(Notify::Process(signal()?)),
         SIGEV_THREAD_ID => {
-            let task = t.kernel().task(event.tid).filter(|task| task.tgid() == t.tgid());
+            let task = t.find_task(event.tid).ok().filter(|task| task.tgid() == t.tgid());
             task.ok_or(Errno::EINVAL)?;
             Ok(Notify::Thread(signal()?, event.tid))
         }
