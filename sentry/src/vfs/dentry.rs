@@ -47,6 +47,9 @@ pub struct Dentry {
     referenced: AtomicBool,
     /// Mounts on this dentry, in whatever namespace.
     mounts: AtomicU32,
+    /// Mounts on it or below, where names are looked up anew each time: a dentry on the way to a mount must
+    /// stay the one that is found.
+    pinned: AtomicU32,
     volatile: bool,
     /// Types never change, so the walk need not ask for attributes.
     file_type: FileType,
@@ -102,6 +105,7 @@ impl Dentry {
             linkable,
             referenced: AtomicBool::new(false),
             mounts: AtomicU32::new(0),
+            pinned: AtomicU32::new(0),
             volatile,
             file_type,
         })
@@ -153,11 +157,23 @@ impl Dentry {
     }
 
     /// Notes that a mount was put here (`true`) or taken away.
-    pub(super) fn count_mount(&self, added: bool) {
-        if added {
-            self.mounts.fetch_add(1, Ordering::AcqRel);
-        } else {
-            self.mounts.fetch_sub(1, Ordering::AcqRel);
+    pub(super) fn count_mount(self: &Arc<Self>, added: bool) {
+        let count = |n: &AtomicU32| match added {
+            true => n.fetch_add(1, Ordering::AcqRel),
+            false => n.fetch_sub(1, Ordering::AcqRel),
+        };
+        count(&self.mounts);
+        if self.volatile {
+            let mut at = Some(self.clone());
+            while let Some(dentry) = at {
+                count(&dentry.pinned);
+                at = dentry.parent();
+                if let (Some(parent), true) = (&at, added) {
+                    // Another look-up may have put its own dentry in the place of this one.
+                    let (name, known) = (dentry.name(), Child::Known(Arc::downgrade(&dentry)));
+                    parent.children.write().get_or_insert_default().insert(name, known);
+                }
+            }
         }
     }
 
@@ -255,6 +271,10 @@ impl Dentry {
         }
     }
 
+    fn is_pinned(&self) -> bool {
+        self.pinned.load(Ordering::Relaxed) > 0
+    }
+
     /// Names may come and go by themselves: the file system is always asked. Nothing is locked
     /// meanwhile, so it may take whatever lock its answer needs.
     fn lookup_volatile(self: &Arc<Self>, name: &[u8]) -> Result<Arc<Dentry>> {
@@ -263,7 +283,9 @@ impl Dentry {
         }
         let inode = self.inode.lookup(name)?;
         match self.cached(name) {
-            Some(Some(child)) if Arc::ptr_eq(&child.inode, &inode) => Ok(child),
+            Some(Some(child)) if Arc::ptr_eq(&child.inode, &inode) || child.is_pinned() => {
+                Ok(child)
+            }
             _ => Ok(self.insert(name, inode)),
         }
     }

@@ -215,7 +215,7 @@ fn mounts() {
     tree.namespace.detach(&top, false).unwrap();
     assert!(tree.find("/m/inner").is_ok());
     // Read-only.
-    mount.set_flags(MountFlags::RDONLY);
+    mount.set_flags(MountFlags::RDONLY).unwrap();
     assert_eq!(tree.mkdir("/m/x"), Err(Errno::EROFS));
     let create = OpenFlags::CREAT | OpenFlags::WRONLY;
     assert_eq!(tree.open("/m/x", create).err(), Some(Errno::EROFS));
