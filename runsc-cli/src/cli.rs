@@ -1,5 +1,6 @@
-//! The command line. Names of commands and flags are gVisor's `runsc`'s where it has them.
+//! The command line. Names of commands and flags are gVisor's `runsc`'s and runc's where they have them.
 
+use crate::log::Format;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -21,9 +22,15 @@ pub struct Global {
     /// How guest code is run.
     #[arg(long, value_enum, default_value_t = PlatformName::Auto, global = true)]
     pub platform: PlatformName,
-    /// Directory for the state of containers.
+    /// Directory for the state of containers (default: /var/run/runsc, or runsc in $XDG_RUNTIME_DIR).
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,
+    /// File for errors and warnings of runsc itself, besides standard error.
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+    /// Format of that file.
+    #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    pub log_format: Format,
     /// Write a line for every system call of the guest to the debug log.
     #[arg(long)]
     pub strace: bool,
@@ -33,6 +40,23 @@ pub struct Global {
     /// Network of the sandbox; only `none` is there yet.
     #[arg(long, value_enum, default_value_t = NetworkName::None)]
     pub network: NetworkName,
+    /// Where writes to a container's root go: into the sandbox's memory, or to the bundle.
+    #[arg(long, value_enum, default_value_t = Overlay::Memory, value_name = "WHERE")]
+    pub overlay2: Overlay,
+    /// Leave the host's cgroups alone.
+    #[arg(long)]
+    pub ignore_cgroups: bool,
+    /// Read `cgroupsPath` as slice:prefix:name. Such a path is understood without the flag, too; the groups are
+    /// made directly, under the names systemd would give them.
+    #[arg(long)]
+    pub systemd_cgroup: bool,
+}
+
+impl Global {
+    /// Directory for the state of containers.
+    pub fn state_root(&self) -> PathBuf {
+        self.root.clone().unwrap_or_else(crate::state::default_root)
+    }
 }
 
 /// Values of `--platform`.
@@ -53,15 +77,291 @@ pub enum NetworkName {
     None,
 }
 
+/// Values of `--overlay2`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Overlay {
+    /// Writes go to the root file system of the bundle.
+    None,
+    /// Writes stay in the sandbox's memory and end with it.
+    #[value(name = "root:memory")]
+    Memory,
+}
+
 /// Sub-commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run a command in a sandbox whose root is this host's, read-only, with a private overlay.
     Do(DoArgs),
-    /// Run an OCI bundle and wait for it.
+    /// Create a container from a bundle; `start` runs its program.
+    Create(CreateArgs),
+    /// Run the program of a created container.
+    Start(IdArgs),
+    /// Create a container, run its program and wait for it.
     Run(RunArgs),
+    /// Run a further process in a container.
+    Exec(ExecArgs),
+    /// Print the state of a container.
+    State(IdArgs),
+    /// Send a signal to a container's first process.
+    Kill(KillArgs),
+    /// Remove a container that has stopped.
+    Delete(DeleteArgs),
+    /// List the containers.
+    List(ListArgs),
+    /// List the processes of a container.
+    Ps(PsArgs),
+    /// Wait for the end of a container's first process.
+    Wait(IdArgs),
+    /// Let no process of a container run.
+    Pause(IdArgs),
+    /// Let the processes of a paused container go on.
+    Resume(IdArgs),
+    /// Print what a container uses.
+    Events(EventsArgs),
+    /// Change the limits of a container.
+    Update(UpdateArgs),
     /// Write a default config.json.
     Spec(SpecArgs),
+    /// Print what this runtime can do.
+    Features,
+}
+
+/// Commands that need no more than a container.
+#[derive(Debug, Args)]
+pub struct IdArgs {
+    /// Name of the container.
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
+}
+
+/// What `create` and `run` have in common.
+#[derive(Debug, Args)]
+pub struct BundleArgs {
+    /// Directory with config.json.
+    #[arg(long, short = 'b', value_name = "DIR", default_value = ".")]
+    pub bundle: PathBuf,
+    /// Write the sandbox's process id to this file.
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Unix socket to which the master of the container's terminal is sent.
+    #[arg(long, value_name = "SOCKET")]
+    pub console_socket: Option<PathBuf>,
+    /// Pass this many descriptors on, from 3 on.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub preserve_fds: u32,
+    /// Pass a descriptor on: `FD`, or `FD:FD-IN-CONTAINER`. Repeatable.
+    #[arg(long, value_name = "FD[:FD]", value_parser = pass_fd)]
+    pub pass_fd: Vec<(i32, i32)>,
+    /// For compatibility with runc: nothing here pivots on the host.
+    #[arg(long, hide = true)]
+    pub no_pivot: bool,
+    /// For compatibility with runc: the sandbox has a session of its own anyway.
+    #[arg(long, hide = true)]
+    pub no_new_keyring: bool,
+    /// Name of the container.
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
+}
+
+fn pass_fd(text: &str) -> Result<(i32, i32), String> {
+    let (host, guest) = text.split_once(':').unwrap_or((text, text));
+    match (host.parse(), guest.parse()) {
+        (Ok(host), Ok(guest)) if host >= 0 && guest >= 0 => Ok((host, guest)),
+        _ => Err("expected FD or FD:FD".into()),
+    }
+}
+
+/// `runsc create`
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// Flags shared with `run`.
+    #[command(flatten)]
+    pub bundle: BundleArgs,
+}
+
+/// `runsc run`
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Flags shared with `create`.
+    #[command(flatten)]
+    pub bundle: BundleArgs,
+    /// Do not wait for it.
+    #[arg(long, short = 'd')]
+    pub detach: bool,
+    /// Do not delete the container when its program has ended.
+    #[arg(long)]
+    pub keep: bool,
+}
+
+/// `runsc exec`
+#[derive(Debug, Args)]
+pub struct ExecArgs {
+    /// Working directory (default: that of config.json).
+    #[arg(long, value_name = "DIR")]
+    pub cwd: Option<String>,
+    /// Set a variable (`NAME=VALUE`). Repeatable.
+    #[arg(long, short = 'e', value_name = "NAME=VALUE")]
+    pub env: Vec<String>,
+    /// User: `UID[:GID]`, or names from the container's /etc/passwd and /etc/group.
+    #[arg(long, short = 'u', value_name = "USER[:GROUP]")]
+    pub user: Option<String>,
+    /// Further groups, by number. Repeatable.
+    #[arg(long, short = 'g', value_name = "GID")]
+    pub additional_gids: Vec<u32>,
+    /// Give the process a terminal.
+    #[arg(long, short = 't')]
+    pub tty: bool,
+    /// Do not wait for it.
+    #[arg(long, short = 'd')]
+    pub detach: bool,
+    /// Write the id of the host process that stands for it to this file.
+    #[arg(long, value_name = "FILE")]
+    pub pid_file: Option<PathBuf>,
+    /// Write its process id in the container to this file.
+    #[arg(long, value_name = "FILE")]
+    pub internal_pid_file: Option<PathBuf>,
+    /// Unix socket to which the master of its terminal is sent.
+    #[arg(long, value_name = "SOCKET")]
+    pub console_socket: Option<PathBuf>,
+    /// JSON file that describes the process, as `process` of config.json.
+    #[arg(long, short = 'p', value_name = "FILE")]
+    pub process: Option<PathBuf>,
+    /// Add a capability (CAP_NET_RAW). Repeatable.
+    #[arg(long, short = 'c', value_name = "CAP")]
+    pub cap: Vec<String>,
+    /// Set PR_SET_NO_NEW_PRIVS.
+    #[arg(long)]
+    pub no_new_privs: bool,
+    /// Pass this many descriptors on, from 3 on.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub preserve_fds: u32,
+    /// Name of the container.
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
+    /// Command and its arguments.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+    pub command: Vec<String>,
+}
+
+/// `runsc kill`
+#[derive(Debug, Args)]
+pub struct KillArgs {
+    /// Send it to every process of the container.
+    #[arg(long, short = 'a')]
+    pub all: bool,
+    /// Send it to the process with this id in the container.
+    #[arg(long, value_name = "PID")]
+    pub pid: Option<i32>,
+    /// Name of the container.
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
+    /// Name or number of the signal.
+    #[arg(value_name = "SIGNAL", default_value = "TERM")]
+    pub signal: String,
+}
+
+/// `runsc delete`
+#[derive(Debug, Args)]
+pub struct DeleteArgs {
+    /// Kill it first if it runs; a container that does not exist is no error.
+    #[arg(long, short = 'f')]
+    pub force: bool,
+    /// Names of the containers.
+    #[arg(value_name = "CONTAINER-ID", required = true)]
+    pub ids: Vec<String>,
+}
+
+/// How `list` and `ps` print.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ListFormat {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// `runsc list`
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Print names only.
+    #[arg(long, short = 'q')]
+    pub quiet: bool,
+    /// How to print.
+    #[arg(long, short = 'f', value_enum, default_value_t = ListFormat::Table)]
+    pub format: ListFormat,
+}
+
+/// `runsc ps`
+#[derive(Debug, Args)]
+pub struct PsArgs {
+    /// How to print: a table of the processes inside, or a JSON list of the host's processes.
+    #[arg(long, short = 'f', value_enum, default_value_t = ListFormat::Table)]
+    pub format: ListFormat,
+    /// Name of the container.
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
+    /// Options for ps(1), which have no effect.
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+    pub options: Vec<String>,
+}
+
+/// `runsc events`
+#[derive(Debug, Args)]
+pub struct EventsArgs {
+    /// Print once, then end.
+    #[arg(long)]
+    pub stats: bool,
+    /// Seconds between two lines.
+    #[arg(long, value_name = "SECONDS", default_value = "5s", value_parser = seconds)]
+    pub interval: u64,
+    /// Name of the container.
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
+}
+
+fn seconds(text: &str) -> Result<u64, String> {
+    match text.strip_suffix('s').unwrap_or(text).parse() {
+        Ok(0) | Err(_) => Err("expected a number of seconds, at least 1".into()),
+        Ok(seconds) => Ok(seconds),
+    }
+}
+
+/// `runsc update`
+#[derive(Debug, Args)]
+pub struct UpdateArgs {
+    /// JSON file (or - for standard input) with `linux.resources`.
+    #[arg(long, short = 'r', value_name = "FILE")]
+    pub resources: Option<PathBuf>,
+    /// Bytes of memory.
+    #[arg(long, value_name = "BYTES")]
+    pub memory: Option<i64>,
+    /// Bytes of memory and swap together.
+    #[arg(long, value_name = "BYTES")]
+    pub memory_swap: Option<i64>,
+    /// Bytes of memory that are kept longest.
+    #[arg(long, value_name = "BYTES")]
+    pub memory_reservation: Option<i64>,
+    /// Relative share of CPU time.
+    #[arg(long, visible_alias = "cpu-shares", value_name = "N")]
+    pub cpu_share: Option<u64>,
+    /// Microseconds of CPU time in a period.
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub cpu_quota: Option<i64>,
+    /// Microseconds of a period.
+    #[arg(long, value_name = "MICROSECONDS")]
+    pub cpu_period: Option<u64>,
+    /// CPUs to use.
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_cpus: Option<String>,
+    /// Memory nodes to use.
+    #[arg(long, value_name = "LIST")]
+    pub cpuset_mems: Option<String>,
+    /// Most tasks.
+    #[arg(long, value_name = "N")]
+    pub pids_limit: Option<i64>,
+    /// Name of the container.
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
 }
 
 /// `runsc do`
@@ -86,17 +386,6 @@ pub struct DoArgs {
     /// Command and its arguments.
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<std::ffi::OsString>,
-}
-
-/// `runsc run`
-#[derive(Debug, Args)]
-pub struct RunArgs {
-    /// Directory with config.json.
-    #[arg(long, short = 'b', value_name = "DIR", default_value = ".")]
-    pub bundle: PathBuf,
-    /// Name of the container.
-    #[arg(value_name = "CONTAINER-ID")]
-    pub id: String,
 }
 
 /// `runsc spec`

@@ -1,12 +1,18 @@
 //! The `runsc` command: sandboxes a command or an OCI bundle.
 //!
-//! One file per sub-command in [`commands`]; [`bundle`] reads OCI's configuration; [`sandbox`] starts,
-//! watches and ends the processes of a sandbox.
+//! One file per sub-command in [`commands`]; [`bundle`] reads OCI's configuration; [`state`] keeps what is
+//! known of containers; [`container`] is one from create to delete; [`sandbox`] starts, watches and ends the
+//! processes of a sandbox; [`cgroup`] limits them.
 
 mod bundle;
+mod cgroup;
 mod cli;
 mod commands;
+mod container;
+mod failure;
+mod log;
 mod sandbox;
+mod state;
 
 use clap::Parser;
 use std::process::ExitCode;
@@ -22,11 +28,14 @@ fn main() -> ExitCode {
             return if e.use_stderr() { ExitCode::from(EXIT_INTERNAL) } else { ExitCode::SUCCESS };
         }
     };
-    match commands::dispatch(cli) {
+    let opened =
+        cli.global.log.as_deref().map_or(Ok(()), |path| log::open(path, cli.global.log_format));
+    match opened.and_then(|()| commands::dispatch(cli)) {
         Ok(status) => ExitCode::from(status),
         Err(e) => {
-            eprintln!("runsc: {e:#}");
-            ExitCode::from(EXIT_INTERNAL)
+            log::error(&format!("{e:#}"));
+            let failure = e.downcast_ref::<failure::Failure>();
+            ExitCode::from(failure.map_or(EXIT_INTERNAL, |failure| failure.status))
         }
     }
 }

@@ -39,6 +39,7 @@ macro_rules! calls {
 
 /// Every host system call of the sentry, sorted by name.
 pub const HOST_CALLS: &[HostCall] = calls! {
+    accept4 SYS_accept4 Run "control connections";
     arch_prctl SYS_arch_prctl Setup "C library, at start";
     brk SYS_brk Run "allocator";
     capset SYS_capset Setup "zygote: drop all capabilities";

@@ -1,12 +1,12 @@
 #![expect(unsafe_code, reason = "takes ownership of received descriptors")]
 //! Messages with descriptors over Unix sockets that the sentry inherited or made itself.
 //!
-//! Host calls: `socketpair`, `sendmsg`, `recvmsg`, `shutdown`.
+//! Host calls: `socketpair`, `sendmsg`, `recvmsg`, `shutdown`, `accept4`.
 
 use super::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, recvmsg,
-    sendmsg, socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, accept4,
+    recvmsg, sendmsg, socketpair,
 };
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -31,6 +31,13 @@ pub fn send(fd: BorrowedFd<'_>, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<
             result => return result,
         }
     }
+}
+
+/// Takes the next connection of a listening socket (close-on-exec). `EINTR` passes through.
+pub fn accept(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let fd = accept4(fd.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
+    // SAFETY: accept4 has just made it; nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Takes ownership of a descriptor that a message carried.

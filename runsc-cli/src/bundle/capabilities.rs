@@ -29,6 +29,20 @@ fn number(capability: &Capability) -> anyhow::Result<u32> {
     }
 }
 
+/// Every capability's name, in the form of config.json.
+pub fn names() -> Vec<String> {
+    NAMES.iter().map(|c| format!("CAP_{}", c.to_string().trim_start_matches("CAP_"))).collect()
+}
+
+/// The bit of a capability by its name, with or without `CAP_`.
+pub fn by_name(name: &str) -> anyhow::Result<u64> {
+    let wanted = format!("CAP_{}", name.to_ascii_uppercase().trim_start_matches("CAP_"));
+    match names().iter().position(|known| *known == wanted) {
+        Some(n) => Ok(1 << n),
+        None => bail!("there is no capability {name:?}"),
+    }
+}
+
 /// In the order of their numbers.
 const NAMES: [Capability; LAST as usize + 1] = [
     Capability::Chown,

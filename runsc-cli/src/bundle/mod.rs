@@ -3,15 +3,17 @@
 //! Follows the OCI runtime specification 1.2; what the sandbox cannot do is refused by name.
 
 pub mod capabilities;
-mod mounts;
-mod process;
+mod linux;
+pub mod mounts;
+pub mod process;
 
+use crate::cli::Overlay;
 use crate::sandbox::Exports;
 use anyhow::{Context, bail};
-use oci_spec::runtime::{ProcessBuilder, Spec, SpecBuilder};
+use oci_spec::runtime::{Linux, LinuxNamespaceType, ProcessBuilder, Spec, SpecBuilder};
 use sentry::boot::{ContainerSpec, RootSpec};
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Name of the configuration in a bundle.
 pub const CONFIG: &str = "config.json";
@@ -19,13 +21,40 @@ pub const CONFIG: &str = "config.json";
 /// Largest config.json that is read, in bytes.
 const CONFIG_MAX: u64 = 16 << 20;
 
-/// Reads a bundle's configuration.
-pub fn load(bundle: &Path, id: &str) -> anyhow::Result<(ContainerSpec, Exports)> {
-    let bundle = std::path::absolute(bundle)
+/// A bundle, read.
+pub struct Bundle {
+    /// config.json.
+    pub config: Spec,
+    /// The bundle's directory, absolute.
+    pub directory: PathBuf,
+    /// What it describes.
+    pub container: ContainerSpec,
+    /// What the gofer serves for it.
+    pub exports: Exports,
+}
+
+/// Reads a bundle's configuration. With `Overlay::None` writes to a root that is not read-only reach the
+/// bundle.
+pub fn load(bundle: &Path, id: &str, overlay: Overlay) -> anyhow::Result<Bundle> {
+    let directory = std::path::absolute(bundle)
         .with_context(|| format!("cannot use {} as bundle directory", bundle.display()))?;
-    let path = bundle.join(CONFIG);
-    let spec = parse(&path)?;
-    translate(&spec, &bundle, id).with_context(|| format!("{} cannot be used", path.display()))
+    let path = directory.join(CONFIG);
+    let config = parse(&path)?;
+    let (container, exports) = translate(&config, &directory, id, overlay)
+        .with_context(|| format!("{} cannot be used", path.display()))?;
+    Ok(Bundle { config, directory, container, exports })
+}
+
+/// The root file system's directory.
+pub fn rootfs(config: &Spec, directory: &Path) -> Option<PathBuf> {
+    config.root().as_ref().map(|root| directory.join(root.path()))
+}
+
+/// The network namespace that a container joins.
+pub fn network_namespace(linux: &Linux) -> Option<PathBuf> {
+    let namespaces = linux.namespaces().as_deref().unwrap_or_default();
+    let found = namespaces.iter().find(|n| n.typ() == LinuxNamespaceType::Network)?;
+    found.path().clone().filter(|path| !path.as_os_str().is_empty())
 }
 
 fn parse(path: &Path) -> anyhow::Result<Spec> {
@@ -46,7 +75,12 @@ fn parse(path: &Path) -> anyhow::Result<Spec> {
         .with_context(|| format!("{} is not a valid OCI configuration", path.display()))
 }
 
-fn translate(spec: &Spec, bundle: &Path, id: &str) -> anyhow::Result<(ContainerSpec, Exports)> {
+fn translate(
+    spec: &Spec,
+    bundle: &Path,
+    id: &str,
+    overlay: Overlay,
+) -> anyhow::Result<(ContainerSpec, Exports)> {
     if !spec.version().starts_with("1.") {
         bail!("ociVersion {:?} is not supported: this runtime follows 1.x", spec.version());
     }
@@ -58,14 +92,25 @@ fn translate(spec: &Spec, bundle: &Path, id: &str) -> anyhow::Result<(ContainerS
     if !rootfs.is_dir() {
         bail!("the root file system {} is not a directory", rootfs.display());
     }
-    let export = exports.add(&rootfs, true, &[])?;
+    let overlay = match overlay {
+        // Mount points have to be made somewhere: for a read-only root, never in the bundle.
+        Overlay::None if read_only => Some(crate::commands::OVERLAY_SIZE),
+        Overlay::Memory => Some(crate::commands::OVERLAY_SIZE),
+        Overlay::None => None,
+    };
+    let export = exports.add(&rootfs, overlay.is_some() || read_only, &[])?;
     let mounts =
         mounts::translate(spec.mounts().as_deref().unwrap_or_default(), bundle, &mut exports)?;
     let container = ContainerSpec {
         id: id.into(),
-        root: RootSpec { export, read_only, overlay: Some(crate::commands::OVERLAY_SIZE) },
+        root: RootSpec { export, read_only, overlay },
         mounts,
         hostname: spec.hostname().clone().unwrap_or_else(|| "runsc".into()),
+        domainname: spec.domainname().clone(),
+        devices: linux::devices(spec)?,
+        sysctl: linux::sysctl(spec)?,
+        masked_paths: linux::masked_paths(spec),
+        read_only_paths: linux::read_only_paths(spec),
         process: process::translate(process)?,
     };
     Ok((container, exports))

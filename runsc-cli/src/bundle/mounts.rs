@@ -6,6 +6,39 @@ use oci_spec::runtime::Mount;
 use sentry::boot::{MountKind, MountSpec};
 use std::path::Path;
 
+/// Options that act or are accepted, for `runsc features`.
+pub const OPTIONS: &[&str] = &[
+    "async",
+    "atime",
+    "bind",
+    "defaults",
+    "dev",
+    "diratime",
+    "dirsync",
+    "exec",
+    "noatime",
+    "nodev",
+    "nodiratime",
+    "noexec",
+    "norelatime",
+    "nosuid",
+    "private",
+    "rbind",
+    "relatime",
+    "ro",
+    "rprivate",
+    "rshared",
+    "rslave",
+    "runbindable",
+    "rw",
+    "shared",
+    "slave",
+    "strictatime",
+    "suid",
+    "sync",
+    "unbindable",
+];
+
 /// Translates them; bind mounts become exports of the gofer.
 pub fn translate(
     mounts: &[Mount],
@@ -27,6 +60,9 @@ fn one(mount: &Mount, bundle: &Path, exports: &mut Exports) -> anyhow::Result<Mo
     let destination = destination.to_str().context("the destination is not UTF-8")?.to_string();
     let options = Options::parse(mount.options().as_deref().unwrap_or_default());
     let kind = match mount.typ().as_deref().unwrap_or("none") {
+        // The kernel of the sandbox has its own; the host's are not for the guest.
+        _ if options.bind && destination == "/sys" => MountKind::Sysfs,
+        _ if options.bind && destination == "/proc" => MountKind::Proc,
         _ if options.bind => bind(mount, bundle, exports, options.flags & libc::MS_RDONLY != 0)?,
         "bind" => bind(mount, bundle, exports, options.flags & libc::MS_RDONLY != 0)?,
         // An image's empty /dev gets the nodes that the specification promises.
@@ -85,8 +121,10 @@ impl Options {
                 }
                 // They say how the host's mounts propagate; those of the sandbox are its own.
                 "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave"
-                | "unbindable" | "runbindable" | "relatime" | "norelatime" | "strictatime"
-                | "sync" | "async" | "dirsync" | "defaults" | "nodiratime" | "diratime" => continue,
+                | "unbindable" | "runbindable" | "relatime" | "strictatime"
+                | "sync" | "async" | "dirsync" | "defaults" | "nodiratime" | "diratime" | "norelatime"
+                // A label or a copy of the image's files: the mount begins empty and unlabelled.
+                | "tmpcopyup" | "z" | "Z" | "U" | "copy" | "nocopy" => continue,
                 data => {
                     if !parsed.data.is_empty() {
                         parsed.data.push(',');

@@ -46,6 +46,7 @@ pub fn translate(process: &Process) -> anyhow::Result<ProcessSpec> {
         capabilities: sets,
         rlimits: rlimits.iter().map(rlimit).collect::<anyhow::Result<_>>()?,
         no_new_privs: process.no_new_privileges().unwrap_or(false),
+        oom_score_adj: process.oom_score_adj().unwrap_or(0),
         terminal: process.terminal().unwrap_or(false),
         terminal_size: (
             u16::try_from(size.width()).context("\"process.consoleSize\" is too wide")?,

@@ -3,7 +3,7 @@
 use super::OVERLAY_SIZE;
 use crate::bundle::capabilities;
 use crate::cli::{DoArgs, Global};
-use crate::sandbox::{Exports, Sandbox, open_log, terminal::Terminal};
+use crate::sandbox::{Exports, Life, Sandbox, standard_streams, terminal::Terminal};
 use anyhow::{Context, bail};
 use nix::unistd::{getegid, geteuid, getgroups};
 use sentry::boot::{ContainerSpec, Ids, MountKind, MountSpec, ProcessSpec, RootSpec};
@@ -33,9 +33,15 @@ pub fn run(global: &Global, args: DoArgs) -> anyhow::Result<u8> {
         root: RootSpec { export: root, read_only: false, overlay: Some(OVERLAY_SIZE) },
         mounts,
         hostname: "runsc".into(),
+        domainname: None,
+        devices: Vec::new(),
+        sysctl: Vec::new(),
+        masked_paths: Vec::new(),
+        read_only_paths: Vec::new(),
         process: process(&args, host_root)?,
     };
-    Sandbox { spec, exports, log: open_log(global)?, strace: global.strace }.run(global)
+    let files = standard_streams();
+    Sandbox { spec, exports, files, life: Life::Foreground }.run(global)
 }
 
 /// The mounts every sandbox of `do` has.

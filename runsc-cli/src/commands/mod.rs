@@ -1,8 +1,21 @@
 //! The sub-commands.
 
+mod create;
+mod delete;
 mod r#do;
+mod events;
+mod exec;
+mod features;
+mod kill;
+mod list;
+mod pause;
+mod ps;
 mod run;
 mod spec;
+mod start;
+mod state;
+mod update;
+mod wait;
 
 use crate::cli::{Cli, Command};
 
@@ -11,9 +24,24 @@ pub const OVERLAY_SIZE: u64 = 8 << 30;
 
 /// Runs the command; the result is runsc's exit status.
 pub fn dispatch(cli: Cli) -> anyhow::Result<u8> {
+    let global = &cli.global;
     match cli.command {
-        Command::Do(args) => r#do::run(&cli.global, args),
-        Command::Run(args) => run::run(&cli.global, args),
+        Command::Do(args) => r#do::run(global, args),
+        Command::Create(args) => create::run(global, &args.bundle),
+        Command::Start(args) => start::run(global, &args.id),
+        Command::Run(args) => run::run(global, &args),
+        Command::Exec(args) => exec::run(global, &args),
+        Command::State(args) => state::run(global, &args.id),
+        Command::Kill(args) => kill::run(global, &args),
+        Command::Delete(args) => delete::run(global, &args),
+        Command::List(args) => list::run(global, &args),
+        Command::Ps(args) => ps::run(global, &args),
+        Command::Wait(args) => wait::run(global, &args.id),
+        Command::Pause(args) => pause::run(global, &args.id, true),
+        Command::Resume(args) => pause::run(global, &args.id, false),
+        Command::Events(args) => events::run(global, &args),
+        Command::Update(args) => update::run(global, &args),
         Command::Spec(args) => spec::run(args),
+        Command::Features => features::run(),
     }
 }

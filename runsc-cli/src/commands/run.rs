@@ -1,24 +1,43 @@
-//! `runsc run`: runs an OCI bundle in the foreground.
+//! `runsc run`: create, start, wait and delete in one.
 
-use crate::bundle;
+use super::create::options;
 use crate::cli::{Global, RunArgs};
-use crate::sandbox::{Sandbox, open_log};
-use anyhow::bail;
+use crate::container::create::{create, detach};
+use crate::log;
+use crate::sandbox::supervise;
+use crate::sandbox::terminal::Terminal;
 
-/// Runs the bundle to its end; the result is the exit status of its process.
-pub fn run(global: &Global, args: RunArgs) -> anyhow::Result<u8> {
-    check_id(&args.id)?;
-    let (spec, exports) = bundle::load(&args.bundle, &args.id)?;
-    Sandbox { spec, exports, log: open_log(global)?, strace: global.strace }.run(global)
-}
-
-/// Container ids name directories later: the characters are runc's.
-fn check_id(id: &str) -> anyhow::Result<()> {
-    let good = |c: char| c.is_ascii_alphanumeric() || "_+-.".contains(c);
-    if id.is_empty() || id.len() > 1024 || id.starts_with('.') || !id.chars().all(good) {
-        bail!(
-            "invalid container id {id:?}: use letters, digits and _+-. only, not starting with a dot"
-        );
+/// Runs the bundle to its end, or only starts it; the result is the exit status of its program.
+pub fn run(global: &Global, args: &RunArgs) -> anyhow::Result<u8> {
+    let foreground = !args.detach;
+    let own_terminal = foreground && args.bundle.console_socket.is_none();
+    if foreground {
+        supervise::block_signals()?;
     }
-    Ok(())
+    let options = options(&args.bundle, foreground, own_terminal);
+    let (container, running) = create(global, &args.bundle.id, &options)?;
+    if !foreground {
+        detach(running)?;
+        if let Err(e) = container.start() {
+            if let Err(e) = container.delete(true) {
+                log::warn(&format!("{e:#}"));
+            }
+            return Err(e);
+        }
+        return Ok(0);
+    }
+    let terminal = own_terminal && container.has_terminal();
+    let terminal = terminal.then(Terminal::open).transpose();
+    let status = terminal.and_then(|terminal| {
+        container.start_on(&running.control)?;
+        supervise::wait(running, terminal)
+    });
+    if args.keep {
+        return status;
+    }
+    // The program's status is what counts; what is left is said all the same.
+    if let Err(e) = container.delete(true) {
+        log::warn(&format!("{e:#}"));
+    }
+    status
 }

@@ -4,19 +4,49 @@
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{Gid, Uid, chdir, pivot_root, setgroups, setresgid, setresuid};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::fs::File;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-/// Duplicates a standard stream to a descriptor of its own; `None` if it is closed.
-pub fn take_stdio(fd: RawFd) -> Option<OwnedFd> {
+/// Duplicates a descriptor to one of its own; `None` if it is closed.
+pub fn duplicate(fd: RawFd) -> Option<OwnedFd> {
     // SAFETY: F_DUPFD_CLOEXEC takes an integer and returns a new descriptor or -1.
     let new = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) };
     // SAFETY: the call returned a descriptor that nothing else owns.
     (new >= 0).then(|| unsafe { OwnedFd::from_raw_fd(new) })
 }
 
-/// Closes every descriptor but stdio and `keep`.
-pub fn close_others<'a>(keep: impl Iterator<Item = &'a OwnedFd>) -> anyhow::Result<()> {
+/// Makes a terminal the controlling one of this session, which tells of its size by a signal. The signal is
+/// blocked, for one thread of the sentry to take; the terminal's end is noticed where it is read.
+pub fn take_terminal(console: OwnedFd) -> anyhow::Result<()> {
+    // SAFETY: TIOCSCTTY takes an integer; signal(2) with SIG_IGN installs no code of ours.
+    unsafe {
+        Errno::result(libc::ioctl(console.as_raw_fd(), libc::TIOCSCTTY, 0))
+            .context("cannot take the terminal as the controlling one")?;
+        libc::signal(libc::SIGHUP, libc::SIG_IGN);
+    }
+    SigSet::from_iter([Signal::SIGWINCH]).thread_block().context("cannot block a signal")
+}
+
+/// Lets go of the standard streams, whose other ends somebody may wait for. Standard error stays when the
+/// starter waits for the sandbox anyway.
+pub fn replace_standard_streams(attached: bool) -> anyhow::Result<()> {
+    let null = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .context("cannot open /dev/null")?;
+    rustix::stdio::dup2_stdin(&null).context("cannot replace standard input")?;
+    rustix::stdio::dup2_stdout(&null).context("cannot replace standard output")?;
+    if !attached {
+        rustix::stdio::dup2_stderr(&null).context("cannot replace standard error")?;
+    }
+    Ok(())
+}
+
+/// Closes every descriptor but the standard streams and `keep`.
+pub fn close_others<'a>(keep: impl Iterator<Item = BorrowedFd<'a>>) -> anyhow::Result<()> {
     let mut keep: Vec<u32> = keep.map(|fd| fd.as_raw_fd() as u32).collect();
     keep.sort_unstable();
     let mut first = 3;
@@ -56,7 +86,9 @@ pub fn empty_root() -> anyhow::Result<()> {
 }
 
 /// Becomes user 0 of a namespace that owns nothing, without capabilities and for good.
-pub fn drop_privileges() -> anyhow::Result<()> {
+///
+/// If it is `attached` it dies with its parent.
+pub fn drop_privileges(attached: bool) -> anyhow::Result<()> {
     // Allowed only where the group map was written by root; else the groups are the caller's own.
     let _ = setgroups(&[]);
     setresgid(Gid::from_raw(0), Gid::from_raw(0), Gid::from_raw(0))
@@ -80,8 +112,10 @@ pub fn drop_privileges() -> anyhow::Result<()> {
     unsafe {
         libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
         libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0);
-        // Changing credentials cleared it.
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        if attached {
+            // Changing credentials cleared it.
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        }
     }
     Ok(())
 }

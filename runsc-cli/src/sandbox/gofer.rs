@@ -11,18 +11,34 @@ use std::os::fd::OwnedFd;
 /// A running gofer. Ended when dropped.
 pub struct Gofer {
     pid: Pid,
+    kept: bool,
 }
 
 /// Starts the gofer of these exports; also returns the sentry's ends of its channels.
-pub fn start(exports: Exports) -> anyhow::Result<(Gofer, Vec<OwnedFd>)> {
-    let options = Options { die_with_starter: true, ..Options::new(exports.into_list()) };
+pub fn start(exports: Exports, attached: bool) -> anyhow::Result<(Gofer, Vec<OwnedFd>)> {
+    let options = Options { die_with_starter: attached, ..Options::new(exports.into_list()) };
     let gofer = spawn(options).context("cannot start the gofer")?;
     let pid = Pid::from_raw(gofer.pid.as_raw_nonzero().get());
-    Ok((Gofer { pid }, gofer.channels))
+    Ok((Gofer { pid, kept: false }, gofer.channels))
+}
+
+impl Gofer {
+    /// Its process id.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// It outlives this value: its channels end it.
+    pub fn keep(mut self) {
+        self.kept = true;
+    }
 }
 
 impl Drop for Gofer {
     fn drop(&mut self) {
+        if self.kept {
+            return;
+        }
         // It may have ended already, because its channels were closed.
         let _ = kill(self.pid, Signal::SIGKILL);
         let _ = waitpid(self.pid, None);

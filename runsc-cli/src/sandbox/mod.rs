@@ -5,26 +5,33 @@
 //!       └─ fork ──► sentry   own namespaces, empty root, no capabilities; first process of its pid
 //!                            namespace, so that its stubs cannot outlive it
 //! ```
-//! Neither is executed anew: both are forks of this single-threaded process. They die with it
-//! (`PR_SET_PDEATHSIG`), and it ends when the sentry does.
+//! Neither is executed anew: both are forks of this single-threaded process. In the foreground they die with it
+//! (`PR_SET_PDEATHSIG`), and it ends when the sentry does. A container of `create` outlives it: the sentry ends
+//! with the connection it was started with until told otherwise, the gofer ends with the sentry.
 
 mod confine;
-mod control;
+pub mod control;
 mod export;
 mod gofer;
 mod identity;
+mod netns;
 mod sentry;
-mod spawn;
-mod supervise;
+pub mod spawn;
+pub mod supervise;
 pub mod terminal;
 
+pub use confine::take_terminal;
 pub use export::Exports;
 
 use crate::cli::Global;
 use ::sentry::boot::ContainerSpec;
 use anyhow::Context;
+use control::Control;
+use nix::unistd::Pid;
+use spawn::Child;
 use std::fs::File;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 
 /// Everything that a sandbox is started from.
 pub struct Sandbox {
@@ -32,10 +39,41 @@ pub struct Sandbox {
     pub spec: ContainerSpec,
     /// Host directories and files that the gofer serves.
     pub exports: Exports,
-    /// The debug log, if there is one.
-    pub log: Option<OwnedFd>,
-    /// Write a line for each system call to the log.
-    pub strace: bool,
+    /// Files of the first process, by their numbers there.
+    pub files: Vec<(i32, OwnedFd)>,
+    /// How its processes are tied to this one.
+    pub life: Life,
+}
+
+/// How the processes of a sandbox are tied to the one that starts them.
+pub enum Life {
+    /// They die with it; the first process starts at once.
+    Foreground,
+    /// They outlive it, and wait to be told to start.
+    Detached(Detached),
+}
+
+/// What a container that is kept needs.
+#[derive(Default)]
+pub struct Detached {
+    /// Where the control protocol is spoken.
+    pub listener: Option<OwnedFd>,
+    /// The host's side of the first process's terminal, which becomes the sentry's controlling terminal.
+    pub console: Option<OwnedFd>,
+    /// Network namespace to join.
+    pub network: Option<PathBuf>,
+    /// They die with this process all the same.
+    pub attached: bool,
+}
+
+/// The processes of a sandbox that has been started.
+pub struct Running {
+    /// The sentry.
+    pub sentry: Child,
+    /// Where it is told what to do.
+    pub control: Control,
+    /// The gofer.
+    pub gofer: gofer::Gofer,
 }
 
 impl Sandbox {
@@ -43,21 +81,56 @@ impl Sandbox {
     pub fn run(self, global: &Global) -> anyhow::Result<u8> {
         supervise::block_signals()?;
         let terminal = self.spec.process.terminal.then(terminal::Terminal::open).transpose()?;
-        let (gofer, channels) = gofer::start(self.exports)?;
-        let (sentry, control) = sentry::start(sentry::Setup {
+        let running = self.start(global, |_, _| Ok(()))?;
+        supervise::wait(running, terminal)
+    }
+
+    /// Starts its processes. `prepare` is run with the ids of the sentry, which waits for it, and of the gofer.
+    pub fn start(
+        self,
+        global: &Global,
+        prepare: impl FnOnce(Pid, Pid) -> anyhow::Result<()>,
+    ) -> anyhow::Result<Running> {
+        let log = open_log(global)?;
+        let (attached, detached) = match self.life {
+            Life::Foreground => (true, None),
+            Life::Detached(detached) => (detached.attached, Some(detached)),
+        };
+        let (gofer, channels) = gofer::start(self.exports, attached)?;
+        let start = detached.is_none();
+        let Detached { listener, console, network, .. } = detached.unwrap_or_default();
+        let setup = sentry::Setup {
             spec: self.spec,
             platform: global.platform,
             channels,
-            log: self.log,
-            strace: self.strace,
-        })
-        .context("cannot start the sentry")?;
-        supervise::wait(sentry, control, gofer, terminal)
+            log,
+            strace: global.strace,
+            files: self.files,
+            listener,
+            console,
+            start,
+            attached,
+        };
+        let gofer_pid = gofer.pid();
+        let (sentry, control) =
+            sentry::start(setup, network.as_deref(), |pid| prepare(pid, gofer_pid))
+                .context("cannot start the sentry")?;
+        Ok(Running { sentry, control, gofer })
     }
 }
 
+/// The standard streams of this process, as files of the first one in a container.
+pub fn standard_streams() -> Vec<(i32, OwnedFd)> {
+    (0..3).filter_map(|fd| Some((fd, confine::duplicate(fd)?))).collect()
+}
+
+/// This process's descriptor `fd`, under a number of its own; `None` if it is closed.
+pub fn duplicate(fd: i32) -> Option<OwnedFd> {
+    confine::duplicate(fd)
+}
+
 /// Opens the debug log that the flags ask for.
-pub fn open_log(global: &Global) -> anyhow::Result<Option<OwnedFd>> {
+fn open_log(global: &Global) -> anyhow::Result<Option<OwnedFd>> {
     if let Some(path) = &global.debug_log {
         let file = File::options().create(true).append(true).open(path).with_context(|| {
             format!(
@@ -70,6 +143,6 @@ pub fn open_log(global: &Global) -> anyhow::Result<Option<OwnedFd>> {
     if !global.strace {
         return Ok(None);
     }
-    let stderr = std::os::fd::AsFd::as_fd(&std::io::stderr()).try_clone_to_owned();
+    let stderr = std::io::stderr().as_fd().try_clone_to_owned();
     Ok(Some(stderr.context("cannot duplicate standard error for the debug log")?))
 }

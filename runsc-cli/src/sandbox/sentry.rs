@@ -1,11 +1,16 @@
 //! Starts the sentry: namespaces, an empty root, no privileges; then the kernel.
 
 use super::control::Control;
+use super::netns::Joined;
 use super::spawn::{self, Child};
 use super::{confine, identity};
 use crate::cli::PlatformName;
+use nix::unistd::Pid;
+use sentry::boot::protocol::{Connection, Reply};
 use sentry::boot::{self, ContainerSpec};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
 
 /// What the sentry is given.
 pub struct Setup {
@@ -19,6 +24,16 @@ pub struct Setup {
     pub log: Option<OwnedFd>,
     /// Write a line for each system call to the log.
     pub strace: bool,
+    /// Files of the first process, by their numbers there.
+    pub files: Vec<(i32, OwnedFd)>,
+    /// Where the control protocol is spoken.
+    pub listener: Option<OwnedFd>,
+    /// The terminal that becomes its own.
+    pub console: Option<OwnedFd>,
+    /// Start the first process without being told.
+    pub start: bool,
+    /// It dies with this process.
+    pub attached: bool,
 }
 
 /// Namespaces of the sentry: all there are.
@@ -30,37 +45,70 @@ const NAMESPACES: i32 = libc::CLONE_NEWUSER
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWCGROUP;
 
-/// Starts the sentry.
-pub fn start(setup: Setup) -> anyhow::Result<(Child, Control)> {
+/// Starts the sentry, in a new network namespace or in the one at `network`. It waits for `prepare`, which gets
+/// its process id.
+pub fn start(
+    setup: Setup,
+    network: Option<&Path>,
+    prepare: impl FnOnce(Pid) -> anyhow::Result<()>,
+) -> anyhow::Result<(Child, Control)> {
     let (control, theirs) = Control::pair()?;
-    let child =
-        spawn::spawn(NAMESPACES, identity::write_maps, move || match enter(setup, theirs) {
+    let joined = network.map(Joined::join).transpose()?;
+    let namespaces = if joined.is_some() { NAMESPACES & !libc::CLONE_NEWNET } else { NAMESPACES };
+    let attached = setup.attached;
+    let prepare = |pid| {
+        identity::write_maps(pid)?;
+        prepare(pid)
+    };
+    let child = spawn::spawn(namespaces, attached, prepare, move || {
+        let control = Arc::new(Connection::new(theirs));
+        match enter(setup, control.clone()) {
             Ok(status) => status,
             Err(e) => {
-                eprintln!("runsc: {e:#}");
                 let boot = e.downcast_ref::<boot::BootError>();
-                i32::from(boot.map_or(crate::EXIT_INTERNAL, boot::BootError::exit_status))
+                let status = boot.map_or(crate::EXIT_INTERNAL, boot::BootError::exit_status);
+                // The CLI says it; if that has gone there is nobody to tell.
+                let _ = control.send(&Reply::Failed { message: format!("{e:#}"), status }, &[]);
+                i32::from(status)
             }
-        })?;
+        }
+    })?;
     Ok((child, control))
 }
 
 /// In the new process: gives everything up, then runs the kernel.
-fn enter(setup: Setup, control: OwnedFd) -> anyhow::Result<i32> {
-    let stdio = [0, 1, 2].map(confine::take_stdio);
+fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
     let memory_total = host_memory();
-    let Setup { spec, platform, channels, log, strace } = setup;
-    let keep = channels.iter().chain(&log).chain([&control]).chain(stdio.iter().flatten());
-    confine::close_others(keep)?;
+    let Setup { spec, platform, channels, log, strace, files, listener, console, start, attached } =
+        setup;
+    let console_signals = console.is_some();
+    if let Some(console) = console {
+        confine::take_terminal(console)?;
+    }
+    confine::replace_standard_streams(attached)?;
+    let keep = channels.iter().chain(&log).chain(&listener).chain(files.iter().map(|(_, fd)| fd));
+    confine::close_others(keep.map(AsFd::as_fd).chain([control.as_fd()]))?;
     confine::empty_root()?;
-    confine::drop_privileges()?;
+    confine::drop_privileges(attached)?;
     let platform = match platform {
         PlatformName::Auto | PlatformName::Ptrace => boot::PlatformKind::Ptrace,
         PlatformName::Systrap => boot::PlatformKind::Systrap,
     };
-    boot::run(boot::Config { spec, platform, channels, control, stdio, log, strace, memory_total })
-        .map(|status| status.for_shell())
-        .map_err(Into::into)
+    boot::run(boot::Config {
+        spec,
+        platform,
+        channels,
+        control,
+        listener,
+        start,
+        files,
+        console_signals,
+        log,
+        strace,
+        memory_total,
+    })
+    .map(|status| status.for_shell())
+    .map_err(Into::into)
 }
 
 /// Memory of the host in bytes, which is what programs in the sandbox may use of it.

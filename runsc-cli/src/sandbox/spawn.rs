@@ -28,9 +28,10 @@ impl Child {
 /// Forks a child into the namespaces of `flags` (`CLONE_NEW*`) and runs `body` there, after `prepare`
 /// has run here with the child's id. `body` returns the exit status.
 ///
-/// The child dies with this process. It has an empty signal mask and ignores terminal signals.
+/// The child dies with this process if it is `attached`. It has an empty signal mask and ignores terminal signals.
 pub fn spawn(
     flags: i32,
+    attached: bool,
     prepare: impl FnOnce(Pid) -> anyhow::Result<()>,
     body: impl FnOnce() -> i32,
 ) -> anyhow::Result<Child> {
@@ -65,7 +66,7 @@ pub fn spawn(
                 exit(1);
             }
             drop(theirs);
-            settle();
+            settle(attached);
             exit(body());
         }
         Ok(pid) => {
@@ -87,10 +88,12 @@ pub fn spawn(
 }
 
 /// What every child does first.
-fn settle() {
+fn settle(attached: bool) {
     // SAFETY: plain prctl and setsid calls without pointers; they affect this process only.
     unsafe {
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        if attached {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        }
         libc::setsid();
     }
     let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);

@@ -1,8 +1,7 @@
 //! Waits for a sandbox: passes signals on, notices the end of its processes, cleans up.
 
+use super::Running;
 use super::control::Control;
-use super::gofer::Gofer;
-use super::spawn::Child;
 use super::terminal::Terminal;
 use anyhow::{Context, bail};
 use nix::errno::Errno;
@@ -10,8 +9,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{WaitStatus, waitpid};
-use sentry::boot::ControlMessage;
-use std::os::fd::AsFd;
+use sentry::boot::protocol::{Request, Target};
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// Signals that reach the container's first process when runsc gets them.
 const FORWARDED: [Signal; 9] = [
@@ -40,13 +39,11 @@ fn signals() -> SigSet {
 
 /// Waits until the sentry has ended; the result is its exit status. Whatever happens, neither the
 /// sentry nor the gofer is left.
-pub fn wait(
-    sentry: Child,
-    control: Control,
-    gofer: Gofer,
-    terminal: Option<Terminal>,
-) -> anyhow::Result<u8> {
-    let result = pass_signals(&sentry, &control, terminal.is_some());
+pub fn wait(running: Running, terminal: Option<Terminal>) -> anyhow::Result<u8> {
+    let Running { sentry, control, gofer } = running;
+    let stdin = std::io::stdin();
+    let shown = terminal.as_ref().map(|_| stdin.as_fd());
+    let result = pass_signals(sentry.pidfd.as_fd(), &control, shown);
     if result.is_err() {
         sentry.kill();
     }
@@ -54,6 +51,9 @@ pub fn wait(
     drop(gofer);
     drop(terminal);
     result?;
+    if let Some(failure) = control.last_words() {
+        return Err(failure.into());
+    }
     match status? {
         WaitStatus::Exited(_, code) => Ok(u8::try_from(code).unwrap_or(u8::MAX)),
         WaitStatus::Signaled(_, signal, _) => {
@@ -63,15 +63,18 @@ pub fn wait(
     }
 }
 
-/// Passes signals on until the sentry ends.
-fn pass_signals(sentry: &Child, control: &Control, terminal: bool) -> anyhow::Result<()> {
+/// Passes signals on to the process that `control` owns, and the size of its `terminal`, until `end` is
+/// readable.
+pub fn pass_signals(
+    end: BorrowedFd<'_>,
+    control: &Control,
+    terminal: Option<BorrowedFd<'_>>,
+) -> anyhow::Result<()> {
     let fd = SignalFd::with_flags(&signals(), SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
         .context("cannot make a signalfd")?;
     loop {
-        let mut fds = [
-            PollFd::new(sentry.pidfd.as_fd(), PollFlags::POLLIN),
-            PollFd::new(fd.as_fd(), PollFlags::POLLIN),
-        ];
+        let mut fds =
+            [PollFd::new(end, PollFlags::POLLIN), PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
         match poll(&mut fds, PollTimeout::NONE) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(e) => return Err(e).context("cannot wait for the sandbox"),
@@ -80,12 +83,12 @@ fn pass_signals(sentry: &Child, control: &Control, terminal: bool) -> anyhow::Re
             return Ok(());
         }
         while let Some(info) = fd.read_signal().context("cannot read the signalfd")? {
-            let signal = info.ssi_signo as i32;
-            if signal != Signal::SIGWINCH as i32 {
-                control.send(ControlMessage::Signal(signal));
-            } else if terminal {
-                let (columns, rows) = Terminal::size();
-                control.send(ControlMessage::WindowSize(columns, rows));
+            let number = info.ssi_signo as i32;
+            if number != Signal::SIGWINCH as i32 {
+                control.send(&Request::Signal { to: Target::Own, number });
+            } else if let Some(terminal) = terminal {
+                let (columns, rows) = Terminal::size_of(terminal);
+                control.send(&Request::Resize { columns, rows });
             }
         }
     }

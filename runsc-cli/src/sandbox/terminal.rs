@@ -3,6 +3,7 @@
 use anyhow::Context;
 use nix::sys::termios::{self, SetArg, Termios};
 use std::io::{self, IsTerminal};
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// The terminal in raw mode. Its own line discipline is off: the one in the sandbox does that work, so
 /// that Ctrl-C and job control belong to the guest. Restored when dropped.
@@ -29,8 +30,12 @@ impl Terminal {
 
     /// Columns and rows of the terminal on standard input.
     pub fn size() -> (u16, u16) {
-        rustix::termios::tcgetwinsize(io::stdin())
-            .map_or((80, 24), |size| (size.ws_col, size.ws_row))
+        Self::size_of(io::stdin().as_fd())
+    }
+
+    /// Columns and rows of a terminal; a usual size if it is none.
+    pub fn size_of(fd: BorrowedFd<'_>) -> (u16, u16) {
+        rustix::termios::tcgetwinsize(fd).map_or((80, 24), |size| (size.ws_col, size.ws_row))
     }
 }
 

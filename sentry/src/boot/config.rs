@@ -1,7 +1,9 @@
 //! What the sentry process is handed by the CLI, and what it gives back.
 
 use super::ContainerSpec;
+use super::protocol::Connection;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 /// How guest code is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,10 +23,18 @@ pub struct Config {
     pub platform: PlatformKind,
     /// Connections to the gofer.
     pub channels: Vec<OwnedFd>,
-    /// Carries [`super::ControlMessage`]s.
-    pub control: OwnedFd,
-    /// Standard streams of the container's first process, or the two sides of its console.
-    pub stdio: [Option<OwnedFd>; 3],
+    /// The first connection of the control protocol ([`super::protocol`]). The sandbox ends with it unless
+    /// it says otherwise.
+    pub control: Arc<Connection>,
+    /// Where others connect: a listening socket that only the sandbox's owner can reach.
+    pub listener: Option<OwnedFd>,
+    /// Run the first process without waiting to be told.
+    pub start: bool,
+    /// Files of the container's first process by their numbers in it; or, with a terminal, 0 and 1: the two
+    /// sides of its console.
+    pub files: Vec<(i32, OwnedFd)>,
+    /// The console is the controlling terminal of the sentry: the host tells of a new size by a signal.
+    pub console_signals: bool,
     /// Where the debug log goes.
     pub log: Option<OwnedFd>,
     /// Write a line for each system call to the log.
@@ -82,6 +92,24 @@ pub enum BootError {
         /// Why it failed.
         errno: crate::Errno,
     },
+    /// A kernel setting cannot be changed.
+    #[error(
+        "sysctl {name}={value:?}: this kernel has no such setting that could be changed: {errno}"
+    )]
+    Sysctl {
+        /// The setting, with dots.
+        name: String,
+        /// What it should have become.
+        value: String,
+        /// Why it failed.
+        errno: crate::Errno,
+    },
+    /// There is no second start.
+    #[error("cannot start a container that is not created: it was started before")]
+    Started,
+    /// Processes join the first one, never come before it.
+    #[error("cannot exec in a container that is not running: it has not been started")]
+    NotStarted,
     /// The working directory could not be entered.
     #[error("cannot enter the working directory {0}: {1}")]
     Cwd(String, crate::Errno),
@@ -89,7 +117,7 @@ pub enum BootError {
     #[error("{0}")]
     User(String),
     /// The program could not be executed; the shell's convention for the exit status applies.
-    #[error("cannot execute {program:?}: {reason}")]
+    #[error("exec: {program:?}: {reason}")]
     Exec {
         /// The program.
         program: String,

@@ -4,16 +4,19 @@
 //! sentry and calls [`run`] there.
 
 pub mod config;
-pub mod control;
+mod container;
 mod mounts;
+mod paths;
 mod process;
+pub mod protocol;
 mod run;
+mod server;
 pub mod spec;
 mod stdio;
 
 pub use config::{BootError, Config, ExitStatus, PlatformKind};
-pub use control::ControlMessage;
 pub use run::run;
 pub use spec::{
-    CapabilitySets, ContainerSpec, Ids, MountKind, MountSpec, ProcessSpec, RlimitSpec, RootSpec,
+    CapabilitySets, ContainerSpec, DeviceSpec, Ids, MountKind, MountSpec, ProcessSpec, RlimitSpec,
+    RootSpec,
 };

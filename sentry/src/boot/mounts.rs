@@ -1,6 +1,6 @@
 //! The container's mount tree.
 
-use super::{BootError, ContainerSpec, MountKind, MountSpec};
+use super::{BootError, ContainerSpec, MountKind, MountSpec, paths};
 use crate::errno::{Errno, Result};
 use crate::fs::filesystems::{self, Mounter};
 use crate::fs::gofer::{GoferFs, Sharing};
@@ -28,6 +28,7 @@ pub fn build(
         attach(kernel, client, &namespace, mount)
             .map_err(failed(name_of(&mount.kind), &mount.destination))?;
     }
+    paths::apply(kernel, &namespace, spec)?;
     Ok(namespace)
 }
 
@@ -111,7 +112,11 @@ fn attach_inode(
 }
 
 /// The place for a mount; made, with the directories above it, if it does not exist.
-fn mount_point(namespace: &Arc<MountNamespace>, path: &[u8], directory: bool) -> Result<Path> {
+pub(super) fn mount_point(
+    namespace: &Arc<MountNamespace>,
+    path: &[u8],
+    directory: bool,
+) -> Result<Path> {
     let ctx = WalkContext::kernel(namespace.root());
     let flags = WalkFlags::FOLLOW;
     match walk::resolve(&ctx, namespace.root(), path, flags) {

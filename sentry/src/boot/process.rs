@@ -1,21 +1,29 @@
-//! The container's first process: who runs what, where.
+//! Processes of the container that are started from outside: who runs what, where.
 
 use super::{BootError, Ids, ProcessSpec};
 use crate::errno::{Errno, Result};
-use crate::kernel::start::{ProcessStart, start_process};
+use crate::kernel::start::{self, ProcessStart, start_process};
 use crate::kernel::{Credentials, Kernel, Limit, Limits, Task};
 use crate::vfs::open::{OpenHow, open_at};
 use crate::vfs::walk::{self, WalkContext, WalkFlags};
 use crate::vfs::{FdTable, FsContext, MountNamespace, OpenFlags};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-/// Starts it.
-pub fn start(
-    kernel: &Arc<Kernel>,
+/// A process that is ready to be started, but for the choice of its program.
+pub struct Prepared {
+    name: Vec<u8>,
+    candidates: Vec<Vec<u8>>,
+    start: ProcessStart,
+    oom_score_adj: i32,
+}
+
+/// Finds out who runs what, where.
+pub fn prepare(
     namespace: &Arc<MountNamespace>,
     files: Arc<FdTable>,
     spec: &ProcessSpec,
-) -> Result<Arc<Task>, BootError> {
+) -> Result<Prepared, BootError> {
     let (ids, home) = identity(namespace, spec)?;
     let creds = credentials(&ids, spec);
     let fs = FsContext::new(namespace.clone());
@@ -39,26 +47,38 @@ pub fn start(
         })?;
     }
     let name = spec.args.first().cloned().unwrap_or_default();
-    let mut result = Err(Errno::ENOENT);
-    for program in candidates(&name, &envp) {
-        result = start_process(
-            kernel,
-            ProcessStart {
-                program,
-                argv: spec.args.clone(),
-                envp: envp.clone(),
-                creds: creds.clone(),
-                files: files.clone(),
-                fs: fs.clone(),
-                limits,
-            },
-        );
-        // As execvp(3): a directory of PATH without the program is no reason to give up.
-        if !matches!(result, Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES)) {
-            break;
-        }
+    let candidates = candidates(&name, &envp);
+    let argv = spec.args.clone();
+    let start = ProcessStart { program: Vec::new(), argv, envp, creds, files, fs, limits };
+    Ok(Prepared { name, candidates, start, oom_score_adj: spec.oom_score_adj })
+}
+
+impl Prepared {
+    /// Says now what would keep the program from being started later.
+    pub fn check(&mut self) -> Result<(), BootError> {
+        self.first(start::check_program)
     }
-    result.map_err(|e| exec_error(&name, e))
+
+    /// Starts the process.
+    pub fn start(mut self, kernel: &Arc<Kernel>) -> Result<Arc<Task>, BootError> {
+        let task = self.first(|start| start_process(kernel, start.clone()))?;
+        task.group().oom_score_adj.store(self.oom_score_adj, Ordering::Relaxed);
+        Ok(task)
+    }
+
+    /// The first candidate with which it can be done.
+    fn first<T>(&mut self, run: impl Fn(&ProcessStart) -> Result<T>) -> Result<T, BootError> {
+        let mut result = Err(Errno::ENOENT);
+        for program in &self.candidates {
+            self.start.program.clone_from(program);
+            result = run(&self.start);
+            // As execvp(3): a directory of PATH without the program is no reason to give up.
+            if !matches!(result, Err(Errno::ENOENT | Errno::ENOTDIR | Errno::EACCES)) {
+                break;
+            }
+        }
+        result.map_err(|e| exec_error(&self.name, e))
+    }
 }
 
 /// Where the program may be: itself if it has a slash, else in the directories of `PATH`.
@@ -76,15 +96,20 @@ fn candidates(name: &[u8], envp: &[Vec<u8>]) -> Vec<Vec<u8>> {
         .collect()
 }
 
+/// In the words of Go's `os/exec` and runc, from which their users tell the exit status.
 fn exec_error(name: &[u8], e: Errno) -> BootError {
+    let program = name.escape_ascii().to_string();
     let reason = match e {
-        Errno::ENOENT => "no such file in the container, or its interpreter is missing".to_string(),
-        Errno::EACCES => "permission denied: it is not an executable file".to_string(),
-        Errno::ENOEXEC => "not a program for this machine (x86-64 ELF or #! script)".to_string(),
+        Errno::ENOENT if !name.contains(&b'/') => "executable file not found in $PATH".to_string(),
+        Errno::ENOENT => format!("stat {program}: no such file or directory"),
+        Errno::EACCES => "permission denied".to_string(),
+        Errno::ENOEXEC => {
+            "exec format error: it is neither an x86-64 ELF program nor a #! script".into()
+        }
         other => other.to_string(),
     };
     let status = if matches!(e, Errno::ENOENT | Errno::ENOTDIR) { 127 } else { 126 };
-    BootError::Exec { program: name.escape_ascii().to_string(), reason, status }
+    BootError::Exec { program, reason, status }
 }
 
 fn credentials(ids: &Ids, spec: &ProcessSpec) -> Credentials {

@@ -1,9 +1,11 @@
 //! From configuration to exit status.
 
 use super::config::{BootError, Config, ExitStatus, PlatformKind};
-use super::{ControlMessage, mounts, process, stdio};
+use super::container::Container;
+use super::protocol::Reply;
+use super::stdio::Console;
+use super::{mounts, server};
 use crate::fs::dev;
-use crate::kernel::signal::{SigInfo, Signal};
 use crate::kernel::{Kernel, KernelConfig, LogSink, panic};
 use gofer::Client;
 use platform::host::{io, thread};
@@ -34,6 +36,12 @@ pub fn run(config: Config) -> Result<ExitStatus, BootError> {
     let kernel = Kernel::new(
         KernelConfig {
             hostname: config.spec.hostname.clone().into_bytes(),
+            domainname: config
+                .spec
+                .domainname
+                .clone()
+                .unwrap_or_else(|| "(none)".into())
+                .into_bytes(),
             memory_total: config.memory_total,
             strace: log.filter(|_| config.strace),
             ..KernelConfig::default()
@@ -45,24 +53,42 @@ pub fn run(config: Config) -> Result<ExitStatus, BootError> {
     dev::register();
     let namespace = mounts::build(&kernel, &client, &config.spec)?;
     watch_gofer(&client)?;
-    let (files, console) = stdio::open(&kernel, &namespace, config.stdio, &config.spec.process)?;
-    let first = process::start(&kernel, &namespace, files, &config.spec.process)?;
-    if let Some(console) = &console {
-        console.give_to(&first);
+    let container = Container::new(kernel.clone(), namespace, config.files, &config.spec.process)?;
+    let container = Arc::new(container);
+    if config.start {
+        container.start()?;
+    } else {
+        container.check()?;
+        // Whoever started the sandbox may have gone, which the server notices.
+        let _ = config.control.send(&Reply::Ready, &[]);
     }
-    let listening = kernel.clone();
-    let control = config.control;
-    let shown = console.clone();
-    let listen = move || listen(&listening, &control, console.as_deref());
-    thread::spawn("control", STACK, listen).map_err(thread_failed)?;
+    server::serve(&container, config.control, config.listener).map_err(thread_failed)?;
+    if config.console_signals {
+        let console = container.console.clone();
+        thread::spawn("console-size", STACK, move || follow_size(console.as_deref()))
+            .map_err(thread_failed)?;
+    }
     let status = kernel.wait_finished();
-    if let Some(console) = shown {
+    if let Some(console) = &container.console {
         console.finish();
     }
+    container.wait_reports();
     Ok(match status & 0x7f {
         0 => ExitStatus::Exited((status >> 8 & 0xff) as u8),
         signal => ExitStatus::Signaled(signal as u8),
     })
+}
+
+/// The host's terminal is that of the sentry's session: its size changes with a signal, which is blocked in
+/// every thread.
+fn follow_size(console: Option<&Console>) {
+    while let Some(console) = console {
+        match thread::wait_signal(&[libc::SIGWINCH], None) {
+            Ok(_) => console.follow_host(),
+            Err(platform::host::Errno::EINTR) => {}
+            Err(_) => return,
+        }
+    }
 }
 
 fn platform(kind: PlatformKind, memory: &Arc<MemoryFile>) -> Result<Arc<dyn Platform>, BootError> {
@@ -95,36 +121,8 @@ fn watch_gofer(client: &Arc<Client>) -> Result<(), BootError> {
         .map_err(thread_failed)
 }
 
-/// Does what the CLI says, until it has gone; then there is no one to work for.
-fn listen(kernel: &Arc<Kernel>, control: &OwnedFd, console: Option<&stdio::Console>) {
-    let mut buf = [0; ControlMessage::SIZE];
-    loop {
-        match io::read(control.as_fd(), &mut buf, None) {
-            Ok(0) => exit(EXIT_FAILED),
-            Ok(n) => match ControlMessage::decode(buf.get(..n).unwrap_or_default()) {
-                Some(ControlMessage::Signal(number)) => {
-                    let first = kernel.thread_group(1);
-                    if let (Some(first), Some(signal)) = (first, Signal::new(number)) {
-                        // From outside the pid namespace: also a first process without a handler
-                        // dies of it.
-                        first.send_signal(kernel, &SigInfo::kernel(signal));
-                    }
-                }
-                Some(ControlMessage::WindowSize(columns, rows)) => {
-                    if let Some(console) = console {
-                        console.resize(columns, rows);
-                    }
-                }
-                None => {}
-            },
-            Err(platform::host::Errno::EINTR) => {}
-            Err(_) => exit(EXIT_FAILED),
-        }
-    }
-}
-
 /// Ends the sandbox at once. The first process of the pid namespace takes every stub with it.
-fn exit(status: i32) -> ! {
+pub(super) fn exit(status: i32) -> ! {
     std::process::exit(status)
 }
 

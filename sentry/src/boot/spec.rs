@@ -1,5 +1,7 @@
 //! What a container is to be: plain data, independent of OCI's JSON and of the command line.
 
+use serde::{Deserialize, Serialize};
+
 /// A container: its root, mounts, names and first process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ContainerSpec {
@@ -11,8 +13,35 @@ pub struct ContainerSpec {
     pub mounts: Vec<MountSpec>,
     /// `uname(2)`'s nodename.
     pub hostname: String,
+    /// `uname(2)`'s domainname.
+    pub domainname: Option<String>,
+    /// Device nodes beyond the default ones.
+    pub devices: Vec<DeviceSpec>,
+    /// Files and directories of `/proc/sys`, relative to it, and what is written to them.
+    pub sysctl: Vec<(String, String)>,
+    /// Paths that look empty.
+    pub masked_paths: Vec<String>,
+    /// Paths that cannot be written to.
+    pub read_only_paths: Vec<String>,
     /// The first process.
     pub process: ProcessSpec,
+}
+
+/// A device node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceSpec {
+    /// Absolute path in the container.
+    pub path: String,
+    /// Type and permissions (`st_mode`).
+    pub mode: u32,
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
 }
 
 /// The root file system.
@@ -70,7 +99,7 @@ pub enum MountKind {
 }
 
 /// User and group of a process.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Ids {
     /// User id.
     pub uid: u32,
@@ -81,7 +110,7 @@ pub struct Ids {
 }
 
 /// Capability sets, a bit for each `CAP_*`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct CapabilitySets {
     /// Bounding set.
     pub bounding: u64,
@@ -96,7 +125,7 @@ pub struct CapabilitySets {
 }
 
 /// A resource limit (`getrlimit(2)`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RlimitSpec {
     /// `RLIMIT_*`.
     pub resource: u32,
@@ -107,7 +136,7 @@ pub struct RlimitSpec {
 }
 
 /// A process to start: the container's first one, or one of `runsc exec`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ProcessSpec {
     /// Program and arguments. A program without a slash is looked up in `PATH` of `env`.
     pub args: Vec<Vec<u8>>,
@@ -128,6 +157,8 @@ pub struct ProcessSpec {
     pub rlimits: Vec<RlimitSpec>,
     /// `PR_SET_NO_NEW_PRIVS`.
     pub no_new_privs: bool,
+    /// `/proc/PID/oom_score_adj`, as the process sees it.
+    pub oom_score_adj: i32,
     /// Its stdin, stdout and stderr are a terminal of the sandbox that is connected to the console
     /// given to [`super::run`].
     pub terminal: bool,

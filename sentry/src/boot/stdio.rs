@@ -26,6 +26,11 @@ impl Console {
         self.0.resize(window(columns, rows));
     }
 
+    /// Takes on the size of the host's terminal.
+    pub fn follow_host(&self) {
+        self.0.follow_host();
+    }
+
     /// Shows what the program has written last.
     pub fn finish(&self) {
         self.0.finish();
@@ -44,37 +49,49 @@ fn no_terminal(errno: Errno) -> BootError {
     BootError::Mount { what: "a terminal".into(), destination: "/dev/pts".into(), errno }
 }
 
-/// Opens them.
+/// The number of a file of the host in the container.
+pub type Files = Vec<(i32, OwnedFd)>;
+
+/// Opens them. The console of the first process is what `/dev/console` opens.
 pub fn open(
     kernel: &Arc<Kernel>,
     namespace: &Arc<MountNamespace>,
-    stdio: [Option<OwnedFd>; 3],
+    host: Files,
     spec: &ProcessSpec,
+    first: bool,
 ) -> Result<(Arc<FdTable>, Option<Arc<Console>>), BootError> {
     let files = Arc::new(FdTable::new());
-    let stdio = match stdio {
-        [Some(input), Some(output), _] if spec.terminal => {
-            let ctx = WalkContext::kernel(namespace.root());
-            let flags = WalkFlags::FOLLOW | WalkFlags::DIRECTORY;
-            let pts =
-                walk::resolve(&ctx, ctx.root.clone(), b"/dev/pts", flags).map_err(no_terminal)?;
-            let (columns, rows) = spec.terminal_size;
-            let size = window(columns, rows);
-            let host = [input, output];
-            let (console, slave) = console::Console::start(kernel, &pts, host, size, spec.ids.uid)
+    let mut host = host;
+    let mut console = None;
+    if spec.terminal {
+        let mut sides = host.extract_if(.., |(fd, _)| (0..3).contains(fd)).map(|(_, side)| side);
+        let (Some(input), output) = (sides.next(), sides.next()) else {
+            return Err(no_terminal(Errno::EBADF));
+        };
+        drop(sides);
+        let output = match output {
+            Some(output) => output,
+            None => input.try_clone().map_err(|_| no_terminal(Errno::EMFILE))?,
+        };
+        let ctx = WalkContext::kernel(namespace.root());
+        let flags = WalkFlags::FOLLOW | WalkFlags::DIRECTORY;
+        let pts = walk::resolve(&ctx, ctx.root.clone(), b"/dev/pts", flags).map_err(no_terminal)?;
+        let (columns, rows) = spec.terminal_size;
+        let size = window(columns, rows);
+        let (bridge, slave) =
+            console::Console::start(kernel, &pts, [input, output], size, spec.ids.uid)
                 .map_err(no_terminal)?;
-            for fd in 0..3 {
-                files.insert_at(fd, slave.clone(), false, u64::MAX).map_err(failed)?;
-            }
-            return Ok((files, Some(Arc::new(Console(console)))));
+        if first {
+            bridge.show_as_console();
         }
-        other => other,
-    };
-    for (fd, stream) in (0..).zip(stdio) {
-        if let Some(stream) = stream {
-            let file = HostFile::open(stream).map_err(failed)?;
-            files.insert_at(fd, file, false, u64::MAX).map_err(failed)?;
+        for fd in 0..3 {
+            files.insert_at(fd, slave.clone(), false, u64::MAX).map_err(failed)?;
         }
+        console = Some(Arc::new(Console(bridge)));
     }
-    Ok((files, None))
+    for (fd, stream) in host {
+        let file = HostFile::open(stream).map_err(failed)?;
+        files.insert_at(fd, file, false, u64::MAX).map_err(failed)?;
+    }
+    Ok((files, console))
 }

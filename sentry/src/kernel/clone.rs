@@ -310,6 +310,7 @@ fn insert_with_id(
         false => new_group(t, args, tid, new.namespaces.pid_for_children.clone()),
     };
     let child = Task::new(kernel.clone(), group.clone(), new);
+    kernel.pause_new(&child);
     if f.contains(CloneFlags::CHILD_CLEARTID) {
         child.clear_child_tid.store(args.child_tid.0, Ordering::Relaxed);
     }
@@ -472,7 +473,7 @@ impl ThreadGroup {
     }
 }
 
-/// The first task of the first process.
+/// The first task of the first process, or of one that is started from outside.
 pub(super) fn first_task(
     kernel: &Arc<Kernel>,
     shared: Shared,
@@ -501,13 +502,17 @@ pub(super) fn first_task(
         timer_slack: 50_000,
     };
     let task = Task::new(kernel.clone(), group.clone(), new);
+    kernel.pause_new(&task);
     {
         let mut signals = group.signals();
         signals.tasks.push(task.clone());
         signals.unkillable = tid == 1 && kernel.config.init_immune;
     }
-    // As a container's first process: leader of its own session and group.
-    tree.insert_process(&group, if tid == 1 { 0 } else { 1 }, tid, tid);
+    if tid != 1 {
+        kernel.outsiders.register(tid);
+    }
+    // Whoever comes from outside has no parent in here and leads a session and group of its own.
+    tree.insert_process(&group, 0, tid, tid);
     tree.pids.tasks.insert(tid, task.clone());
     kernel.last_pid.store(tid, Ordering::Relaxed);
     kernel.forks.fetch_add(1, Ordering::Relaxed);

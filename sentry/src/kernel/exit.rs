@@ -167,7 +167,12 @@ fn end_process(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, task: &Task, stat
             node.exit = Some(exit);
         }
         let parent = tree.nodes.get(&id).map_or(0, |n| n.parent);
-        announce(&mut tree, id, parent, &mut outbox, &mut notify);
+        if parent == 0 && id != 1 {
+            tree.remove_process(id);
+            kernel.outsiders.finish(id, status);
+        } else {
+            announce(&mut tree, id, parent, &mut outbox, &mut notify);
+        }
     }
     for (to, info) in outbox {
         to.send_signal(kernel, &info);
@@ -233,9 +238,10 @@ fn abandon_children(
     if children.is_empty() {
         return;
     }
-    let mut reaper = node.parent;
     let space = node.group.pid_ns().clone();
     let first = space.global(1);
+    // A process from outside has no parent; its children still go to the first process.
+    let mut reaper = if node.parent == 0 && id != first { first } else { node.parent };
     while let Some(node) = tree.nodes.get(&reaper) {
         if !Arc::ptr_eq(node.group.pid_ns(), &space) {
             reaper = first;

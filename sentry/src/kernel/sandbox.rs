@@ -2,6 +2,7 @@
 
 use super::futex::FutexTable;
 use super::namespace::{Names, Namespaces};
+use super::outside::Outsiders;
 use super::signal::SigInfo;
 use super::tree::Tree;
 use super::{ControllingTty, KernelConfig, Task, ThreadGroup};
@@ -10,7 +11,7 @@ use crate::loader::Vdso;
 use crate::sync::{Mutex, MutexGuard, rank};
 use crate::time::{TimeSource, TimerQueue};
 use platform::{MemoryFile, Platform};
-use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 /// One sandbox.
@@ -35,6 +36,10 @@ pub struct Kernel {
     pub namespaces: Arc<Namespaces>,
     /// Where files of `memfd_create(2)` live; made on first use.
     pub memfd_mount: OnceLock<Arc<crate::vfs::Mount>>,
+    /// Processes that were started from outside.
+    pub outsiders: Outsiders,
+    /// No guest code runs (`runsc pause`).
+    pub(super) paused: AtomicBool,
     /// Number of tasks, to hold against the limit.
     pub(super) task_count: AtomicUsize,
     /// Processes ever created (`/proc/stat`).
@@ -78,6 +83,8 @@ impl Kernel {
             boot_id,
             namespaces: Namespaces::initial(names),
             memfd_mount: OnceLock::new(),
+            outsiders: Outsiders::default(),
+            paused: AtomicBool::new(false),
             task_count: AtomicUsize::new(0),
             forks: AtomicU64::new(0),
             last_pid: AtomicI32::new(0),
@@ -178,8 +185,8 @@ impl Kernel {
         }
     }
 
-    /// Notes that the first process has ended.
-    pub(super) fn finish(&self, status: i32) {
+    /// Notes that the first process has ended, or could not be started.
+    pub fn finish(&self, status: i32) {
         let mut place = self.finished.status.lock();
         if place.is_none() {
             *place = Some(status);

@@ -13,6 +13,7 @@ use platform::Registers;
 use std::sync::Arc;
 
 /// A process to start.
+#[derive(Clone)]
 pub struct ProcessStart {
     /// The program, an absolute path or one relative to the working directory of `fs`.
     pub program: Vec<u8>,
@@ -38,8 +39,13 @@ fn open_program(start: &ProcessStart, path: &[u8]) -> Result<Arc<File>> {
     crate::vfs::open::open_exec_at(&ctx, from, path, WalkFlags::FOLLOW)
 }
 
-/// Starts a process without a parent in the sandbox: the first one becomes process 1, later ones
-/// become children of it. Errors are those of `execve(2)`.
+/// Whether a program could be executed, without executing it. Errors are those of `execve(2)`.
+pub fn check_program(start: &ProcessStart) -> Result<()> {
+    open_program(start, &start.program).map(drop)
+}
+
+/// Starts a process without a parent in the sandbox: the first one becomes process 1, later ones are
+/// [`Outsiders`](super::outside::Outsiders). Errors are those of `execve(2)`.
 pub fn start_process(kernel: &Arc<Kernel>, start: ProcessStart) -> Result<Arc<Task>> {
     let file = open_program(&start, &start.program)?;
     let limit = |which| start.limits.get(which).soft;

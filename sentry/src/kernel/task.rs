@@ -26,6 +26,8 @@ pub mod work {
     pub const RESTORE_MASK: u32 = 8;
     /// The CPU-time timers must be looked at.
     pub const CPU_TIMERS: u32 = 16;
+    /// The sandbox is paused.
+    pub const PAUSE: u32 = 32;
 
     /// What ends a sleep in a system call.
     pub const INTERRUPTS: u32 = SIGNAL | KILL | STOP;

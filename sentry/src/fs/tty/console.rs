@@ -70,7 +70,6 @@ impl Console {
         let tty = devpts::allocate(kernel, pts.inode().as_any(), uid, uid)?;
         tty.set_size(size);
         tty.set_utf8();
-        super::device::set_console(&tty);
         let dentry = pts.dentry.lookup(tty.index().to_string().as_bytes(), b"")?;
         let path = Path { mount: pts.mount.clone(), dentry };
         let slave =
@@ -89,6 +88,11 @@ impl Console {
         Ok((Console { tty, shared }, slave))
     }
 
+    /// Makes it what `/dev/console` opens.
+    pub fn show_as_console(&self) {
+        super::device::set_console(&self.tty);
+    }
+
     /// Makes it the controlling terminal of a session leader.
     pub fn give_to(&self, task: &Task) {
         self.tty.take_session(task);
@@ -97,6 +101,15 @@ impl Console {
     /// The host terminal's size has changed.
     pub fn resize(&self, size: WinSize) {
         self.tty.set_size(size);
+    }
+
+    /// Takes on the size of the host's terminal.
+    pub fn follow_host(&self) {
+        // Without a size the terminal is gone, which the reading side notices.
+        if let Ok(size) = platform::host::tty::window_size(self.shared.host[0].as_fd()) {
+            let platform::host::tty::WinSize { rows, cols, xpixel, ypixel } = size;
+            self.tty.set_size(WinSize { rows, cols, xpixel, ypixel });
+        }
     }
 
     /// Shows what is left and ends the bridge.

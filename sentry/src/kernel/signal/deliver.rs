@@ -30,6 +30,10 @@ pub fn run(t: &mut CurrentTask, mut restart: Option<Errno>) -> Next {
         if bits & work::KILL != 0 {
             return Next::Die;
         }
+        if bits & work::PAUSE != 0 {
+            crate::kernel::pause::pause_here(t);
+            continue;
+        }
         if bits & work::STOP != 0 {
             stop::stop_here(t);
             continue;

@@ -1,0 +1,72 @@
+//! `linux` of a config.json, but for what limits the sandbox from outside.
+
+use anyhow::{Context, bail};
+use oci_spec::runtime::{LinuxDeviceType, Spec};
+use sentry::boot::DeviceSpec;
+
+/// Device nodes beyond the default ones.
+pub fn devices(spec: &Spec) -> anyhow::Result<Vec<DeviceSpec>> {
+    let devices = spec.linux().as_ref().and_then(|linux| linux.devices().as_deref());
+    devices
+        .unwrap_or_default()
+        .iter()
+        .map(|device| {
+            let path = device.path().to_str().filter(|path| path.starts_with('/'));
+            let path =
+                path.with_context(|| format!("device {:?}: not an absolute path", device.path()))?;
+            let kind = match device.typ() {
+                LinuxDeviceType::C | LinuxDeviceType::U => libc::S_IFCHR,
+                LinuxDeviceType::B => libc::S_IFBLK,
+                LinuxDeviceType::P => libc::S_IFIFO,
+                LinuxDeviceType::A => {
+                    bail!("device {path}: the type \"a\" is for cgroup rules only")
+                }
+            };
+            let number =
+                |n: i64| u32::try_from(n).with_context(|| format!("device {path}: bad number {n}"));
+            Ok(DeviceSpec {
+                path: path.into(),
+                mode: kind | device.file_mode().unwrap_or(0o666) & 0o7777,
+                major: number(device.major())?,
+                minor: number(device.minor())?,
+                uid: device.uid().unwrap_or(0),
+                gid: device.gid().unwrap_or(0),
+            })
+        })
+        .collect()
+}
+
+/// Kernel settings, as paths below `/proc/sys`. Those of the network have nothing to act on in a sandbox
+/// without one, and are left out with a warning.
+pub fn sysctl(spec: &Spec) -> anyhow::Result<Vec<(String, String)>> {
+    let Some(settings) = spec.linux().as_ref().and_then(|linux| linux.sysctl().as_ref()) else {
+        return Ok(Vec::new());
+    };
+    let mut list = Vec::new();
+    for (name, value) in settings {
+        // Dots separate, unless slashes do; the other character then stands for itself.
+        let path = if name.contains('/') { name.clone() } else { name.replace('.', "/") };
+        if path.split('/').any(|part| part.is_empty() || part == "..") {
+            bail!("sysctl {name:?} is not the name of a setting");
+        }
+        if path.starts_with("net/") {
+            crate::log::warn(&format!("sysctl {name} is ignored: the sandbox has no network"));
+            continue;
+        }
+        list.push((path, value.clone()));
+    }
+    list.sort();
+    Ok(list)
+}
+
+/// Paths that look empty.
+pub fn masked_paths(spec: &Spec) -> Vec<String> {
+    let paths = spec.linux().as_ref().and_then(|linux| linux.masked_paths().clone());
+    paths.unwrap_or_default()
+}
+
+/// Paths that cannot be written to.
+pub fn read_only_paths(spec: &Spec) -> Vec<String> {
+    let paths = spec.linux().as_ref().and_then(|linux| linux.readonly_paths().clone());
+    paths.unwrap_or_default()
+}

@@ -1,0 +1,193 @@
+//! The host's cgroups: the limits that hold for a whole sandbox from outside (`cgroups(7)`).
+//!
+//! Version 1 has a hierarchy for each controller, version 2 one for all. On hybrid hosts the controllers of
+//! version 1 are used. A sandbox's processes enter before the guest starts; the group is removed with the
+//! container.
+
+mod limits;
+mod mounts;
+mod stats;
+
+pub use stats::stats;
+
+use crate::log;
+use anyhow::{Context, bail};
+use oci_spec::runtime::LinuxResources;
+use serde::{Deserialize, Serialize};
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
+
+/// The cgroup of a sandbox: a directory in each hierarchy.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Cgroup {
+    dirs: Vec<Dir>,
+}
+
+/// A directory of a hierarchy.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Dir {
+    /// Controllers of version 1; empty for version 2.
+    controllers: Vec<String>,
+    path: PathBuf,
+}
+
+/// How often and how long to wait for the last process of a group to leave it.
+const REMOVE_TRIES: u32 = 100;
+const REMOVE_PAUSE: Duration = Duration::from_millis(5);
+
+impl Cgroup {
+    /// Makes the group that `cgroupsPath` names, or one for the container's id below the caller's.
+    pub fn create(wanted: Option<&Path>, id: &str) -> anyhow::Result<Cgroup> {
+        let mut group = Cgroup::default();
+        for hierarchy in mounts::hierarchies().context("cannot find the cgroup file systems")? {
+            let path = hierarchy.directory(&relative(wanted, id)?);
+            match make(&path, hierarchy.is_v2()) {
+                Ok(()) => {
+                    group.dirs.push(Dir { controllers: hierarchy.controllers.clone(), path });
+                }
+                Err(e) => {
+                    let _ = group.remove();
+                    return Err(e)
+                        .with_context(|| format!("cannot make the cgroup {}", path.display()));
+                }
+            }
+        }
+        if group.dirs.is_empty() {
+            bail!("this host has no cgroup file system mounted");
+        }
+        Ok(group)
+    }
+
+    /// Sets the limits.
+    pub fn limit(&self, resources: &LinuxResources) -> anyhow::Result<()> {
+        for (file, value) in limits::files(self, resources) {
+            fs::write(&file, &value)
+                .with_context(|| format!("cannot write {value:?} to {}", file.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Moves a process into it.
+    pub fn enter(&self, pid: i32) -> anyhow::Result<()> {
+        for dir in &self.dirs {
+            let file = dir.path.join("cgroup.procs");
+            fs::write(&file, pid.to_string()).with_context(|| {
+                format!("cannot move process {pid} into {}", dir.path.display())
+            })?;
+        }
+        Ok(())
+    }
+
+    /// The directory with a controller of version 1, or the one of version 2.
+    fn dir(&self, controller: &str) -> Option<(&Path, bool)> {
+        self.dirs
+            .iter()
+            .find(|d| d.controllers.is_empty() || d.controllers.iter().any(|c| c == controller))
+            .map(|d| (&*d.path, d.controllers.is_empty()))
+    }
+
+    /// Removes it. Groups that are gone are no error; the last processes may be on their way out.
+    pub fn remove(&self) -> anyhow::Result<()> {
+        for dir in &self.dirs {
+            remove(&dir.path)
+                .with_context(|| format!("cannot remove the cgroup {}", dir.path.display()))?;
+        }
+        Ok(())
+    }
+}
+
+/// The path below a hierarchy's root or, if it is relative, below the caller's group.
+fn relative(wanted: Option<&Path>, id: &str) -> anyhow::Result<PathBuf> {
+    let Some(path) = wanted.filter(|p| !p.as_os_str().is_empty()) else {
+        return Ok(PathBuf::from(id));
+    };
+    // `slice:prefix:name`, the form for systemd: the names that systemd would give.
+    if let Some(text) = path.to_str()
+        && let [slice, prefix, name] = text.split(':').collect::<Vec<_>>()[..]
+    {
+        let scope =
+            if prefix.is_empty() { name.to_string() } else { format!("{prefix}-{name}.scope") };
+        let slice = if slice.is_empty() { "system.slice" } else { slice };
+        return Ok(Path::new("/").join(slice).join(scope));
+    }
+    if path.components().any(|c| c == Component::ParentDir) {
+        bail!("cgroupsPath {} must not contain \"..\"", path.display());
+    }
+    Ok(path.to_path_buf())
+}
+
+fn make(path: &Path, v2: bool) -> std::io::Result<()> {
+    let missing: Vec<&Path> = path.ancestors().take_while(|p| !p.exists()).collect();
+    for dir in missing.into_iter().rev() {
+        if v2 && let Some(parent) = dir.parent() {
+            delegate(parent);
+        }
+        match fs::create_dir(dir) {
+            Err(e) if e.kind() != ErrorKind::AlreadyExists => return Err(e),
+            _ => limits::inherit_cpuset(dir),
+        }
+    }
+    Ok(())
+}
+
+/// Lets the children of a group of version 2 have its controllers. What is refused is noticed when a limit is
+/// set.
+fn delegate(parent: &Path) {
+    let Ok(controllers) = fs::read_to_string(parent.join("cgroup.controllers")) else { return };
+    for controller in controllers.split_whitespace() {
+        let _ = fs::write(parent.join("cgroup.subtree_control"), format!("+{controller}"));
+    }
+}
+
+fn remove(path: &Path) -> std::io::Result<()> {
+    for _ in 0..REMOVE_TRIES {
+        match fs::remove_dir(path) {
+            Ok(()) => return Ok(()),
+            Err(e) if e.kind() == ErrorKind::NotFound => return Ok(()),
+            Err(e) if e.raw_os_error() == Some(libc::EBUSY) => std::thread::sleep(REMOVE_PAUSE),
+            Err(e) => return Err(e),
+        }
+    }
+    fs::remove_dir(path)
+}
+
+/// Makes and limits the group of a container; without the right to, says so and goes on.
+pub fn set_up(
+    wanted: Option<&Path>,
+    id: &str,
+    resources: Option<&LinuxResources>,
+) -> Option<Cgroup> {
+    let group = match Cgroup::create(wanted, id) {
+        Ok(group) => group,
+        Err(e) => {
+            log::warn(&format!(
+                "{e:#}: the sandbox runs without a cgroup of its own, so that its limits hold inside only"
+            ));
+            return None;
+        }
+    };
+    if let Some(resources) = resources
+        && let Err(e) = group.limit(resources)
+    {
+        log::warn(&format!("{e:#}: this limit does not hold for the sandbox as a whole"));
+    }
+    Some(group)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::relative;
+    use std::path::{Path, PathBuf};
+
+    #[test]
+    fn paths() {
+        let of = |text: &str| relative(Some(Path::new(text)), "id").unwrap();
+        assert_eq!(relative(None, "id").unwrap(), PathBuf::from("id"));
+        assert_eq!(of("/docker/x"), PathBuf::from("/docker/x"));
+        assert_eq!(of("user.slice:libpod:abc"), PathBuf::from("/user.slice/libpod-abc.scope"));
+        assert_eq!(of(":p:n"), PathBuf::from("/system.slice/p-n.scope"));
+        assert!(relative(Some(Path::new("/a/../b")), "id").is_err());
+    }
+}

@@ -1,0 +1,59 @@
+//! `runsc update`: changes the limits of a container.
+
+use crate::cli::{Global, UpdateArgs};
+use crate::container::Container;
+use anyhow::{Context, bail};
+use oci_spec::runtime::LinuxResources;
+use serde_json::{Map, Value, json};
+use std::path::Path;
+
+/// Changes them.
+pub fn run(global: &Global, args: &UpdateArgs) -> anyhow::Result<u8> {
+    let resources = resources(args)?;
+    let container = Container::open(&global.state_root(), &args.id)?;
+    container.running()?;
+    match &container.state()?.cgroup {
+        Some(group) => group.limit(&resources)?,
+        None => {
+            bail!("container {:?} has no cgroup, so that its limits cannot be changed", args.id)
+        }
+    }
+    Ok(0)
+}
+
+fn resources(args: &UpdateArgs) -> anyhow::Result<LinuxResources> {
+    if let Some(path) = &args.resources {
+        let text = if path == Path::new("-") {
+            std::io::read_to_string(std::io::stdin())
+        } else {
+            std::fs::read_to_string(path)
+        };
+        let text = text.with_context(|| format!("cannot read {}", path.display()))?;
+        return serde_json::from_str(&text)
+            .with_context(|| format!("{} is not a valid \"linux.resources\"", path.display()));
+    }
+    // `null` is what a flag that was not given becomes, and is left out.
+    let part = |values: &[(&str, Value)]| {
+        let given = values.iter().filter(|(_, value)| !value.is_null());
+        given.map(|(name, value)| (name.to_string(), value.clone())).collect::<Map<_, _>>()
+    };
+    let memory = part(&[
+        ("limit", json!(args.memory)),
+        ("swap", json!(args.memory_swap)),
+        ("reservation", json!(args.memory_reservation)),
+    ]);
+    let cpu = part(&[
+        ("shares", json!(args.cpu_share)),
+        ("quota", json!(args.cpu_quota)),
+        ("period", json!(args.cpu_period)),
+        ("cpus", json!(args.cpuset_cpus)),
+        ("mems", json!(args.cpuset_mems)),
+    ]);
+    let mut all = Map::new();
+    all.insert("memory".into(), memory.into());
+    all.insert("cpu".into(), cpu.into());
+    if let Some(limit) = args.pids_limit {
+        all.insert("pids".into(), json!({ "limit": limit }));
+    }
+    serde_json::from_value(all.into()).context("cannot use these limits")
+}

@@ -1,0 +1,221 @@
+//! Creating a container: everything up to its first process.
+
+use super::{Container, Phase, describe, end_processes, hooks, terminal};
+use crate::bundle::{self, Bundle};
+use crate::cgroup;
+use crate::cli::Global;
+use crate::log;
+use crate::sandbox::control::listen_at;
+use crate::sandbox::{Detached, Life, Running, Sandbox, duplicate, standard_streams};
+use crate::state::process::ProcessId;
+use crate::state::{Entry, SOCKET, State, time};
+use anyhow::{Context, bail};
+use nix::unistd::Pid;
+use sentry::boot::protocol::{Reply, Request};
+use std::fs;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+/// How a container is created.
+pub struct Options {
+    /// Directory of the bundle.
+    pub bundle: PathBuf,
+    /// File that gets the sentry's process id.
+    pub pid_file: Option<PathBuf>,
+    /// Who gets the master of the terminal.
+    pub console_socket: Option<PathBuf>,
+    /// How many descriptors from 3 on the first process gets.
+    pub preserve_fds: u32,
+    /// Further descriptors: the number here and the one in the container.
+    pub pass_fds: Vec<(i32, i32)>,
+    /// The sandbox dies with this process.
+    pub attached: bool,
+    /// Its first process talks to this process's terminal.
+    pub own_terminal: bool,
+}
+
+/// Creates it. The result is what is left to wait for.
+pub fn create(
+    global: &Global,
+    id: &str,
+    options: &Options,
+) -> anyhow::Result<(Container, Running)> {
+    crate::state::check_id(id)?;
+    let Bundle { config, directory, container: spec, exports } =
+        bundle::load(&options.bundle, id, global.overlay2)?;
+    let files = files(&spec.process, options)?;
+    let entry = Entry::create(&global.state_root(), id)?;
+    let linux = config.linux().as_ref();
+    let mut state = State {
+        id: id.into(),
+        rootfs: bundle::rootfs(&config, &directory).unwrap_or_default(),
+        bundle: directory,
+        created: time::now(),
+        owner: owner(),
+        complete: false,
+        sandbox: None,
+        gofer: None,
+        annotations: config.annotations().clone().unwrap_or_default(),
+        process: config.process().clone(),
+        hooks: config.hooks().clone(),
+        cgroup: None,
+    };
+    if !global.ignore_cgroups {
+        let resources = linux.and_then(|linux| linux.resources().as_ref());
+        let wanted = linux.and_then(|linux| linux.cgroups_path().as_deref());
+        state.cgroup = cgroup::set_up(wanted, id, resources);
+        // Written before there is anything in it, so that it is removed whatever happens.
+        entry.save(&state)?;
+    }
+    let oom_score_adj = config.process().as_ref().and_then(|process| process.oom_score_adj());
+    let result = (|| {
+        let (files, console) = with_console(files, options, spec.process.terminal_size)?;
+        let detached = Detached {
+            listener: Some(listen_at(entry.dir(), SOCKET)?),
+            console,
+            network: linux.and_then(bundle::network_namespace),
+            attached: options.attached,
+        };
+        let sandbox = Sandbox { spec, exports, files, life: Life::Detached(detached) };
+        let state = &mut state;
+        let running = sandbox
+            .start(global, |sentry, gofer| prepare(&entry, state, sentry, gofer, oom_score_adj))?;
+        match running.control.answer()? {
+            Reply::Ready => {}
+            other => bail!("the sandbox answered {other:?} instead of being ready"),
+        }
+        state.complete = true;
+        entry.save(state)?;
+        if let Some(path) = &options.pid_file {
+            write_pid(path, running.sentry.pid.as_raw())?;
+        }
+        Ok(running)
+    })();
+    match result {
+        Ok(running) => Ok((Container { entry, state: Some(state), id: id.into() }, running)),
+        Err(e) => {
+            undo(entry, &state);
+            Err(e)
+        }
+    }
+}
+
+/// Lets the sandbox live on without this process.
+pub fn detach(running: Running) -> anyhow::Result<()> {
+    let Running { control, gofer, sentry: _ } = running;
+    control.ask(&Request::Detach, &[]).context("the sandbox ended at once")?;
+    gofer.keep();
+    Ok(())
+}
+
+/// The sentry exists and waits: everything that needs its process id.
+fn prepare(
+    entry: &Entry,
+    state: &mut State,
+    sentry: Pid,
+    gofer: Pid,
+    oom_score_adj: Option<i32>,
+) -> anyhow::Result<()> {
+    state.sandbox = Some(ProcessId::of(sentry.as_raw())?);
+    state.gofer = Some(ProcessId::of(gofer.as_raw())?);
+    entry.save(state)?;
+    if let Some(group) = &state.cgroup {
+        for pid in [sentry, gofer] {
+            if let Err(e) = group.enter(pid.as_raw()) {
+                log::warn(&format!("{e:#}: the limits do not hold for it"));
+            }
+        }
+    }
+    if let Some(score) = oom_score_adj {
+        let path = format!("/proc/{sentry}/oom_score_adj");
+        if let Err(e) = fs::write(&path, score.to_string()) {
+            log::warn(&format!("cannot write {score} to {path}: {e}"));
+        }
+    }
+    if let Some(found) = &state.hooks {
+        let description = describe(&state.id, Some(state), Phase::Creating);
+        let prestart = found.prestart();
+        for (point, list) in [
+            ("prestart", prestart),
+            ("createRuntime", found.create_runtime()),
+            ("createContainer", found.create_container()),
+        ] {
+            hooks::run(point, list.as_ref(), &description, &state.bundle)?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes everything back. What cannot be taken back is left for `delete --force`.
+fn undo(entry: Entry, state: &State) {
+    let ended = end_processes(state);
+    let removed = state.cgroup.as_ref().map_or(Ok(()), |group| group.remove());
+    match ended.and(removed) {
+        Ok(()) => {
+            if let Err(e) = entry.remove() {
+                log::warn(&format!("{e:#}"));
+            }
+        }
+        Err(e) => log::warn(&format!("{e:#}: delete the container with --force")),
+    }
+}
+
+type Files = Vec<(i32, OwnedFd)>;
+
+/// The files that the first process gets from this one.
+fn files(process: &sentry::boot::ProcessSpec, options: &Options) -> anyhow::Result<Files> {
+    let terminal_elsewhere = process.terminal && !options.own_terminal;
+    if terminal_elsewhere && options.console_socket.is_none() {
+        bail!(
+            "\"process.terminal\" is true, so that somebody has to take the terminal: name a socket with \
+             --console-socket (cannot allocate tty if runc will detach without setting console socket)"
+        );
+    }
+    if !process.terminal && options.console_socket.is_some() {
+        bail!(
+            "--console-socket is of no use without \"process.terminal\" (cannot use console socket if \
+             runc will not detach or allocate tty)"
+        );
+    }
+    let mut files = if terminal_elsewhere { Vec::new() } else { standard_streams() };
+    let first = 3..3 + i32::try_from(options.preserve_fds).unwrap_or(0);
+    for (host, guest) in first.map(|fd| (fd, fd)).chain(options.pass_fds.iter().copied()) {
+        let fd = duplicate(host)
+            .with_context(|| format!("descriptor {host}, which is to be passed on, is not open"))?;
+        if guest < 0 || files.iter().any(|(taken, _)| *taken == guest) {
+            bail!("descriptor {guest} of the container is given twice, or is none");
+        }
+        files.push((guest, fd));
+    }
+    Ok(files)
+}
+
+/// Adds a terminal for `--console-socket`; also returns the one that becomes the sentry's own.
+fn with_console(
+    mut files: Files,
+    options: &Options,
+    size: (u16, u16),
+) -> anyhow::Result<(Files, Option<OwnedFd>)> {
+    let Some(socket) = &options.console_socket else { return Ok((files, None)) };
+    let slave = terminal::send_master(socket, size)?;
+    let own = slave.try_clone().context("cannot duplicate the terminal")?;
+    files.insert(0, (0, slave));
+    Ok((files, Some(own)))
+}
+
+/// Writes a process id so that nobody reads half of it.
+pub fn write_pid(path: &Path, pid: i32) -> anyhow::Result<()> {
+    let name =
+        path.file_name().with_context(|| format!("--pid-file {} is no file", path.display()))?;
+    let new = path.with_file_name(format!(".{}", name.to_string_lossy()));
+    fs::write(&new, pid.to_string())
+        .and_then(|()| fs::rename(&new, path))
+        .with_context(|| format!("cannot write the process id to {}", path.display()))
+}
+
+fn owner() -> String {
+    match nix::unistd::getuid() {
+        uid if uid.is_root() => "root".into(),
+        uid => uid.to_string(),
+    }
+}

@@ -1,0 +1,60 @@
+//! The runtime's own log (`--log`, `--log-format`): container managers read errors from it.
+
+use anyhow::Context;
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+use std::sync::OnceLock;
+
+/// How a line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// `time="…" level=error msg="…"`
+    Text,
+    /// `{"level":"error","msg":"…","time":"…"}`
+    Json,
+}
+
+struct Log {
+    file: File,
+    format: Format,
+}
+
+static LOG: OnceLock<Log> = OnceLock::new();
+
+/// Opens the log file.
+pub fn open(path: &Path, format: Format) -> anyhow::Result<()> {
+    let file = File::options().create(true).append(true).open(path).with_context(|| {
+        format!("cannot open the log {}: is its directory there and writable?", path.display())
+    })?;
+    let _ = LOG.set(Log { file, format });
+    Ok(())
+}
+
+/// An error that ends the command: to the log, if there is one, and to standard error.
+pub fn error(message: &str) {
+    write("error", message);
+    eprintln!("runsc: {message}");
+}
+
+/// Something that the user should know and that stops nothing.
+pub fn warn(message: &str) {
+    write("warning", message);
+    if LOG.get().is_none() {
+        eprintln!("runsc: warning: {message}");
+    }
+}
+
+fn write(level: &str, message: &str) {
+    let Some(log) = LOG.get() else { return };
+    let time = crate::state::time::now();
+    let mut line = match log.format {
+        Format::Json => {
+            serde_json::json!({ "level": level, "msg": message, "time": time }).to_string()
+        }
+        Format::Text => format!("time={time:?} level={level} msg={message:?}"),
+    };
+    line.push('\n');
+    // A log that cannot be written must not hide the error itself.
+    let _ = (&log.file).write_all(line.as_bytes());
+}
