@@ -73,7 +73,7 @@ pub enum PlatformName {
 /// Values of `--network`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum NetworkName {
-    /// No network: a kernel without `AF_INET`.
+    /// A loopback interface and nothing else.
     None,
 }
 

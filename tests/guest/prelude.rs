@@ -8,6 +8,12 @@ pub(crate) use crate::sys::fs::{
     get, getcwd, ioctl, iov, link, list, lseek, lstat, mkdir, open, openat, pipe, pread, put,
     pwrite, rd, readlink, rename, rmdir, stat, symlink, unlink, wr, writev,
 };
+pub(crate) use crate::sys::inet::set as set_int;
+pub(crate) use crate::sys::inet::{
+    addr, bind_to, closed_port, connect_to, dial, drain, get_bytes, get_int, ioctl_int, listener,
+    own_name, peer_name, port_of, recv_from, recv_message, recv_soon, send_to, set_bytes, socket4,
+    socket6, spell_ip, stuff, tcp_pair, udp,
+};
 pub(crate) use crate::sys::mem::{
     PAGE, Touch, anon, call, copy, fill, mmap, mprotect, munmap, peek, poke, shared, word,
 };

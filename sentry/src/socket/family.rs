@@ -1,8 +1,10 @@
 //! Which address families there are.
 
+use super::inet::{AF_INET, AF_INET6, InetFamily, Net};
 use super::{Kind, Socket};
 use crate::errno::{Errno, Result};
 use crate::kernel::CurrentTask;
+use crate::kernel::credentials::CAP_NET_RAW;
 use std::sync::Arc;
 
 /// `AF_UNIX`
@@ -27,8 +29,22 @@ pub trait Family: Sync {
     }
 }
 
+/// `AF_PACKET`: there are no packets to see.
+struct PacketFamily;
+
+impl Family for PacketFamily {
+    fn number(&self) -> i32 {
+        17
+    }
+
+    fn create(&self, t: &CurrentTask, _kind: i32, _protocol: i32) -> Result<Arc<dyn Socket>> {
+        Err(if Net::capable(t, CAP_NET_RAW) { Errno::EAFNOSUPPORT } else { Errno::EPERM })
+    }
+}
+
 /// The families of this kernel.
-static FAMILIES: &[&dyn Family] = &[&super::unix::UnixFamily];
+static FAMILIES: &[&dyn Family] =
+    &[&super::unix::UnixFamily, &InetFamily(AF_INET), &InetFamily(AF_INET6), &PacketFamily];
 
 /// The family with that number. `EAFNOSUPPORT`.
 pub fn find(number: i32) -> Result<&'static dyn Family> {

@@ -1,10 +1,11 @@
 //! Sockets: what Linux puts above every protocol, and the families below it.
 //!
 //! * [`Socket`]: what a family's sockets do. [`SocketFile`]: the open file around one.
-//! * [`family`]: which families there are. [`unix`]: local sockets.
+//! * [`family`]: which families there are. [`unix`]: local sockets. [`inet`]: TCP, UDP and ICMP echo.
 //! * [`options`]: the options of `SOL_SOCKET` that are the same for all.
 
 pub mod family;
+pub mod inet;
 pub mod options;
 pub mod unix;
 
@@ -48,6 +49,8 @@ pub mod flags {
     pub const MORE: u32 = 0x8000;
     /// `recvmmsg(2)`: wait for the first message only.
     pub const WAITFORONE: u32 = 0x10000;
+    /// Data in the `SYN`.
+    pub const FASTOPEN: u32 = 0x2000_0000;
     /// Close received descriptors on exec.
     pub const CMSG_CLOEXEC: u32 = 0x4000_0000;
 }
@@ -106,6 +109,17 @@ impl Ucred {
     }
 }
 
+/// A control message of a level other than `SOL_SOCKET`'s files and credentials (`cmsg(3)`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Control {
+    /// `SOL_*`.
+    pub level: i32,
+    /// Number within the level.
+    pub kind: i32,
+    /// Its data.
+    pub data: Vec<u8>,
+}
+
 /// A resolved destination address: what the family's `destination` made of the bytes.
 pub type Destination = Arc<dyn Any + Send + Sync>;
 
@@ -122,6 +136,8 @@ pub struct SendMsg {
     pub creds: Option<Ucred>,
     /// The credentials were given explicitly.
     pub explicit_creds: bool,
+    /// Control messages of protocol levels.
+    pub control: Vec<Control>,
 }
 
 /// What came with the bytes of a message that is received.
@@ -139,6 +155,8 @@ pub struct RecvMsg {
     pub rights: Option<Rights>,
     /// Who sent it.
     pub creds: Option<Ucred>,
+    /// What else is told of it.
+    pub control: Vec<Control>,
 }
 
 /// A socket. Never blocks, but for [`Socket::connect`]: an operation that cannot go on returns
@@ -181,6 +199,11 @@ pub trait Socket: Send + Sync + Any {
 
     /// `getpeername(2)`. `ENOTCONN`.
     fn peer_address(&self) -> Result<Vec<u8>>;
+
+    /// The peer's address as `accept(2)` reports it, also when the connection is over already.
+    fn accepted_from(&self) -> Result<Vec<u8>> {
+        self.peer_address()
+    }
 
     /// `shutdown(2)`; `how` is 0, 1 or 2.
     fn shutdown(&self, how: i32) -> Result<()>;

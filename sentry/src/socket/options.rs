@@ -168,6 +168,41 @@ impl Options {
         self.rcvbuf.store(from.rcvbuf.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 
+    /// As [`Options::inherit`], for a socket that is a copy of its listener in everything.
+    pub fn inherit_all(&self, from: &Options) {
+        self.inherit(from);
+        let copy = |to: &AtomicI32, from: &AtomicI32| {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        };
+        copy(&self.priority, &from.priority);
+        copy(&self.mark, &from.mark);
+        copy(&self.rcvlowat, &from.rcvlowat);
+        for (to, from) in [
+            (&self.linger, &from.linger),
+            (&self.rcvtimeo, &from.rcvtimeo),
+            (&self.sndtimeo, &from.sndtimeo),
+        ] {
+            to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+        }
+    }
+
+    /// `SO_RCVBUF`, bytes.
+    pub fn rcvbuf(&self) -> usize {
+        self.rcvbuf.load(Ordering::Relaxed)
+    }
+
+    /// Sets the receive buffer of a new socket.
+    pub fn set_rcvbuf(&self, bytes: usize) {
+        self.rcvbuf.store(bytes, Ordering::Relaxed);
+    }
+
+    /// `SO_LINGER`: seconds, if it is on.
+    pub fn linger(&self) -> Option<i32> {
+        let value = self.linger.load(Ordering::Relaxed).to_ne_bytes();
+        let [a, b, c, d, e, f, g, h] = value;
+        (i32::from_ne_bytes([a, b, c, d]) != 0).then(|| i32::from_ne_bytes([e, f, g, h]))
+    }
+
     /// How long a receiving (or, with `write`, sending) call may wait, in nanoseconds.
     pub fn timeout(&self, write: bool) -> Option<u64> {
         let timeo = if write { &self.sndtimeo } else { &self.rcvtimeo };

@@ -9,6 +9,10 @@ mod faults;
 mod filemap;
 mod files;
 mod futex;
+mod inet_data;
+mod inet_dgram;
+mod inet_options;
+mod inet_stream;
 mod inotify;
 mod locks;
 mod memory;
@@ -47,6 +51,10 @@ crate::registry::areas![
     inotify,
     unix,
     unix_messages,
+    inet_stream,
+    inet_data,
+    inet_dgram,
+    inet_options,
     creds,
     sessions,
     pty,

@@ -8,6 +8,7 @@
 pub mod call;
 pub mod errno;
 pub mod fs;
+pub mod inet;
 pub mod mem;
 pub mod poll;
 pub mod process;

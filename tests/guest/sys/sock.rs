@@ -210,6 +210,17 @@ impl fmt::Display for Received {
 
 /// recvmsg(2) with room for `len` bytes of data and `room` bytes of control data.
 pub fn recvmsg(fd: impl Arg, len: usize, room: usize, flags: i32) -> Received {
+    recvmsg_with(fd, len, room, flags, spell)
+}
+
+/// As [`recvmsg`], for addresses that `spell` makes text of.
+pub fn recvmsg_with(
+    fd: impl Arg,
+    len: usize,
+    room: usize,
+    flags: i32,
+    spell: impl Fn(&[u8]) -> String,
+) -> Received {
     let (mut data, mut ctl, mut name) = (vec![0u8; len], vec![0u8; room], [0u8; 128]);
     let iov = [at_mut(data.as_mut_slice()), len as u64];
     let mut msg =

@@ -8,6 +8,7 @@ use crate::fs::ioctl::{FIONREAD, TIOCOUTQ, put_int};
 use crate::io::{Sink, Source};
 use crate::kernel::{CurrentTask, Task, Wake};
 use crate::socket::family::AF_UNIX;
+use crate::socket::inet::{Net, devices};
 use crate::socket::options::DEFAULT_BUFFER;
 use crate::socket::{Destination, Kind, OptionValue, Options, RecvMsg, SendMsg, Socket, flags};
 use crate::sync::{Mutex, rank};
@@ -647,7 +648,7 @@ impl Socket for ConnSocket {
                 put_int(task, arg, n)
             }
             TIOCOUTQ => put_int(task, arg, self.buffer.used()),
-            _ => Err(Errno::ENOTTY),
+            _ => devices::ioctl(&Net::of(task), task, cmd, arg),
         }
     }
 

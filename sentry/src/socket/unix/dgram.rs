@@ -8,6 +8,7 @@ use crate::fs::ioctl::{FIONREAD, TIOCOUTQ, put_int};
 use crate::io::{Sink, Source};
 use crate::kernel::{CurrentTask, Task};
 use crate::socket::family::{AF_UNIX, AF_UNSPEC};
+use crate::socket::inet::{Net, devices};
 use crate::socket::options::DEFAULT_BUFFER;
 use crate::socket::{
     Destination, Kind, OptionValue, Options, RecvMsg, SendMsg, Socket, Ucred, flags,
@@ -454,7 +455,7 @@ impl Socket for DgramSocket {
                 put_int(task, arg, n)
             }
             TIOCOUTQ => put_int(task, arg, self.buffer.used()),
-            _ => Err(Errno::ENOTTY),
+            _ => devices::ioctl(&Net::of(task), task, cmd, arg),
         }
     }
 

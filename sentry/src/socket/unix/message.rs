@@ -147,7 +147,7 @@ fn stream_cost(len: usize) -> usize {
 }
 
 /// What Linux charges for a datagram.
-fn datagram_cost(len: usize) -> usize {
+pub fn datagram_cost(len: usize) -> usize {
     paged_cost(len, MAX_LINEAR)
 }
 

@@ -13,6 +13,8 @@ use crate::vfs::OpenFlags;
 use crate::wait::EventMask;
 
 const KIND_MASK: u32 = 0xf;
+/// First number beyond the kinds there are.
+const SOCK_MAX: u32 = 11;
 
 /// `SOCK_CLOEXEC` and `SOCK_NONBLOCK`, which are `O_CLOEXEC` and `O_NONBLOCK`. `EINVAL` for others.
 fn file_flags(flags: u32) -> Result<(bool, bool)> {
@@ -23,11 +25,18 @@ fn file_flags(flags: u32) -> Result<(bool, bool)> {
     Ok((flags & cloexec != 0, flags & nonblock != 0))
 }
 
+/// The `SOCK_*` number without flags. `EINVAL` for one that no family has.
+fn known_kind(kind: u32) -> Result<i32> {
+    let kind = kind & KIND_MASK;
+    if kind < SOCK_MAX { Ok(kind as i32) } else { Err(Errno::EINVAL) }
+}
+
 /// `socket(2)`.
 pub fn socket(t: &mut CurrentTask, domain: i32, kind: u32, protocol: i32) -> SysResult {
     let (cloexec, nonblock) = file_flags(kind & !KIND_MASK)?;
     let family = family::find(domain)?;
-    let socket = family.create(t, (kind & KIND_MASK) as i32, protocol)?;
+    let kind = known_kind(kind)?;
+    let socket = family.create(t, kind, protocol)?;
     let file = SocketFile::open(socket, t.creds(), nonblock);
     install(t, file, cloexec)
 }
@@ -42,7 +51,7 @@ pub fn socketpair(
 ) -> SysResult {
     let (cloexec, nonblock) = file_flags(kind & !KIND_MASK)?;
     let family = family::find(domain)?;
-    let (a, b) = family.pair(t, (kind & KIND_MASK) as i32, protocol)?;
+    let (a, b) = family.pair(t, known_kind(kind)?, protocol)?;
     let open = |socket| SocketFile::open(socket, t.creds(), nonblock);
     install_pair(t, (open(a), open(b)), cloexec, sv)?;
     Ok(0)
@@ -85,7 +94,7 @@ pub fn accept4(
     let new = blocking::on_file(t, &file, readable, file.nonblocking(), end, |_| socket.accept());
     let new = interrupted(new, timeout)?;
     if !addr.is_null() {
-        let peer = new.peer_address().map_err(|_| Errno::ECONNABORTED)?;
+        let peer = new.accepted_from().map_err(|_| Errno::ECONNABORTED)?;
         write_address(t, &peer, addr, addrlen).inspect_err(|_| new.release())?;
     }
     install(t, SocketFile::open(new, t.creds(), nonblock), cloexec)

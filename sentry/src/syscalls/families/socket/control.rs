@@ -4,7 +4,7 @@ use crate::errno::{Errno, Result};
 use crate::kernel::{CurrentTask, Rlimit};
 use crate::mm::UserAddr;
 use crate::socket::unix::rights::MAX_FILES;
-use crate::socket::{RecvMsg, Rights, SOL_SOCKET, SendMsg, Ucred, flags};
+use crate::socket::{Control, RecvMsg, Rights, SOL_SOCKET, SendMsg, Ucred, flags};
 
 const SCM_RIGHTS: i32 = 1;
 const SCM_CREDENTIALS: i32 = 2;
@@ -63,6 +63,8 @@ pub fn read(t: &CurrentTask, addr: UserAddr, len: u64, msg: &mut SendMsg) -> Res
                 }
                 _ => return Err(Errno::EINVAL),
             }
+        } else if let (Some(level), Some(kind)) = (level, kind) {
+            msg.control.push(Control { level, kind, data: data.to_vec() });
         }
         rest = rest.get(len.next_multiple_of(8)..).unwrap_or_default();
     }
@@ -90,7 +92,7 @@ struct Writer {
 
 impl Writer {
     /// Stores one message; if it does not fit it is cut off. False if it was.
-    fn put(&mut self, t: &CurrentTask, kind: i32, data: &[u8]) -> Result<bool> {
+    fn put(&mut self, t: &CurrentTask, level: i32, kind: i32, data: &[u8]) -> Result<bool> {
         let left = self.room - self.used;
         if left < HEADER {
             return Ok(false);
@@ -98,7 +100,7 @@ impl Writer {
         let whole = HEADER + data.len();
         let len = whole.min(left);
         let mut out = (len as u64).to_ne_bytes().to_vec();
-        out.extend_from_slice(&SOL_SOCKET.to_ne_bytes());
+        out.extend_from_slice(&level.to_ne_bytes());
         out.extend_from_slice(&kind.to_ne_bytes());
         out.extend_from_slice(data.get(..len - HEADER).unwrap_or_default());
         t.mm().write(self.addr.offset(self.used as u64), &out)?;
@@ -112,9 +114,14 @@ impl Writer {
 pub fn write(t: &CurrentTask, addr: UserAddr, len: u64, msg: &mut RecvMsg) -> Result<u64> {
     let room = if addr.is_null() { 0 } else { len.min(MAX_CONTROL) as usize };
     let mut writer = Writer { addr, room, used: 0 };
+    for c in std::mem::take(&mut msg.control) {
+        if !writer.put(t, c.level, c.kind, &c.data)? {
+            msg.out_flags |= flags::CTRUNC;
+        }
+    }
     if let Some(c) = msg.creds.map(|c| c.seen_by(t)) {
         let data = [c.pid.to_ne_bytes(), c.uid.to_ne_bytes(), c.gid.to_ne_bytes()].concat();
-        if !writer.put(t, SCM_CREDENTIALS, &data)? {
+        if !writer.put(t, SOL_SOCKET, SCM_CREDENTIALS, &data)? {
             msg.out_flags |= flags::CTRUNC;
         }
     }
@@ -135,7 +142,7 @@ pub fn write(t: &CurrentTask, addr: UserAddr, len: u64, msg: &mut RecvMsg) -> Re
             msg.out_flags |= flags::CTRUNC;
         }
         if !numbers.is_empty() {
-            writer.put(t, SCM_RIGHTS, &numbers)?;
+            writer.put(t, SOL_SOCKET, SCM_RIGHTS, &numbers)?;
         }
     }
     Ok(writer.used as u64)

@@ -169,7 +169,8 @@ fn receive(
 ) -> SysResult {
     use crate::io::Sink;
     let socket = socket::of(file)?;
-    let nonblocking = file.nonblocking() || msg.flags & flags::DONTWAIT != 0;
+    // Nobody waits for errors.
+    let nonblocking = file.nonblocking() || msg.flags & (flags::DONTWAIT | flags::ERRQUEUE) != 0;
     msg.nonblocking = nonblocking;
     let timeout = socket.options().timeout(false);
     let end = deadline(t, timeout);

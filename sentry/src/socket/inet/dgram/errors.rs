@@ -1,0 +1,98 @@
+//! Errors that come back for what was sent, and the queue of them (`IP_RECVERR`).
+
+use super::send::Outgoing;
+use super::{DgramSocket, Protocol};
+use crate::errno::{Errno, Result};
+use crate::io::Sink;
+use crate::socket::inet::addr::{AF_INET, AF_INET6, Endpoint};
+use crate::socket::inet::common::Common;
+use crate::socket::inet::{Counters, SOL_IP, SOL_IPV6, ip};
+use crate::socket::{Control, RecvMsg, flags};
+use crate::sync::{Mutex, rank};
+use std::collections::VecDeque;
+
+/// Most errors that are kept for a socket.
+const MAX_ERRORS: usize = 64;
+const IP_RECVERR: i32 = 11;
+const IPV6_RECVERR: i32 = 25;
+/// `SO_EE_ORIGIN_ICMP` and `SO_EE_ORIGIN_ICMP6`
+const ORIGIN: [u8; 2] = [2, 3];
+/// "Port unreachable": type and code in ICMP and in ICMPv6.
+const PORT_UNREACHABLE: [(u8, u8); 2] = [(3, 3), (1, 4)];
+
+struct QueuedError {
+    errno: Errno,
+    /// To whom the message was sent.
+    to: Endpoint,
+    data: Vec<u8>,
+}
+
+/// The errors of one socket.
+#[derive(Default)]
+pub struct ErrorQueue(Mutex<VecDeque<QueuedError>, { rank::INODE_NESTED }>);
+
+impl ErrorQueue {
+    /// True without errors.
+    pub fn is_empty(&self) -> bool {
+        self.0.lock().is_empty()
+    }
+
+    fn push(&self, error: QueuedError) {
+        let mut queue = self.0.lock();
+        if queue.len() < MAX_ERRORS {
+            queue.push_back(error);
+        }
+    }
+
+    /// Takes the oldest one (`MSG_ERRQUEUE`): its length, and the error that is the first then.
+    /// `EAGAIN`.
+    pub fn receive(
+        &self,
+        common: &Common,
+        dst: &mut dyn Sink,
+        msg: &mut RecvMsg,
+    ) -> Result<(usize, Option<Errno>)> {
+        let (error, next) = {
+            let mut queue = self.0.lock();
+            let error = queue.pop_front().ok_or(Errno::EAGAIN)?;
+            (error, queue.front().map(|e| e.errno))
+        };
+        let n = if error.data.is_empty() { 0 } else { dst.put(&error.data)? };
+        if n < error.data.len() {
+            msg.out_flags |= flags::TRUNC;
+        }
+        msg.out_flags |= flags::ERRQUEUE;
+        msg.from = Some(error.to.sockaddr(common.family));
+        let v6 = usize::from(error.to.ip.is_ipv6());
+        let (kind, code) = PORT_UNREACHABLE.get(v6).copied().unwrap_or_default();
+        // `struct sock_extended_err`, and the address of whoever refused.
+        let mut data = (error.errno.raw() as u32).to_ne_bytes().to_vec();
+        data.extend_from_slice(&[ORIGIN.get(v6).copied().unwrap_or(2), kind, code, 0]);
+        data.extend_from_slice(&[0; 8]);
+        let offender = Endpoint { port: 0, ..error.to };
+        let six = common.family == AF_INET6;
+        data.extend_from_slice(&offender.sockaddr(if six { AF_INET6 } else { AF_INET }));
+        let (level, kind) = if six { (SOL_IPV6, IPV6_RECVERR) } else { (SOL_IP, IP_RECVERR) };
+        msg.control.push(Control { level, kind, data });
+        Ok((n, next))
+    }
+}
+
+impl DgramSocket {
+    /// Nobody is bound to where the datagram went.
+    pub(super) fn unreachable(&self, data: &[u8], out: &Outgoing) {
+        if self.protocol == Protocol::Udp {
+            Counters::add(&self.common.net.counters.icmp_unreachable, 1);
+        }
+        let v6 = self.common.family == AF_INET6;
+        let queued = self.common.ip.is_on(if v6 { ip::RECVERR6 } else { ip::RECVERR });
+        let connected = self.setup.lock().peer.is_some_and(|p| p == out.to);
+        if queued {
+            let error = QueuedError { errno: Errno::ECONNREFUSED, to: out.to, data: data.to_vec() };
+            self.errors.push(error);
+        }
+        if queued || connected {
+            self.fail(Errno::ECONNREFUSED);
+        }
+    }
+}

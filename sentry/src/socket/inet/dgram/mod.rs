@@ -1,0 +1,145 @@
+//! UDP sockets (`udp(7)`) and ICMP echo sockets (`icmp(7)`).
+//!
+//! * [`DgramSocket`]: the socket. `setup`: binding and connecting. `send` and `receive`: messages.
+//! * [`errors`]: what became of messages that found nobody. `echo`: answers to pings.
+
+mod echo;
+pub mod errors;
+mod receive;
+mod send;
+mod setup;
+mod socket;
+
+use super::Net;
+use super::addr::Endpoint;
+use super::common::Common;
+use super::port::{Claim, Ports};
+use crate::errno::Errno;
+use crate::socket::Options;
+use crate::socket::options::DEFAULT_BUFFER;
+use crate::sync::{Mutex, rank};
+use crate::wait::WaitQueue;
+use errors::ErrorQueue;
+use receive::Received;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+
+/// Nothing more will be received.
+const RCV: u8 = 1;
+/// Nothing more can be sent.
+const SEND: u8 = 2;
+
+/// What a datagram socket speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// UDP.
+    Udp,
+    /// Echo requests and replies of ICMP or ICMPv6.
+    Echo,
+}
+
+/// A datagram socket.
+pub struct DgramSocket {
+    this: Weak<DgramSocket>,
+    protocol: Protocol,
+    common: Common,
+    queue: WaitQueue,
+    error: AtomicI32,
+    shutdown_bits: AtomicU8,
+    sndbuf: AtomicUsize,
+    /// `UDP_CORK`
+    cork: AtomicBool,
+    /// `UDP_SEGMENT`, bytes; 0 for off.
+    segment: AtomicUsize,
+    /// `UDP_GRO`
+    coalesce: AtomicBool,
+    setup: Mutex<Setup, { rank::INODE }>,
+    received: Mutex<Received, { rank::INODE_NESTED }>,
+    errors: ErrorQueue,
+}
+
+#[derive(Default)]
+struct Setup {
+    claim: Option<Arc<Claim<DgramSocket>>>,
+    local: Option<Endpoint>,
+    peer: Option<Endpoint>,
+    chose_port: bool,
+    chose_ip: bool,
+    /// A datagram under construction (`MSG_MORE`).
+    corked: Option<(Endpoint, Vec<u8>)>,
+}
+
+impl DgramSocket {
+    /// A socket of `family` that is bound to nothing.
+    pub fn new(
+        family: i32,
+        protocol: Protocol,
+        net: &Arc<Net>,
+        options: Options,
+    ) -> Arc<DgramSocket> {
+        Arc::new_cyclic(|this| DgramSocket {
+            this: this.clone(),
+            protocol,
+            common: Common::new(family, net, options),
+            queue: WaitQueue::new(),
+            error: AtomicI32::new(0),
+            shutdown_bits: AtomicU8::new(0),
+            sndbuf: AtomicUsize::new(DEFAULT_BUFFER),
+            cork: AtomicBool::new(false),
+            segment: AtomicUsize::new(0),
+            coalesce: AtomicBool::new(false),
+            setup: Mutex::default(),
+            received: Mutex::default(),
+            errors: ErrorQueue::default(),
+        })
+    }
+
+    /// What all Internet sockets have.
+    pub fn common(&self) -> &Common {
+        &self.common
+    }
+
+    /// The table its port or identifier is in.
+    fn ports(&self) -> &Arc<Ports<DgramSocket>> {
+        let [v4, v6] = &self.common.net.echo;
+        match self.protocol {
+            Protocol::Udp => &self.common.net.udp,
+            Protocol::Echo if self.common.family == super::AF_INET => v4,
+            Protocol::Echo => v6,
+        }
+    }
+
+    /// Its own address and the peer's, as far as there are any.
+    pub fn endpoints(&self) -> (Option<Endpoint>, Option<Endpoint>) {
+        let setup = self.setup.lock();
+        (setup.local, setup.peer)
+    }
+
+    /// Bytes that wait to be received, as they are charged, and datagrams that were dropped.
+    pub fn queued(&self) -> (usize, usize) {
+        let received = self.received.lock();
+        (received.charged(), received.dropped())
+    }
+
+    fn is_shut(&self, bits: u8) -> bool {
+        self.shutdown_bits.load(Ordering::SeqCst) & bits != 0
+    }
+
+    fn fail(&self, error: Errno) {
+        self.error.store(error.raw(), Ordering::SeqCst);
+        self.queue.notify(crate::wait::EventMask::ERR);
+    }
+
+    fn take_pending(&self) -> Option<Errno> {
+        match self.error.swap(0, Ordering::SeqCst) {
+            0 => None,
+            n => Some(Errno::from_raw(n)),
+        }
+    }
+
+    fn bound_ip(&self) -> IpAddr {
+        let local = self.setup.lock().local;
+        local.map_or(super::addr::any(self.common.family), |l| l.ip)
+    }
+}

@@ -1,0 +1,261 @@
+//! Sending datagrams: to one socket, to all of a group, or to nobody.
+
+use super::receive::Datagram;
+use super::{DgramSocket, Protocol, SEND};
+use crate::errno::{Errno, Result};
+use crate::io::Source;
+use crate::socket::inet::addr::{self, AF_INET, Endpoint};
+use crate::socket::inet::net::Route;
+use crate::socket::inet::port::Binding;
+use crate::socket::inet::{Counters, SOL_IP, SOL_IPV6, ip};
+use crate::socket::options::so;
+use crate::socket::{Control, SendMsg, flags};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::Ordering;
+
+/// Most data in a UDP datagram, over IPv4 and IPv6.
+const MAX_V4: usize = 65_507;
+const MAX_V6: usize = 65_527;
+const IPPROTO_UDP: i32 = 17;
+const UDP_SEGMENT: i32 = 103;
+/// Most datagrams in one call with `UDP_SEGMENT`.
+const MAX_SEGMENTS: usize = 128;
+
+/// What control messages say about one datagram.
+#[derive(Default)]
+struct Wishes {
+    source: Option<IpAddr>,
+    device: u32,
+    ttl: Option<u8>,
+    tos: Option<u8>,
+    segment: Option<usize>,
+}
+
+fn int(data: &[u8]) -> Result<i32> {
+    data.first_chunk().map(|b| i32::from_ne_bytes(*b)).ok_or(Errno::EINVAL)
+}
+
+impl Wishes {
+    fn read(control: &[Control], v6_socket: bool) -> Result<Wishes> {
+        let mut out = Wishes::default();
+        let byte = |n: i32, least: i32| -> Result<Option<u8>> {
+            if n == -1 && least < 0 {
+                return Ok(None);
+            }
+            u8::try_from(n).map(Some).map_err(|_| Errno::EINVAL)
+        };
+        for c in control {
+            match (c.level, c.kind) {
+                // `struct in_pktinfo`
+                (SOL_IP, 8) => {
+                    let index = c.data.first_chunk().ok_or(Errno::EINVAL)?;
+                    let source = c.data.get(4..8).and_then(|b| b.first_chunk::<4>());
+                    let source = Ipv4Addr::from(*source.ok_or(Errno::EINVAL)?);
+                    out.device = u32::from_ne_bytes(*index);
+                    out.source = (!source.is_unspecified()).then_some(source.into());
+                }
+                (SOL_IP, 2) => {
+                    let n = int(&c.data)?;
+                    out.ttl = byte(n, 1)?.filter(|n| *n > 0);
+                    if out.ttl.is_none() {
+                        return Err(Errno::EINVAL);
+                    }
+                }
+                (SOL_IP, 1) => {
+                    let first = c.data.first().copied().ok_or(Errno::EINVAL)?;
+                    out.tos = if c.data.len() == 1 { Some(first) } else { byte(int(&c.data)?, 0)? };
+                }
+                // `struct in6_pktinfo`
+                (SOL_IPV6, 50) if v6_socket => {
+                    let ip = Ipv6Addr::from(*c.data.first_chunk::<16>().ok_or(Errno::EINVAL)?);
+                    let index = c.data.get(16..).and_then(|b| b.first_chunk());
+                    out.device = u32::from_ne_bytes(*index.ok_or(Errno::EINVAL)?);
+                    out.source = (!ip.is_unspecified()).then_some(IpAddr::V6(ip).to_canonical());
+                }
+                (SOL_IPV6, 52) if v6_socket => out.ttl = byte(int(&c.data)?, -1)?,
+                (SOL_IPV6, 67) if v6_socket => out.tos = byte(int(&c.data)?, -1)?,
+                (IPPROTO_UDP, UDP_SEGMENT) => {
+                    let size = c.data.first_chunk().ok_or(Errno::EINVAL)?;
+                    out.segment = Some(usize::from(u16::from_ne_bytes(*size)));
+                }
+                (SOL_IP | SOL_IPV6, _) => return Err(Errno::EINVAL),
+                _ => {}
+            }
+        }
+        Ok(out)
+    }
+}
+
+/// One datagram on its way.
+pub(super) struct Outgoing {
+    pub(super) from: Endpoint,
+    pub(super) to: Endpoint,
+    pub(super) route: Route,
+    pub(super) ttl: u8,
+    pub(super) tos: u8,
+}
+
+impl DgramSocket {
+    /// Sends one datagram. Never waits: what finds no room is lost.
+    pub(super) fn do_send(&self, src: &mut dyn Source, msg: &mut SendMsg) -> Result<usize> {
+        if msg.flags & flags::OOB != 0 {
+            return Err(Errno::EOPNOTSUPP);
+        }
+        let common = &self.common;
+        let len = src.remaining();
+        let to = self.target(msg)?;
+        let v6 = to.ip.is_ipv6();
+        let max = if v6 { MAX_V6 } else { MAX_V4 };
+        let wishes = Wishes::read(&msg.control, common.family != AF_INET)?;
+        let segment = wishes.segment.unwrap_or_else(|| self.segment.load(Ordering::Relaxed));
+        if len > max {
+            return Err(Errno::EMSGSIZE);
+        }
+        let route = common.net.route(to.ip, self.device_for(to.ip, wishes.device))?;
+        if common.net.is_broadcast(to.ip) && !common.options.is_on(so::BROADCAST) {
+            return Err(Errno::EACCES);
+        }
+        if wishes.source.is_some_and(|ip| !common.net.is_local(ip)) {
+            return Err(if v6 { Errno::EINVAL } else { Errno::ENETUNREACH });
+        }
+        if let Some(e) = self.take_pending() {
+            return Err(e);
+        }
+        if self.is_shut(SEND) {
+            return Err(Errno::EPIPE);
+        }
+        let mut data = vec![0; len];
+        if len > 0 && src.take(&mut data)? < len {
+            return Err(Errno::EFAULT);
+        }
+        let local = {
+            let mut setup = self.setup.lock();
+            let local = self.autobind(&mut setup)?;
+            let more = msg.flags & flags::MORE != 0 || self.cork.load(Ordering::Relaxed);
+            if let Some((to, mut held)) = setup.corked.take() {
+                held.extend_from_slice(&data);
+                if held.len() > max {
+                    return Err(Errno::EMSGSIZE);
+                }
+                if more {
+                    setup.corked = Some((to, held));
+                    return Ok(len);
+                }
+                data = held;
+            } else if more {
+                setup.corked = Some((to, data));
+                return Ok(len);
+            }
+            local
+        };
+        let bound = Some(local.ip).filter(|ip| !ip.is_unspecified() && !ip.is_multicast());
+        let ip = wishes.source.or(bound).unwrap_or(route.source);
+        let group = to.ip.is_multicast();
+        let tos = if v6 { common.ip.value(ip::TCLASS).max(0) } else { common.ip.value(ip::TOS) };
+        let out = Outgoing {
+            from: Endpoint { ip, port: local.port },
+            to,
+            route,
+            ttl: wishes.ttl.unwrap_or_else(|| common.ip.ttl(common, v6, group)),
+            tos: wishes.tos.unwrap_or(tos as u8),
+        };
+        if self.protocol == Protocol::Echo {
+            self.ping(data, &out)?;
+        } else if segment > 0 && segment < data.len() {
+            if data.len().div_ceil(segment) > MAX_SEGMENTS {
+                return Err(Errno::EINVAL);
+            }
+            for part in data.chunks(segment) {
+                self.transmit(part.to_vec(), &out)?;
+            }
+        } else {
+            self.transmit(data, &out)?;
+        }
+        Ok(len)
+    }
+
+    /// Sends what `MSG_MORE` or `UDP_CORK` has gathered.
+    pub(super) fn uncork(&self) -> Result<()> {
+        let (held, local) = {
+            let mut setup = self.setup.lock();
+            (setup.corked.take(), setup.local)
+        };
+        let (Some((to, data)), Some(local)) = (held, local) else { return Ok(()) };
+        let common = &self.common;
+        let route = common.net.route(to.ip, self.device_for(to.ip, 0))?;
+        let ip = if local.ip.is_unspecified() { route.source } else { local.ip };
+        let ttl = common.ip.ttl(common, to.ip.is_ipv6(), to.ip.is_multicast());
+        let from = Endpoint { ip, port: local.port };
+        self.transmit(data, &Outgoing { from, to, route, ttl, tos: 0 })
+    }
+
+    /// Where a message goes.
+    fn target(&self, msg: &SendMsg) -> Result<Endpoint> {
+        let given = match &msg.to {
+            None => None,
+            Some(to) => *to.downcast_ref::<Option<Endpoint>>().ok_or(Errno::EINVAL)?,
+        };
+        let Some(mut to) = given else {
+            return self.setup.lock().peer.ok_or(Errno::EDESTADDRREQ);
+        };
+        if to.port == 0 && self.protocol == Protocol::Udp {
+            return Err(Errno::EINVAL);
+        }
+        if to.ip.is_unspecified() {
+            to.ip = addr::loopback_for(to.ip);
+        }
+        let common = &self.common;
+        let foreign = common.family != AF_INET && to.ip.is_ipv4();
+        if foreign && (common.ip.is_on(ip::V6ONLY) || is_strictly_v6(self.bound_ip())) {
+            return Err(Errno::ENETUNREACH);
+        }
+        Ok(to)
+    }
+
+    fn transmit(&self, data: Vec<u8>, out: &Outgoing) -> Result<()> {
+        let net = &self.common.net;
+        Counters::add(&net.counters.udp_out, 1);
+        if !out.route.local {
+            let uplink = net.uplink.get().ok_or(Errno::ENETUNREACH)?;
+            return uplink.send(out.from, out.to, &data);
+        }
+        net.counters.packet(data.len());
+        let (to, from, device) = (out.to, out.from, out.route.device);
+        if to.ip.is_multicast() || net.is_broadcast(to.ip) {
+            self.transmit_to_many(data, out);
+            return Ok(());
+        }
+        match net.udp.find(to, from, device, |_| true) {
+            Some(receiver) => receiver.push(Datagram::new(data, out)),
+            None => {
+                Counters::add(&net.counters.udp_no_ports, 1);
+                self.unreachable(&data, out);
+            }
+        }
+        Ok(())
+    }
+
+    fn transmit_to_many(&self, data: Vec<u8>, out: &Outgoing) {
+        let net = &self.common.net;
+        let (to, device) = (out.to, out.route.device);
+        let group = (to.ip, device);
+        let is_group = to.ip.is_multicast();
+        let v6 = to.ip.is_ipv6();
+        let looped = if v6 { ip::MULTICAST_LOOP6 } else { ip::MULTICAST_LOOP };
+        if is_group && (!net.groups.has(&group) || !self.common.ip.is_on(looped)) {
+            return;
+        }
+        let all = if v6 { ip::MULTICAST_ALL6 } else { ip::MULTICAST_ALL };
+        let fits = |binding: &Binding| !v6 || !binding.v4_socket;
+        for receiver in net.udp.find_all(to, out.from, device, fits) {
+            let common = &receiver.common;
+            if !is_group || common.groups.has(&group) || common.ip.is_on(all) {
+                receiver.push(Datagram::new(data.clone(), out));
+            }
+        }
+    }
+}
+
+fn is_strictly_v6(ip: IpAddr) -> bool {
+    ip.is_ipv6() && !ip.is_unspecified()
+}

@@ -1,0 +1,367 @@
+//! Binding, listening and connecting.
+
+use super::core::{DEAD, RCV, SEND, WRITABLE};
+use super::listening::{Listener, Offer};
+use super::{Progress, Setup, State, StreamSocket, Tuple};
+use crate::errno::{Errno, Result};
+use crate::kernel::{CurrentTask, Wake};
+use crate::socket::family::AF_UNSPEC;
+use crate::socket::inet::addr::{self, AF_INET, Endpoint};
+use crate::socket::inet::port::Binding;
+use crate::socket::inet::{Counters, Net, ip};
+use crate::socket::options::so;
+use crate::socket::unix::conn::SOMAXCONN;
+use crate::wait::EventMask;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+impl StreamSocket {
+    fn binding(&self, ip: IpAddr) -> Binding {
+        let options = &self.common.options;
+        Binding {
+            ip,
+            only_v6: self.common.ip.is_on(ip::V6ONLY),
+            v4_socket: self.common.family == AF_INET,
+            device: self.common.device(),
+            reuse_addr: options.is_on(so::REUSEADDR),
+            reuse_port: options.is_on(so::REUSEPORT),
+            uid: options.creator.uid,
+            listening: false,
+            peer: None,
+            by_connect: false,
+        }
+    }
+
+    /// `bind(2)`.
+    pub(super) fn do_bind(&self, t: &CurrentTask, address: &[u8]) -> Result<()> {
+        let common = &self.common;
+        let at = addr::parse_bind(common.family, address)?;
+        if common.family != AF_INET {
+            if at.ip.is_multicast() {
+                return Err(Errno::EINVAL);
+            }
+            if at.ip.is_ipv4() && common.ip.is_on(ip::V6ONLY) {
+                return Err(Errno::EINVAL);
+            }
+        }
+        if !common.net.may_bind(at.ip) && !common.ip.is_on(ip::FREEBIND) {
+            return Err(Errno::EADDRNOTAVAIL);
+        }
+        if !common.net.may_use_port(t, at.port) {
+            return Err(Errno::EACCES);
+        }
+        let mut setup = self.setup.lock();
+        if !self.is_closed(&setup.state) || setup.claim.is_some() {
+            return Err(Errno::EINVAL);
+        }
+        if at.port == 0 && common.ip.is_on(ip::BIND_NO_PORT) && !at.ip.is_unspecified() {
+            // The port is chosen by connect(2), which knows the peer.
+            setup.local = Some(at);
+            setup.chose_ip = true;
+            return Ok(());
+        }
+        let claim = common.net.tcp.bind(at.port, self.binding(at.ip), &self.this)?;
+        setup.local = Some(Endpoint { ip: at.ip, port: claim.port() });
+        setup.claim = Some(claim);
+        setup.chose_port = at.port != 0;
+        setup.chose_ip = !at.ip.is_unspecified();
+        Ok(())
+    }
+
+    /// `listen(2)`.
+    pub(super) fn do_listen(&self, backlog: i32) -> Result<()> {
+        let backlog = (backlog as u32).min(SOMAXCONN.load(Ordering::Relaxed));
+        let mut setup = self.setup.lock();
+        if setup.progress != Progress::Unconnected {
+            return Err(Errno::EINVAL);
+        }
+        match &setup.state {
+            State::Listening(listener) => {
+                listener.set_backlog(backlog);
+                return Ok(());
+            }
+            State::Closed => {}
+            _ => return Err(Errno::EINVAL),
+        }
+        let claim = match &setup.claim {
+            Some(claim) => claim.clone(),
+            None => {
+                let ip = setup.local.map_or(addr::any(self.common.family), |l| l.ip);
+                let claim = self.common.net.tcp.bind(0, self.binding(ip), &self.this)?;
+                setup.local = Some(Endpoint { ip, port: claim.port() });
+                claim
+            }
+        };
+        let fresh = self.binding(setup.local.map_or(addr::any(self.common.family), |l| l.ip));
+        claim.update(true, |binding| *binding = Binding { listening: true, ..fresh })?;
+        setup.claim = Some(claim.clone());
+        self.core.clear();
+        let listener = Listener::new(self.core.clone(), claim, backlog);
+        setup.state = State::Listening(listener.clone());
+        let old = self.listener.lock().replace(listener);
+        drop(setup);
+        drop(old);
+        Ok(())
+    }
+
+    /// `connect(2)`.
+    pub(super) fn do_connect(
+        &self,
+        t: &mut CurrentTask,
+        address: &[u8],
+        nonblocking: bool,
+    ) -> Result<()> {
+        if addr::family_of(address)? == AF_UNSPEC {
+            return self.disconnect();
+        }
+        let progress = self.setup.lock().progress;
+        let mut late = Errno::EINPROGRESS;
+        match progress {
+            Progress::Connected => return Err(Errno::EISCONN),
+            Progress::Connecting => {
+                late = Errno::EALREADY;
+                if nonblocking && !self.connecting_ended() {
+                    return Err(late);
+                }
+            }
+            Progress::Unconnected => {
+                self.start(address)?;
+                if nonblocking {
+                    return Err(Errno::EINPROGRESS);
+                }
+            }
+        }
+        if !self.connecting_ended() {
+            self.wait_connected(t, late)?;
+        }
+        self.finish_connect()
+    }
+
+    fn connecting_ended(&self) -> bool {
+        !matches!(self.setup.lock().state, State::Connecting(_))
+    }
+
+    fn wait_connected(&self, t: &mut CurrentTask, late: Errno) -> Result<()> {
+        let deadline = self.common.options.timeout(true);
+        let deadline = deadline.map(|n| t.kernel().time.monotonic().saturating_add(n));
+        let key = self.core.queue.add(EventMask::WRITABLE, t.waker());
+        let result = loop {
+            if self.connecting_ended() {
+                break Ok(());
+            }
+            match t.block(deadline) {
+                Wake::Event => {}
+                Wake::Timeout => break Err(late),
+                Wake::Interrupted if deadline.is_some() => break Err(Errno::EINTR),
+                Wake::Interrupted => break Err(Errno::ERESTARTSYS),
+            }
+        };
+        self.core.queue.remove(key);
+        result
+    }
+
+    /// The result of a connection attempt that has ended.
+    fn finish_connect(&self) -> Result<()> {
+        let old = {
+            let mut setup = self.setup.lock();
+            match &setup.state {
+                State::Connected(_) if !self.core.has(DEAD) => {
+                    setup.progress = Progress::Connected;
+                    return Ok(());
+                }
+                _ => setup.unconnect(),
+            }
+        };
+        let error = self.core.take_error().unwrap_or(Errno::ECONNABORTED);
+        self.shut_state(old, false);
+        self.core.clear();
+        Err(error)
+    }
+
+    /// `connect(2)` with `AF_UNSPEC`.
+    fn disconnect(&self) -> Result<()> {
+        let old = {
+            let mut setup = self.setup.lock();
+            let old = setup.unconnect();
+            if let (State::Listening(_), Some(claim)) = (&old, &setup.claim) {
+                claim.update(false, |binding| binding.listening = false)?;
+            }
+            old
+        };
+        // An established connection is aborted (RFC 9293, 3.10.5).
+        self.shut_state(old, true);
+        self.core.take_error();
+        self.core.clear();
+        Ok(())
+    }
+
+    /// Where `connect(2)` is to go, after the checks that cost nothing.
+    fn target(&self, address: &[u8]) -> Result<Endpoint> {
+        let common = &self.common;
+        let mut peer = addr::parse(common.family, address)?;
+        if peer.ip.is_unspecified() {
+            peer.ip = addr::loopback_for(peer.ip);
+        }
+        let foreign = common.family != AF_INET && peer.ip.is_ipv4();
+        if peer.ip.is_multicast()
+            || common.net.is_broadcast(peer.ip)
+            || (foreign && common.ip.is_on(ip::V6ONLY))
+        {
+            return Err(Errno::ENETUNREACH);
+        }
+        Ok(peer)
+    }
+
+    /// Begins to connect. Afterwards the socket is connecting, connected, or closed with an error.
+    pub(super) fn start(&self, address: &[u8]) -> Result<()> {
+        let common = &self.common;
+        let net = &common.net;
+        let this = self.this()?;
+        if !self.is_closed(&self.setup.lock().state) {
+            return Err(Errno::EISCONN);
+        }
+        let peer = self.target(address)?;
+        let route = net.route(peer.ip, common.device())?;
+        let mut setup = self.setup.lock();
+        if !self.is_closed(&setup.state) {
+            return Err(Errno::EISCONN);
+        }
+        let bound = setup.local.map(|l| l.ip).filter(|ip| !ip.is_unspecified());
+        let ip = bound.unwrap_or(route.source);
+        if ip.is_ipv4() != peer.ip.is_ipv4() {
+            return Err(Errno::EINVAL);
+        }
+        let claim = match &setup.claim {
+            Some(claim) => claim.clone(),
+            None => {
+                let unused = |port| {
+                    let local = Endpoint { ip, port };
+                    !net.connections.contains(&Tuple { local, peer })
+                };
+                let binding = self.binding(bound.unwrap_or(ip));
+                net.tcp.bind_to_connect(binding, &self.this, unused)?
+            }
+        };
+        let local = Endpoint { ip, port: claim.port() };
+        if net.connections.contains(&Tuple { local, peer }) {
+            return Err(Errno::EADDRNOTAVAIL);
+        }
+        setup.claim = Some(claim);
+        setup.local = Some(local);
+        self.core.clear();
+        Counters::add(&net.counters.tcp_active_opens, 1);
+        net.counters.packet(0);
+        setup.progress = Progress::Connecting;
+        if !route.local {
+            setup.state = State::Connecting(peer);
+            drop(setup);
+            let uplink = net.uplink.get().ok_or(Errno::ENETUNREACH)?;
+            return uplink.connect(&this, local, peer);
+        }
+        let host = net.tcp.find(peer, local, route.device, |b| b.listening);
+        let refused = self.connect_locally(&mut setup, net, local, peer, host.as_deref());
+        drop(setup);
+        if refused.is_err() {
+            Counters::add(&net.counters.tcp_attempt_fails, 1);
+            self.core.fail(Errno::ECONNREFUSED);
+        } else {
+            self.core.queue.notify(WRITABLE);
+        }
+        Ok(())
+    }
+
+    fn connect_locally(
+        &self,
+        setup: &mut Setup,
+        net: &Arc<Net>,
+        local: Endpoint,
+        peer: Endpoint,
+        host: Option<&StreamSocket>,
+    ) -> Result<()> {
+        let listener = host.and_then(|host| Some((host, host.accepting()?)));
+        let Some((host, listener)) = listener else {
+            if local == peer {
+                return self.join_itself(setup, local);
+            }
+            Counters::add(&net.counters.tcp_resets, 1);
+            return Err(Errno::ECONNREFUSED);
+        };
+        match listener.offer(&self.this) {
+            Offer::Room => self.join(setup, local, peer, host, &listener),
+            Offer::Full => {
+                Counters::add(&net.counters.listen_overflows, 1);
+                setup.state = State::Connecting(peer);
+                Ok(())
+            }
+            Offer::Refused => Err(Errno::ECONNREFUSED),
+        }
+    }
+
+    /// `shutdown(2)`.
+    pub(super) fn do_shutdown(&self, how: i32) -> Result<()> {
+        let bits = match how {
+            0 => RCV,
+            1 => SEND,
+            2 => RCV | SEND,
+            _ => return Err(Errno::EINVAL),
+        };
+        let mut setup = self.setup.lock();
+        match &setup.state {
+            State::Listening(_) if bits & RCV == 0 => Ok(()),
+            State::Listening(_) | State::Connecting(_) => {
+                let old = setup.unconnect();
+                if let Some(claim) = &setup.claim {
+                    claim.update(false, |binding| binding.listening = false)?;
+                }
+                drop(setup);
+                self.shut_state(old, false);
+                self.core.take_error();
+                self.core.clear();
+                Ok(())
+            }
+            State::Connected(connected) if !self.core.is_over() => {
+                let connected = connected.clone();
+                if setup.progress == Progress::Connecting {
+                    setup.progress = Progress::Connected;
+                }
+                drop(setup);
+                if bits & SEND != 0 {
+                    connected.finish();
+                }
+                self.core.set(bits & RCV);
+                Ok(())
+            }
+            _ => {
+                drop(setup);
+                self.core.set(bits);
+                Err(Errno::ENOTCONN)
+            }
+        }
+    }
+
+    /// `accept(2)`.
+    pub(super) fn do_accept(&self) -> Result<Arc<StreamSocket>> {
+        let listener = self.accepting().ok_or(Errno::EINVAL)?;
+        let (child, next) = listener.take()?;
+        if let Some(client) = next {
+            client.admit(self, &listener);
+        }
+        Ok(child)
+    }
+
+    /// The open file is gone.
+    pub(super) fn do_release(&self) {
+        let linger = self.common.options.linger();
+        let (old, claim) = {
+            let mut setup = self.setup.lock();
+            (std::mem::replace(&mut setup.state, State::Closed), setup.claim.take())
+        };
+        if let (State::Listening(_), Some(claim)) = (&old, &claim) {
+            // Connections that it accepted may go on with the port.
+            let _ = claim.update(false, |binding| binding.listening = false);
+        }
+        self.shut_state(old, linger == Some(0));
+        drop(claim);
+    }
+}
