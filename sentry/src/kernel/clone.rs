@@ -322,6 +322,7 @@ fn insert_with_id(
         if f.contains(CloneFlags::THREAD) && signals.stop.signal != 0 {
             return Err(Errno::ERESTARTNOINTR);
         }
+        child.inherit_seccomp(t.task());
         signals.tasks.push(child.clone());
     }
     if !f.contains(CloneFlags::THREAD) {

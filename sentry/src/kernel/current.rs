@@ -184,6 +184,12 @@ impl CurrentTask {
         self.sleep(deadline.unwrap_or(u64::MAX), work::INTERRUPTS)
     }
 
+    /// As [`CurrentTask::block`], but only the end of the process interrupts it.
+    pub fn block_killable(&mut self) -> Wake {
+        debug_assert!(crate::sync::none_held(), "a lock is held while waiting");
+        self.sleep(u64::MAX, work::KILL)
+    }
+
     /// Sleeps until `done`, which is looked at whenever the task is woken. Only the end of the process
     /// interrupts it; then the result is false.
     pub(super) fn wait_killable(&mut self, mut done: impl FnMut() -> bool) -> bool {

@@ -67,7 +67,9 @@ pub fn execve(t: &mut CurrentTask, program: Program) -> Result<u64> {
             open: &|path| crate::vfs::open::open_exec(this, crate::vfs::walk::AT_FDCWD, path, 0),
             credentials: &|file| {
                 let file = exec_file(kernel.config.setuid_exec, file)?;
-                let (creds, secure) = credentials::for_exec(this.creds(), &file);
+                let mut creds = (**this.creds()).clone();
+                creds.no_new_privs |= this.no_new_privs.load(Ordering::Relaxed);
+                let (creds, secure) = credentials::for_exec(&creds, &file);
                 Ok((Arc::new(creds), secure))
             },
         })?

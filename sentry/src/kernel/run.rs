@@ -1,5 +1,6 @@
 //! The loop that drives a guest thread, on its own host thread.
 
+use super::seccomp::{self, Verdict};
 use super::signal::deliver::{self, Next};
 use super::signal::frame::TrapInfo;
 use super::signal::send::{self, begin_exit, killed_status};
@@ -60,6 +61,23 @@ pub(super) fn run(mut t: CurrentTask) {
 
 /// Makes the system call in the registers. Returns the restart code if it was interrupted.
 fn syscall(t: &mut CurrentTask) -> Option<Errno> {
+    if t.task().syscall_work.load(Ordering::Relaxed) != 0 {
+        return watched_syscall(t);
+    }
+    make_call(t)
+}
+
+/// As [`syscall`], for a task with filters or a tracer.
+fn watched_syscall(t: &mut CurrentTask) -> Option<Errno> {
+    t.regs.rax = Errno::ENOSYS.as_return();
+    match seccomp::enter(t) {
+        Verdict::Allow => make_call(t),
+        Verdict::Skip => None,
+        Verdict::Restart(e) => Some(e),
+    }
+}
+
+fn make_call(t: &mut CurrentTask) -> Option<Errno> {
     // Linux looks at the low half of rax only.
     let nr = i64::from(t.regs.orig_rax as i32) as u64;
     let args = t.regs.syscall_args();

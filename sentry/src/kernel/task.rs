@@ -2,6 +2,7 @@
 
 use super::namespace::Namespaces;
 use super::sched::Sched;
+use super::seccomp::filter::Seccomp;
 use super::signal::{Pending, SigInfo, SigSet};
 use super::{Credentials, Kernel, Limit, Rlimit, ThreadGroup};
 use crate::errno::{Errno, Result};
@@ -31,6 +32,16 @@ pub mod work {
 
     /// What ends a sleep in a system call.
     pub const INTERRUPTS: u32 = SIGNAL | KILL | STOP;
+}
+
+/// What a system call of a task has to go through, bits of [`Task::syscall_work`].
+pub mod syscall_work {
+    /// The task's own filters.
+    pub const SECCOMP: u32 = 1;
+    /// A tracer wants to be told of entry and exit.
+    pub const TRACE: u32 = 2;
+    /// A tracer makes the calls itself (`PTRACE_SYSEMU`).
+    pub const EMULATE: u32 = 4;
 }
 
 /// Where a task's host thread is.
@@ -80,6 +91,12 @@ pub struct Task {
     pub(super) guest_since: AtomicU64,
     /// CPU time of its host thread, once that is gone.
     pub(super) final_system: AtomicU64,
+    /// Bits of [`syscall_work`].
+    pub(super) syscall_work: AtomicU32,
+    /// Filters of its system calls.
+    pub seccomp: Seccomp,
+    /// `PR_SET_NO_NEW_PRIVS`, when another thread set it (`SECCOMP_FILTER_FLAG_TSYNC`).
+    pub no_new_privs: AtomicBool,
     /// Nanoseconds of `CLOCK_BOOTTIME` at which it was created.
     pub start_time: u64,
     /// `set_tid_address(2)`.
@@ -149,6 +166,9 @@ impl Task {
             guest_time: AtomicU64::new(0),
             guest_since: AtomicU64::new(0),
             final_system: AtomicU64::new(0),
+            syscall_work: AtomicU32::new(0),
+            seccomp: Seccomp::default(),
+            no_new_privs: AtomicBool::new(false),
             start_time,
             clear_child_tid: AtomicU64::new(0),
             robust_list: AtomicU64::new(0),

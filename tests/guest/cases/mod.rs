@@ -24,6 +24,7 @@ mod pipes;
 mod process;
 mod procfs;
 mod pty;
+mod seccomp;
 mod sessions;
 mod signals;
 mod threads;
@@ -62,4 +63,5 @@ crate::registry::areas![
     devices,
     namespaces,
     mounts,
+    seccomp,
 ];

@@ -102,8 +102,11 @@ fn write_status(subject: &Subject, out: &mut String) -> std::fmt::Result {
         ] {
             writeln!(out, "{name}:\t{set:016x}")?;
         }
-        writeln!(out, "NoNewPrivs:\t{}", u8::from(c.no_new_privs))?;
-        writeln!(out, "Seccomp:\t0\nSeccomp_filters:\t0\nSpeculation_Store_Bypass:\tvulnerable")?;
+        let bound = c.no_new_privs || task.no_new_privs.load(Ordering::Relaxed);
+        writeln!(out, "NoNewPrivs:\t{}", u8::from(bound))?;
+        let (mode, filters) = (task.seccomp.mode() as u8, task.seccomp.filters());
+        writeln!(out, "Seccomp:\t{mode}\nSeccomp_filters:\t{filters}")?;
+        writeln!(out, "Speculation_Store_Bypass:\tvulnerable")?;
         writeln!(out, "SpeculationIndirectBranch:\tconditional enabled")?;
         let cpus = subject.kernel().map_or(1, |k| k.config.cpus);
         writeln!(out, "Cpus_allowed:\t{}", mask(cpus))?;

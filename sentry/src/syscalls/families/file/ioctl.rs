@@ -3,10 +3,13 @@
 use crate::errno::Errno;
 use crate::fs::ioctl::{FIONREAD, put_int};
 use crate::kernel::CurrentTask;
+use crate::kernel::seccomp::notify::{self, NotifyFile};
 use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::{Fd, Flags};
+use crate::syscalls::blocking::on_file;
 use crate::vfs::{FileType, OpenFlags};
+use crate::wait::EventMask;
 
 const FIONBIO: u32 = 0x5421;
 const FIONCLEX: u32 = 0x5450;
@@ -44,6 +47,12 @@ pub fn ioctl(t: &mut CurrentTask, fd: Fd, cmd: Flags, arg: u64) -> SysResult {
         FIONREAD if is_regular(&file) => {
             let left = file.ops().size()?.saturating_sub(*file.pos());
             put_int(t, arg, usize::try_from(left).unwrap_or(usize::MAX))
+        }
+        notify::NOTIF_RECV if file.ops_as::<NotifyFile>().is_some() => {
+            on_file(t, &file, EventMask::IN, false, None, |t| {
+                let ops = file.ops_as::<NotifyFile>().ok_or(Errno::EBADF)?;
+                ops.listener().receive(t, UserAddr(arg))
+            })
         }
         cmd => file.ops().ioctl(t, &file, cmd, arg),
     }

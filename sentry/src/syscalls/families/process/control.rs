@@ -72,9 +72,8 @@ pub fn prctl(t: &mut CurrentTask, op: i32, a2: u64, a3: u64, a4: u64, a5: u64) -
         PR_SET_TIMING if a2 == 0 => {}
         PR_SET_NAME => return set_name(t, UserAddr(a2)),
         PR_GET_NAME => t.mm().write_obj(UserAddr(a2), &t.comm_bytes())?,
-        PR_GET_SECCOMP => {}
-        // As a kernel without CONFIG_SECCOMP_FILTER: a later issue brings it.
-        PR_SET_SECCOMP => return Err(Errno::EINVAL),
+        PR_GET_SECCOMP => return Ok(t.task().seccomp.mode() as u64),
+        PR_SET_SECCOMP => return super::set_seccomp(t, a2, UserAddr(a3)),
         PR_CAPBSET_READ => {
             let cap = valid_cap(a2)?;
             return Ok(t.creds().bounding >> cap & 1);
@@ -107,7 +106,7 @@ pub fn prctl(t: &mut CurrentTask, op: i32, a2: u64, a3: u64, a4: u64, a5: u64) -
         PR_SET_NO_NEW_PRIVS if a2 == 1 && rest_zero => {
             change_creds(t, |c| c.no_new_privs = true);
         }
-        PR_GET_NO_NEW_PRIVS if all_zero => return Ok(t.creds().no_new_privs.into()),
+        PR_GET_NO_NEW_PRIVS if all_zero => return Ok(super::bound(t).into()),
         PR_GET_TID_ADDRESS => {
             let addr = t.clear_child_tid.load(Ordering::Relaxed);
             t.mm().write_obj(UserAddr(a2), &addr)?;

@@ -8,6 +8,7 @@ pub mod life;
 pub mod limits;
 pub mod pidfd;
 pub mod sched;
+pub mod seccomp;
 pub mod system;
 
 pub use arch::*;
@@ -18,6 +19,7 @@ pub use life::*;
 pub use limits::*;
 pub use pidfd::*;
 pub use sched::*;
+pub use seccomp::*;
 pub use system::*;
 
 use crate::errno::Result;
