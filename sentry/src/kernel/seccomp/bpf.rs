@@ -223,7 +223,7 @@ fn decode(raw: &Raw, rest: usize) -> Result<Instruction> {
     let operand = || if raw.code & 8 != 0 { Operand::X } else { Operand::K(k) };
     Ok(match raw.code {
         // BPF_LD | BPF_W | BPF_ABS
-        0x20 if k < DATA_SIZE && k % 4 == 0 => Instruction::LoadData(k),
+        0x20 if k < DATA_SIZE && k.is_multiple_of(4) => Instruction::LoadData(k),
         // BPF_LD | BPF_W | BPF_LEN, BPF_LDX | BPF_W | BPF_LEN
         0x80 => Instruction::LoadA(DATA_SIZE),
         0x81 => Instruction::LoadX(DATA_SIZE),
