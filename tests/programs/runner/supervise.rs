@@ -2,7 +2,7 @@
 //! command leaves, so that nothing outlives a test and what was left behind is known by name.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
@@ -78,8 +78,8 @@ pub fn run(
     command: &[String],
     cancel: &Cancel,
 ) -> Result<Ended> {
-    let own = std::env::current_exe().context("finding the runner's own program")?;
-    let mut child = Command::new(own)
+    // Not by its path: the runner may be rebuilt while it runs.
+    let mut child = Command::new("/proc/self/exe")
         .arg("supervise")
         .args([&limit.as_secs().to_string()])
         .args([out, err])
@@ -116,6 +116,7 @@ enum Event {
 /// # Errors
 /// When the command cannot be started or `/proc` cannot be read.
 pub fn supervise(limit: Duration, out: &Path, err: &Path, command: &[String]) -> Result<()> {
+    close_inherited()?;
     nix::sys::prctl::set_child_subreaper(true).context("becoming the reaper of orphans")?;
     let [program, args @ ..] = command else { bail!("no command to supervise") };
     let start = Instant::now();
@@ -148,6 +149,19 @@ pub fn supervise(limit: Duration, out: &Path, err: &Path, command: &[String]) ->
     let leftover = if status == "limit" { Vec::new() } else { settle()? };
     kill_all()?;
     println!("{status} {millis} {}", leftover.join(","));
+    Ok(())
+}
+
+/// Closes what the runner was started with beyond the standard three: a program that lists its
+/// descriptors would see them natively, and never in a sandbox.
+fn close_inherited() -> Result<()> {
+    let entries = fs::read_dir("/proc/self/fd").context("listing /proc/self/fd")?;
+    let open: Vec<i32> =
+        entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
+    for fd in open.into_iter().filter(|fd| *fd > 2) {
+        // The descriptor of the listing itself is closed already.
+        let _closed = nix::unistd::close(fd);
+    }
     Ok(())
 }
 
