@@ -69,8 +69,9 @@ pub const HOST_CALLS: &[HostCall] = calls! {
     getrusage SYS_getrusage Run "accounting";
     gettid SYS_gettid Run "placement of threads";
     ioctl SYS_ioctl Run "terminal attributes and window size; bytes waiting in a pipe; systrap: system calls";
+    kcmp SYS_kcmp Run "which standard streams are one open file";
     kill SYS_kill Run "end of a stub";
-    lseek SYS_lseek Run "holes of donated files";
+    lseek SYS_lseek Run "holes of donated files, positions of the standard streams";
     madvise SYS_madvise Run "allocator; memory file";
     membarrier SYS_membarrier Run "guest's membarrier";
     memfd_create SYS_memfd_create Setup "the memory file";

@@ -1,7 +1,7 @@
 #![expect(unsafe_code, reason = "raw file system calls")]
 //! Donated host files.
 //!
-//! Host calls: `preadv`, `pwritev`, `fstat`, `ftruncate`, `fallocate`, `fsync`, `fdatasync`, `lseek`, `fcntl`.
+//! Host calls: `preadv`, `pwritev`, `fstat`, `ftruncate`, `fallocate`, `fsync`, `fdatasync`, `lseek`, `fcntl`, `kcmp`.
 
 use super::Errno;
 use nix::fcntl::{FallocateFlags, FcntlArg, OFlag};
@@ -63,6 +63,18 @@ pub fn fdatasync(fd: BorrowedFd<'_>) -> Result<(), Errno> {
 /// `lseek(2)`; returns the new position.
 pub fn lseek(fd: BorrowedFd<'_>, offset: i64, whence: Whence) -> Result<u64, Errno> {
     nix::unistd::lseek(fd, offset, whence).map(|at| at.max(0) as u64)
+}
+
+/// True when both descriptors are one open file description (`kcmp(2)`, `KCMP_FILE`); false also
+/// where the host does not tell.
+pub fn same_description(a: BorrowedFd<'_>, b: BorrowedFd<'_>) -> bool {
+    /// `KCMP_FILE`, which `libc` does not name.
+    const KCMP_FILE: i32 = 0;
+    let own = nix::unistd::getpid().as_raw();
+    // SAFETY: kcmp takes integers and writes nothing.
+    let result =
+        unsafe { libc::syscall(libc::SYS_kcmp, own, own, KCMP_FILE, a.as_raw_fd(), b.as_raw_fd()) };
+    result == 0
 }
 
 /// Status flags (`O_APPEND`, `O_NONBLOCK`, access mode …), `fcntl(F_GETFL)`.

@@ -212,6 +212,29 @@ impl Frames {
         self.part(range).map_or(0, |part| self.file.committed_in(part))
     }
 
+    /// Bytes that hold storage in many parts together, each counted as often as it is named. Parts
+    /// that are neighbours in the file are asked for at once: a process can have thousands of
+    /// pages that were made one by one, and each question walks the file up to its next hole.
+    pub fn committed_in_all<'a>(parts: impl Iterator<Item = (&'a Self, Range<u64>)>) -> u64 {
+        let mut file = None;
+        let mut ranges: Vec<Range<u64>> = Vec::new();
+        for (frames, range) in parts {
+            ranges.extend(frames.part(range));
+            file.get_or_insert(&frames.file);
+        }
+        let Some(file) = file else { return 0 };
+        ranges.sort_unstable_by_key(|range| range.start);
+        let (mut bytes, mut joined) = (0, 0..0);
+        for range in ranges {
+            if range.start == joined.end {
+                joined.end = range.end;
+            } else {
+                bytes += file.committed_in(std::mem::replace(&mut joined, range));
+            }
+        }
+        bytes + file.committed_in(joined)
+    }
+
     /// Drops many frames at once: one lock, and one host call for neighbours.
     pub fn release_all(frames: Vec<Self>) {
         let mut frames = frames;
@@ -343,6 +366,19 @@ mod tests {
         frames.decommit(0..2 * P).unwrap();
         assert_eq!(file.committed_bytes().unwrap(), 2 * P);
         assert_eq!(frames.load32(P), Ok(0));
+    }
+
+    #[test]
+    fn committed_in_all_counts_each_part() {
+        let file = MemoryFile::new().unwrap();
+        let frames = file.allocate(16 * P).unwrap();
+        (2..6).for_each(|page| frames.write(page * P, b"x").unwrap());
+        let count = |parts: &[Range<u64>]| {
+            Frames::committed_in_all(parts.iter().map(|part| (&frames, part.clone())))
+        };
+        assert_eq!(count(&[]), 0);
+        assert_eq!(count(&[4 * P..5 * P, 3 * P..4 * P, P..3 * P]), 3 * P);
+        assert_eq!(count(&[5 * P..9 * P, 2 * P..3 * P, 2 * P..3 * P]), 3 * P);
     }
 
     #[test]

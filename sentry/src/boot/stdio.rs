@@ -8,7 +8,7 @@ use crate::fs::tty::console;
 use crate::fs::tty::termios::WinSize;
 use crate::kernel::{Kernel, Task};
 use crate::vfs::walk::{self, WalkContext, WalkFlags};
-use crate::vfs::{FdTable, MountNamespace};
+use crate::vfs::{FdTable, File, MountNamespace};
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -52,6 +52,14 @@ fn no_terminal(errno: Errno) -> BootError {
 /// The number of a file of the host in the container.
 pub type Files = Vec<(i32, OwnedFd)>;
 
+/// True when both are one open file description outside.
+fn same(a: &File, b: &File) -> bool {
+    match (a.ops_as::<HostFile>(), b.ops_as::<HostFile>()) {
+        (Some(a), Some(b)) => a.same_description(b),
+        _ => false,
+    }
+}
+
 /// Opens them. The console of the first process is what `/dev/console` opens.
 pub fn open(
     kernel: &Arc<Kernel>,
@@ -89,8 +97,14 @@ pub fn open(
         }
         console = Some(Arc::new(Console(bridge)));
     }
+    let mut opened: Vec<Arc<File>> = Vec::new();
     for (fd, stream) in host {
-        let file = HostFile::open(stream).map_err(failed)?;
+        let mut file = HostFile::open(stream).map_err(failed)?;
+        // Streams that are one outside are one inside: they share position and flags.
+        match opened.iter().find(|known| same(known, &file)) {
+            Some(known) => file = known.clone(),
+            None => opened.push(file.clone()),
+        }
         files.insert_at(fd, file, false, u64::MAX).map_err(failed)?;
     }
     Ok((files, console))

@@ -63,15 +63,14 @@ impl HostFile {
         if !host.seekable() {
             watcher()?.add(&host)?;
         }
-        let start = match host.seekable() {
-            true => file::lseek(host.fd.as_fd(), 0, file::Whence::SeekCur).map_err(from_host)?,
-            false => 0,
-        };
         let keep = OpenFlags::WRONLY | OpenFlags::RDWR | OpenFlags::APPEND;
         let flags = OpenFlags::from_bits_retain(flags as u32) & keep;
-        let opened = File::new(host, None, flags);
-        *opened.pos() = start;
-        Ok(opened)
+        Ok(File::new(host, None, flags))
+    }
+
+    /// True when both are one open file description outside, as after `2>&1`.
+    pub fn same_description(&self, other: &Self) -> bool {
+        file::same_description(self.fd.as_fd(), other.fd.as_fd())
     }
 
     /// `EAGAIN` unless one of `events` is there, so that the call that follows does not block.
@@ -92,14 +91,6 @@ impl HostFile {
             _ => Ok(()),
         }
     }
-
-    /// Moves the position that we share with programs outside.
-    fn moved(&self, to: u64) {
-        if let Ok(to) = i64::try_from(to) {
-            // The file can be one that cannot seek after all; then there is no position to share.
-            let _ = file::lseek(self.fd.as_fd(), to, file::Whence::SeekSet);
-        }
-    }
 }
 
 impl FileOps for HostFile {
@@ -109,19 +100,13 @@ impl FileOps for HostFile {
         if !self.seekable() {
             return dst.read_host(self.fd.as_fd(), None, max);
         }
-        let n = dst.read_host(self.fd.as_fd(), Some(offset), max)?;
-        self.moved(offset.saturating_add(n as u64));
-        Ok(n)
+        dst.read_host(self.fd.as_fd(), Some(offset), max)
     }
 
-    fn write(&self, file: &File, src: &mut dyn Source, offset: u64) -> Result<usize> {
+    fn write(&self, _file: &File, src: &mut dyn Source, offset: u64) -> Result<usize> {
         let max = src.remaining();
         if self.seekable() {
-            let n = src.write_host(self.fd.as_fd(), Some(offset), max)?;
-            if !file.flags().contains(OpenFlags::APPEND) {
-                self.moved(offset.saturating_add(n as u64));
-            }
-            return Ok(n);
+            return src.write_host(self.fd.as_fd(), Some(offset), max);
         }
         let mut done = 0;
         while done < max {
@@ -140,6 +125,22 @@ impl FileOps for HostFile {
 
     fn seekable(&self) -> bool {
         matches!(self.kind, FileType::Regular | FileType::BlockDevice)
+    }
+
+    fn shared_position(&self) -> Option<u64> {
+        if !self.seekable() {
+            return None;
+        }
+        file::lseek(self.fd.as_fd(), 0, file::Whence::SeekCur).ok()
+    }
+
+    fn moved(&self, to: u64) {
+        if self.seekable()
+            && let Ok(to) = i64::try_from(to)
+        {
+            // A position that the host's file system refuses stays where it was.
+            let _ = file::lseek(self.fd.as_fd(), to, file::Whence::SeekSet);
+        }
     }
 
     fn size(&self) -> Result<u64> {

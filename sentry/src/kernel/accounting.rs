@@ -16,6 +16,8 @@ pub struct Usage {
     pub switches: u64,
     /// Largest resident set of the process, in bytes.
     pub max_rss: u64,
+    /// `CLOCK_MONOTONIC` before which the resident set is not measured again.
+    pub measure_at: u64,
     /// Reaped children and their children.
     pub children: Rusage,
     /// Name of the thread that ended last, for `/proc/PID` of a zombie.
@@ -85,10 +87,17 @@ impl ThreadGroup {
         total
     }
 
-    /// Notes a resident set, of which the largest is kept.
-    pub fn note_resident(&self, bytes: u64) {
+    /// Notes a resident set, of which the largest is kept, and when (`CLOCK_MONOTONIC`) it may be
+    /// measured again.
+    pub fn note_resident(&self, bytes: u64, next: u64) {
         let mut usage = self.usage.lock();
         usage.max_rss = usage.max_rss.max(bytes);
+        usage.measure_at = next;
+    }
+
+    /// Whether the resident set may be measured at `now`.
+    pub fn resident_is_due(&self, now: u64) -> bool {
+        now >= self.usage.lock().measure_at
     }
 
     /// What reaped children have used.

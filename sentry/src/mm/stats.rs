@@ -4,7 +4,7 @@ use super::manager::MemoryManager;
 use super::runs::Owner;
 use super::vma::{Vma, VmaFlags, VmaName, VmaTotals};
 use crate::vfs::File;
-use platform::{MapSource, Prot};
+use platform::{Frames, MapSource, Prot};
 use std::sync::Arc;
 
 /// One line of `/proc/PID/maps`.
@@ -74,21 +74,22 @@ impl MemoryManager {
     /// Frames count where the memory file holds storage; pages of a mapped host file all count, for
     /// which of them the host has in memory is not known.
     pub fn usage(&self, start: u64, end: u64) -> Usage {
-        let mut usage = Usage::default();
         let state = self.read_state();
+        let mut file = 0;
+        let (mut anonymous, mut shared) = (Vec::new(), Vec::new());
         for (at, run) in state.runs.overlapping(start, end) {
             let (from, to) = (at.max(start) - at, at.wrapping_add(run.len).min(end) - at);
-            let bytes = match &run.source {
-                MapSource::Frames(frames) => frames.committed(from..to),
-                MapSource::HostFd(..) => to - from,
-            };
             match (run.owner, &run.source) {
-                (Owner::Mine | Owner::Cow, _) => usage.anonymous += bytes,
-                (_, MapSource::Frames(_)) => usage.shared += bytes,
-                (_, MapSource::HostFd(..)) => usage.file += bytes,
+                (_, MapSource::HostFd(..)) => file += to - from,
+                (Owner::Mine | Owner::Cow, MapSource::Frames(f)) => anonymous.push((f, from..to)),
+                (_, MapSource::Frames(f)) => shared.push((f, from..to)),
             }
         }
-        usage
+        Usage {
+            anonymous: Frames::committed_in_all(anonymous.into_iter()),
+            file,
+            shared: Frames::committed_in_all(shared.into_iter()),
+        }
     }
 }
 

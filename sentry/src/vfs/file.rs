@@ -10,6 +10,7 @@ use crate::sync::{Mutex, MutexGuard, rank};
 use crate::wait::{EventMask, WaitQueue};
 use platform::MapSource;
 use std::any::Any;
+use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
@@ -137,6 +138,15 @@ pub trait FileOps: Send + Sync + Any {
         false
     }
 
+    /// The position, for a file that shares it with programs outside the sandbox; `None`: the open
+    /// file description alone has it.
+    fn shared_position(&self) -> Option<u64> {
+        None
+    }
+
+    /// The position has become another.
+    fn moved(&self, _to: u64) {}
+
     /// Size for `SEEK_END`, in bytes.
     fn size(&self) -> Result<u64> {
         Err(Errno::ESPIPE)
@@ -260,6 +270,35 @@ pub struct File {
     pub epoll_links: crate::fs::epoll::Links,
 }
 
+/// The position of an open file, locked; announced when it has changed ([`FileOps::moved`]).
+pub struct Position<'a> {
+    before: u64,
+    locked: MutexGuard<'a, u64>,
+    ops: &'a dyn FileOps,
+}
+
+impl Deref for Position<'_> {
+    type Target = u64;
+
+    fn deref(&self) -> &u64 {
+        &self.locked
+    }
+}
+
+impl DerefMut for Position<'_> {
+    fn deref_mut(&mut self) -> &mut u64 {
+        &mut self.locked
+    }
+}
+
+impl Drop for Position<'_> {
+    fn drop(&mut self) {
+        if *self.locked != self.before {
+            self.ops.moved(*self.locked);
+        }
+    }
+}
+
 /// What an open file keeps others from doing with its inode (`ETXTBSY`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Guard {
@@ -346,8 +385,12 @@ impl File {
     }
 
     /// The position, locked (`f_pos_lock`).
-    pub fn pos(&self) -> MutexGuard<'_, u64> {
-        self.pos.lock()
+    pub fn pos(&self) -> Position<'_> {
+        let mut locked = self.pos.lock();
+        if let Some(now) = self.ops.shared_position() {
+            *locked = now;
+        }
+        Position { before: *locked, locked, ops: &*self.ops }
     }
 
     /// The position for those who only look (`/proc/PID/fdinfo`); 0 while it is moving.

@@ -50,6 +50,18 @@ fn list(cpus: u32) -> String {
     if cpus <= 1 { "0\n".into() } else { format!("0-{}\n", cpus - 1) }
 }
 
+/// A bit for each CPU, in groups of 32 from the highest, as `%*pb` prints it.
+fn mask(cpus: u32) -> String {
+    let groups = cpus.max(1).div_ceil(32);
+    let group = |g: u32| u32::MAX >> (32 - (cpus.max(1) - g * 32).min(32));
+    let digits = |width: u32| width.min(32).div_ceil(4) as usize;
+    let texts: Vec<String> = (0..groups)
+        .rev()
+        .map(|g| format!("{:01$x}", group(g), digits(cpus.max(1) - g * 32)))
+        .collect();
+    format!("{}\n", texts.join(","))
+}
+
 fn fixed(value: String) -> Node {
     super::pseudo::text_fn(move || value.clone())
 }
@@ -86,7 +98,14 @@ fn one_cpu(cpu: u32, count: u32) -> Node {
 
 fn nodes(kernel: &Arc<Kernel>) -> Node {
     directory(vec![
-        ("node0", directory(vec![("cpulist", fixed(list(kernel.config.cpus)))])),
+        (
+            "node0",
+            directory(vec![
+                ("cpulist", fixed(list(kernel.config.cpus))),
+                ("cpumap", fixed(mask(kernel.config.cpus))),
+                ("distance", text(Fixed("10\n"))),
+            ]),
+        ),
         ("online", text(Fixed("0\n"))),
         ("possible", text(Fixed("0\n"))),
     ])

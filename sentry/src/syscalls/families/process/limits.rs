@@ -95,9 +95,25 @@ pub fn prlimit64(
     Ok(0)
 }
 
+/// Part of a process's time that may go into measuring its resident set, as a divisor.
+const MEASURING: u64 = 50;
+
+/// Measures the resident set of the caller's process, unless that was done lately: it takes longer
+/// the more memory there is, and some programs ask for their CPU time all the time.
+fn note_resident(t: &CurrentTask) {
+    let start = t.kernel().time.monotonic();
+    if !t.group().resident_is_due(start) {
+        return;
+    }
+    let resident = t.mm().usage(0, u64::MAX).total();
+    let end = t.kernel().time.monotonic();
+    let next = end.saturating_add(end.saturating_sub(start).saturating_mul(MEASURING));
+    t.group().note_resident(resident, next);
+}
+
 /// `getrusage(2)`
 pub fn getrusage(t: &mut CurrentTask, who: i32, at: UserAddr) -> SysResult {
-    t.group().note_resident(t.mm().usage(0, u64::MAX).total());
+    note_resident(t);
     let usage = match who {
         0 => t.group().rusage(),
         -1 => t.group().children_rusage(),
