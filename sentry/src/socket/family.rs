@@ -43,8 +43,13 @@ impl Family for PacketFamily {
 }
 
 /// The families of this kernel.
-static FAMILIES: &[&dyn Family] =
-    &[&super::unix::UnixFamily, &InetFamily(AF_INET), &InetFamily(AF_INET6), &PacketFamily];
+static FAMILIES: &[&dyn Family] = &[
+    &super::unix::UnixFamily,
+    &InetFamily(AF_INET),
+    &InetFamily(AF_INET6),
+    &super::netlink::NetlinkFamily,
+    &PacketFamily,
+];
 
 /// The family with that number. `EAFNOSUPPORT`.
 pub fn find(number: i32) -> Result<&'static dyn Family> {

@@ -2,10 +2,12 @@
 //!
 //! * [`Socket`]: what a family's sockets do. [`SocketFile`]: the open file around one.
 //! * [`family`]: which families there are. [`unix`]: local sockets. [`inet`]: TCP, UDP and ICMP echo.
+//! * [`netlink`]: questions about the network.
 //! * [`options`]: the options of `SOL_SOCKET` that are the same for all.
 
 pub mod family;
 pub mod inet;
+pub mod netlink;
 pub mod options;
 pub mod unix;
 

@@ -11,6 +11,7 @@ mod files;
 mod futex;
 mod inet_data;
 mod inet_dgram;
+mod inet_netlink;
 mod inet_options;
 mod inet_stream;
 mod inotify;
@@ -56,6 +57,7 @@ crate::registry::areas![
     inet_data,
     inet_dgram,
     inet_options,
+    inet_netlink,
     creds,
     sessions,
     pty,

@@ -3,6 +3,7 @@
 //! `system` has the files of the top directory, [`process`] those of `/proc/PID`, [`sysctl`] the tree
 //! under `/proc/sys`. All text is made when it is read; nothing here keeps state.
 
+mod net_settings;
 mod process;
 mod root;
 mod sysctl;

@@ -2,6 +2,7 @@
 //!
 //! What can be written acts; everything else is read-only and true.
 
+use super::net_settings;
 use super::system::of_kernel;
 use crate::errno::{Errno, Result};
 use crate::fs::pseudo::{Fixed, Node, Rights, Text, directory, empty, text, text_fn};
@@ -14,7 +15,15 @@ pub fn tree(kernel: &Arc<Kernel>) -> Node {
     directory(vec![
         ("fs", fs()),
         ("kernel", kernel_settings(kernel)),
-        ("net", directory(vec![("core", net_core())])),
+        (
+            "net",
+            directory(vec![
+                ("core", net_core()),
+                ("ipv4", net_settings::ipv4()),
+                ("ipv6", net_settings::ipv6()),
+                ("unix", directory(vec![("max_dgram_qlen", text(Fixed("10\n")))])),
+            ]),
+        ),
         ("vm", vm()),
     ])
 }
@@ -113,7 +122,7 @@ fn net_core() -> Node {
         ("optmem_max", text(Fixed("131072\n"))),
         ("rmem_default", text(Fixed("212992\n"))),
         ("rmem_max", text(Fixed("212992\n"))),
-        ("somaxconn", text(Fixed("4096\n"))),
+        ("somaxconn", net_settings::somaxconn()),
         ("wmem_default", text(Fixed("212992\n"))),
         ("wmem_max", text(Fixed("212992\n"))),
     ])

@@ -1,5 +1,7 @@
 //! `sysfs`: the machine as files (`sysfs(5)`), as far as programs ask for it.
 
+mod net;
+
 use super::pseudo::{Fixed, FixedDirectory, Node, PseudoFs, PseudoInode, directory, empty, text};
 use crate::kernel::Kernel;
 use std::sync::Arc;
@@ -12,7 +14,14 @@ pub fn mount(kernel: &Arc<Kernel>, dev: u64) -> Arc<PseudoInode> {
     let root = FixedDirectory::new(vec![
         ("block", empty()),
         ("bus", empty()),
-        ("class", directory(vec![("net", empty()), ("power_supply", empty()), ("tty", empty())])),
+        (
+            "class",
+            directory(vec![
+                ("net", Node::Directory(Arc::new(net::Interfaces))),
+                ("power_supply", empty()),
+                ("tty", empty()),
+            ]),
+        ),
         ("dev", directory(vec![("block", empty()), ("char", empty())])),
         (
             "devices",

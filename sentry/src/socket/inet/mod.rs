@@ -13,6 +13,7 @@ pub mod devices;
 pub mod dgram;
 pub mod interface;
 pub mod ip;
+pub mod listing;
 pub mod multicast;
 pub mod net;
 pub mod port;

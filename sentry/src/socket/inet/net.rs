@@ -13,8 +13,9 @@ use super::table::Connections;
 use super::uplink::Uplink;
 use crate::errno::{Errno, Result};
 use crate::kernel::{CurrentTask, Task};
-use crate::sync::{RwLock, rank};
+use crate::sync::{Mutex, RwLock, rank};
 use crate::time::TimerTarget;
+use rustc_hash::FxHashSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
@@ -37,6 +38,8 @@ pub struct Net {
     pub settings: Settings,
     /// Counters of `/proc/net/snmp`.
     pub counters: Counters,
+    /// Port ids of netlink sockets, by protocol.
+    pub netlink_ports: Mutex<FxHashSet<(i32, u32)>, { rank::LEAF }>,
     /// The way to other machines, if there is one.
     pub uplink: OnceLock<Arc<dyn Uplink>>,
     cookies: AtomicU64,
@@ -141,6 +144,7 @@ impl Net {
                 syncookies: number(1),
             },
             counters: Counters::default(),
+            netlink_ports: Mutex::default(),
             uplink: OnceLock::new(),
             cookies: AtomicU64::new(1),
         })

@@ -6,6 +6,7 @@ mod maps;
 mod mem;
 mod mounts;
 mod namespaces;
+mod net;
 mod reopen;
 mod stat;
 mod status;
@@ -114,7 +115,7 @@ const ENTRIES: &[Entry] = &[
     entry("fd", fd::links),
     entry("fdinfo", fd::infos),
     entry("ns", namespaces::directory),
-    entry("net", texts::net),
+    entry("net", net::directory_of),
     entry("attr", texts::attr),
     entry("auxv", |s| file(s, 0o400, texts::auxv)),
     entry("cgroup", |s| file(s, 0o444, |_| Ok(b"0::/\n".to_vec()))),

@@ -203,18 +203,6 @@ impl Text for OomScoreAdj {
     }
 }
 
-/// `net/`: without a network there are Unix sockets only.
-pub fn net(_subject: &Subject) -> Node {
-    directory(vec![
-        ("dev", text(Fixed(NET_DEV))),
-        ("protocols", text(Fixed("protocol  size sockets  memory press maxhdr  slab module\n"))),
-    ])
-}
-
-const NET_DEV: &str = "Inter-|   Receive                                                |  Transmit\n \
-     face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo \
-     colls carrier compressed\n";
-
 /// `attr/`: no security module.
 pub fn attr(_subject: &Subject) -> Node {
     directory(vec![("current", text(Fixed("unconfined\n")))])

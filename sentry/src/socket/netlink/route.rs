@@ -1,0 +1,338 @@
+//! Questions of `NETLINK_ROUTE` (`rtnetlink(7)`): links, addresses, routes, neighbours, rules.
+
+use super::message::{Answer, Body, Request, attribute, u32_at};
+use crate::errno::{Errno, Result};
+use crate::socket::inet::interface::{Address, IFF_LOWER_UP, IFF_UP, Interface, LOOPBACK};
+use crate::socket::inet::{AF_INET, AF_INET6, Net};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::Ordering;
+
+/// Types of requests.
+mod kind {
+    pub const NEWLINK: u16 = 16;
+    pub const GETLINK: u16 = 18;
+    pub const NEWADDR: u16 = 20;
+    pub const GETADDR: u16 = 22;
+    pub const NEWROUTE: u16 = 24;
+    pub const GETROUTE: u16 = 26;
+    pub const GETNEIGH: u16 = 30;
+    pub const NEWRULE: u16 = 32;
+    pub const GETRULE: u16 = 34;
+    pub const GETQDISC: u16 = 38;
+    pub const GETTCLASS: u16 = 42;
+    pub const GETMULTICAST: u16 = 58;
+    pub const GETANYCAST: u16 = 62;
+    pub const GETNEIGHTBL: u16 = 66;
+    pub const GETADDRLABEL: u16 = 74;
+    pub const GETNETCONF: u16 = 82;
+}
+
+const IFLA_IFNAME: u16 = 3;
+const IFLA_ALT_IFNAME: u16 = 53;
+/// Size of `struct ifinfomsg` and `struct rtmsg`.
+const IFINFOMSG: usize = 16;
+const RTMSG: usize = 12;
+
+const TABLE_LOCAL: u8 = 255;
+const TABLE_MAIN: u8 = 254;
+const SCOPE_LINK: u8 = 253;
+const SCOPE_HOST: u8 = 254;
+const PROTO_KERNEL: u8 = 2;
+const RTN_UNICAST: u8 = 1;
+const RTN_LOCAL: u8 = 2;
+const RTN_BROADCAST: u8 = 3;
+
+/// Answers a question. `EOPNOTSUPP` for one that nobody here can answer.
+pub fn answer(net: &Net, request: &Request<'_>, dump: bool, out: &mut Answer) -> Result<()> {
+    let family = i32::from(request.body.first().copied().unwrap_or(0));
+    match request.kind {
+        kind::GETLINK => links(net, request, dump, out),
+        kind::GETADDR if dump => {
+            addresses(net, family, out);
+            Ok(())
+        }
+        kind::GETROUTE if dump => {
+            for route in routes(net).iter().filter(|r| family == 0 || r.family() == family) {
+                route.put(out);
+            }
+            Ok(())
+        }
+        kind::GETROUTE => one_route(net, request, out),
+        kind::GETRULE if dump => {
+            rules(family, out);
+            Ok(())
+        }
+        // There are none of these.
+        kind::GETNEIGH
+        | kind::GETQDISC
+        | kind::GETTCLASS
+        | kind::GETMULTICAST
+        | kind::GETANYCAST
+        | kind::GETNEIGHTBL
+        | kind::GETADDRLABEL
+        | kind::GETNETCONF
+            if dump =>
+        {
+            Ok(())
+        }
+        kind::GETNEIGH => Err(Errno::ENOENT),
+        _ => Err(Errno::EOPNOTSUPP),
+    }
+}
+
+fn links(net: &Net, request: &Request<'_>, dump: bool, out: &mut Answer) -> Result<()> {
+    let counters = &net.counters;
+    let traffic = [&counters.lo_packets, &counters.lo_bytes].map(|c| c.load(Ordering::Relaxed));
+    let interfaces = net.interfaces.read();
+    if dump {
+        interfaces.iter().for_each(|i| link(i, traffic, out));
+        return Ok(());
+    }
+    let index = u32_at(request.body, 4).ok_or(Errno::EINVAL)?;
+    let name = |kind| attribute(request.body, IFINFOMSG, kind);
+    let found = match name(IFLA_IFNAME).or_else(|| name(IFLA_ALT_IFNAME)) {
+        _ if index != 0 => interfaces.get(index),
+        Some(name) => interfaces.named(name.split(|b| *b == 0).next().unwrap_or_default()),
+        None => return Err(Errno::EINVAL),
+    };
+    link(found.ok_or(Errno::ENODEV)?, traffic, out);
+    Ok(())
+}
+
+fn link(interface: &Interface, traffic: [u64; 2], out: &mut Answer) {
+    let up = interface.flags & IFF_UP != 0;
+    let flags = interface.flags | if up { IFF_LOWER_UP } else { 0 };
+    let fixed = [
+        &[0u8, 0][..],
+        &interface.kind.to_ne_bytes(),
+        &interface.index.to_ne_bytes(),
+        &flags.to_ne_bytes(),
+        &0u32.to_ne_bytes(),
+    ]
+    .concat();
+    out.put(kind::NEWLINK, &fixed, |b| {
+        b.text(IFLA_IFNAME, &interface.name);
+        b.number(13, 1000);
+        // Operational state: unknown, or down; link mode: default.
+        b.attr(16, &[if up { 0 } else { 2 }]);
+        b.attr(17, &[0]);
+        b.number(4, interface.mtu);
+        b.number(50, 0);
+        b.number(51, 0);
+        b.number(27, 0);
+        b.number(30, 0);
+        b.number(31, 1);
+        b.number(32, 1);
+        b.attr(33, &[u8::from(up)]);
+        b.text(6, if up { b"noqueue" } else { b"noop" });
+        b.attr(1, &interface.mac);
+        b.attr(2, &[0; 6]);
+        // What is received over the loopback interface is what was sent.
+        let [packets, bytes] = traffic;
+        let mut stats = [0u64; 24];
+        for (place, value) in stats.iter_mut().zip([packets, packets, bytes, bytes]) {
+            *place = value;
+        }
+        let wide: Vec<u8> = stats.iter().flat_map(|n| n.to_ne_bytes()).collect();
+        let narrow: Vec<u8> = stats.iter().flat_map(|n| (*n as u32).to_ne_bytes()).collect();
+        b.attr(23, &wide);
+        b.attr(7, &narrow);
+    });
+}
+
+fn octets(ip: IpAddr) -> Vec<u8> {
+    match ip {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    }
+}
+
+fn family_of(ip: IpAddr) -> i32 {
+    if ip.is_ipv4() { AF_INET } else { AF_INET6 }
+}
+
+fn scope(ip: IpAddr) -> u8 {
+    match ip {
+        IpAddr::V6(ip) if ip.is_unicast_link_local() => SCOPE_LINK,
+        ip if ip.is_loopback() => SCOPE_HOST,
+        _ => 0,
+    }
+}
+
+fn addresses(net: &Net, family: i32, out: &mut Answer) {
+    let interfaces = net.interfaces.read();
+    for wanted in [AF_INET, AF_INET6].into_iter().filter(|f| family == 0 || *f == family) {
+        for interface in interfaces.iter() {
+            let own = interface.addresses.iter().filter(|a| family_of(a.ip) == wanted);
+            own.for_each(|a| address(interface, a, out));
+        }
+    }
+}
+
+fn address(interface: &Interface, a: &Address, out: &mut Answer) {
+    // `IFA_F_PERMANENT`
+    const PERMANENT: u8 = 0x80;
+    let mut fixed = vec![family_of(a.ip) as u8, a.prefix, PERMANENT, scope(a.ip)];
+    fixed.extend_from_slice(&interface.index.to_ne_bytes());
+    out.put(kind::NEWADDR, &fixed, |b| {
+        b.attr(1, &octets(a.ip));
+        if a.ip.is_ipv4() {
+            b.attr(2, &octets(a.ip));
+            if let Some(broadcast) = a.broadcast().filter(|_| !interface.is_loopback()) {
+                b.attr(4, &broadcast.octets());
+            }
+            b.text(3, &interface.name);
+        }
+        b.number(8, u32::from(PERMANENT));
+        let mut cache = [0xff; 16];
+        if let Some(stamps) = cache.get_mut(8..) {
+            stamps.fill(0);
+        }
+        b.attr(6, &cache);
+    });
+}
+
+/// One route.
+struct Route {
+    to: IpAddr,
+    prefix: u8,
+    table: u8,
+    scope: u8,
+    kind: u8,
+    device: u32,
+    source: Option<IpAddr>,
+    metric: Option<u32>,
+}
+
+impl Route {
+    fn family(&self) -> i32 {
+        family_of(self.to)
+    }
+
+    fn put(&self, out: &mut Answer) {
+        let mut fixed = vec![self.family() as u8, self.prefix, 0, 0, self.table, PROTO_KERNEL];
+        fixed.extend_from_slice(&[self.scope, self.kind]);
+        fixed.extend_from_slice(&0u32.to_ne_bytes());
+        out.put(kind::NEWROUTE, &fixed, |b: &mut Body| {
+            b.number(15, u32::from(self.table));
+            if self.prefix > 0 {
+                b.attr(1, &octets(self.to));
+            }
+            if let Some(metric) = self.metric {
+                b.number(6, metric);
+            }
+            if let Some(source) = self.source {
+                b.attr(7, &octets(source));
+            }
+            b.number(4, self.device);
+        });
+    }
+}
+
+/// The routes that follow from the addresses: the machine's own, and its networks.
+fn routes(net: &Net) -> Vec<Route> {
+    let mut out = Vec::new();
+    let interfaces = net.interfaces.read();
+    for i in interfaces.iter().filter(|i| i.flags & IFF_UP != 0) {
+        for a in &i.addresses {
+            let device = i.index;
+            let source = a.ip.is_ipv4().then_some(a.ip);
+            let metric = (!a.ip.is_ipv4()).then_some(0);
+            let own = Route {
+                to: a.ip,
+                prefix: if a.ip.is_ipv4() { 32 } else { 128 },
+                table: TABLE_LOCAL,
+                scope: if a.ip.is_ipv4() { SCOPE_HOST } else { 0 },
+                kind: RTN_LOCAL,
+                device,
+                source,
+                metric,
+            };
+            match a.ip {
+                IpAddr::V4(ip) => {
+                    let network = Ipv4Addr::from(u32::from(ip) & a.mask());
+                    let local = i.is_loopback();
+                    out.push(Route {
+                        to: network.into(),
+                        prefix: a.prefix,
+                        table: if local { TABLE_LOCAL } else { TABLE_MAIN },
+                        scope: if local { SCOPE_HOST } else { SCOPE_LINK },
+                        kind: if local { RTN_LOCAL } else { RTN_UNICAST },
+                        ..own
+                    });
+                    out.push(own);
+                    if let Some(broadcast) = a.broadcast() {
+                        out.push(Route {
+                            to: broadcast.into(),
+                            prefix: 32,
+                            table: TABLE_LOCAL,
+                            scope: SCOPE_LINK,
+                            kind: RTN_BROADCAST,
+                            device,
+                            source,
+                            metric,
+                        });
+                    }
+                }
+                IpAddr::V6(ip) => {
+                    let mask = u128::MAX.checked_shl(128 - u32::from(a.prefix)).unwrap_or(0);
+                    let network = Ipv6Addr::from(u128::from(ip) & mask);
+                    out.push(Route {
+                        to: network.into(),
+                        prefix: a.prefix,
+                        table: TABLE_MAIN,
+                        kind: RTN_UNICAST,
+                        metric: Some(256),
+                        ..own
+                    });
+                    out.push(own);
+                }
+            }
+        }
+    }
+    out
+}
+
+/// `ip route get`: the route to one address.
+fn one_route(net: &Net, request: &Request<'_>, out: &mut Answer) -> Result<()> {
+    let to = attribute(request.body, RTMSG, 1).ok_or(Errno::EINVAL)?;
+    let to: IpAddr = match (to.first_chunk::<16>(), to.first_chunk::<4>()) {
+        (Some(v6), _) => Ipv6Addr::from(*v6).into(),
+        (None, Some(v4)) => Ipv4Addr::from(*v4).into(),
+        _ => return Err(Errno::EINVAL),
+    };
+    let found = net.route(to, 0)?;
+    let local = found.device == LOOPBACK;
+    let route = Route {
+        to,
+        prefix: if to.is_ipv4() { 32 } else { 128 },
+        table: if local { TABLE_LOCAL } else { TABLE_MAIN },
+        scope: 0,
+        kind: if local { RTN_LOCAL } else { RTN_UNICAST },
+        device: found.device,
+        source: Some(found.source),
+        metric: None,
+    };
+    route.put(out);
+    Ok(())
+}
+
+/// The rules that every network has: local, main and default table.
+fn rules(family: i32, out: &mut Answer) {
+    const TO_TABLE: u8 = 1;
+    let all = [(AF_INET, 0u32, TABLE_LOCAL), (AF_INET, 32766, TABLE_MAIN), (AF_INET, 32767, 253)];
+    let six = [(AF_INET6, 0, TABLE_LOCAL), (AF_INET6, 32766, TABLE_MAIN)];
+    for (of, priority, table) in all.into_iter().chain(six) {
+        if family != 0 && family != of {
+            continue;
+        }
+        let fixed = [of as u8, 0, 0, 0, table, 0, 0, TO_TABLE, 0, 0, 0, 0];
+        out.put(kind::NEWRULE, &fixed, |b| {
+            b.number(15, u32::from(table));
+            b.number(14, u32::MAX);
+            if priority != 0 {
+                b.number(6, priority);
+            }
+        });
+    }
+}
