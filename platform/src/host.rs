@@ -13,6 +13,7 @@ pub mod mapping;
 pub mod park;
 pub mod poll;
 pub mod random;
+pub mod seccomp;
 pub mod socket;
 pub mod thread;
 pub mod time;

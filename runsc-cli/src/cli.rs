@@ -43,6 +43,10 @@ pub struct Global {
     /// Where writes to a container's root go: into the sandbox's memory, or to the bundle.
     #[arg(long, value_enum, default_value_t = Overlay::Memory, value_name = "WHERE")]
     pub overlay2: Overlay,
+    /// What becomes of host calls that the sentry should not make: end the sandbox, or only log them in the
+    /// host's kernel (for debugging; the sandbox is weaker then).
+    #[arg(long, value_enum, default_value_t = HostSeccomp::Enforce, value_name = "MODE")]
+    pub host_seccomp: HostSeccomp,
     /// Leave the host's cgroups alone.
     #[arg(long)]
     pub ignore_cgroups: bool,
@@ -68,6 +72,15 @@ pub enum PlatformName {
     Ptrace,
     /// Seccomp notifications: half the price of a system call; needs Linux 5.19.
     Systrap,
+}
+
+/// Values of `--host-seccomp`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum HostSeccomp {
+    /// The sandbox ends, with a line that names the call.
+    Enforce,
+    /// The call is made, and logged by the host (`dmesg`, the audit log).
+    Log,
 }
 
 /// Values of `--network`.

@@ -1,7 +1,10 @@
 //! The list of host system calls the sentry makes.
 //!
-//! The sentry's seccomp filter is generated from this table; a test keeps it sorted and free of
-//! duplicates.
+//! The sentry's seccomp filter is generated from these tables when it is compiled ([`super::seccomp`]): what
+//! every platform needs, and what one platform needs besides. To allow a call, add a line. A test keeps the
+//! tables sorted and free of duplicates.
+
+use Limit::{Any, Either, Without};
 
 /// When a host call is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,6 +13,18 @@ pub enum Phase {
     Setup,
     /// At any time.
     Run,
+}
+
+/// How an argument of a call is limited. Arguments count from 0; only their lower 32 bits are looked at, which is
+/// all that the kernel uses of the ones named here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Not at all.
+    Any,
+    /// The argument must have one of these values.
+    Either(u8, &'static [u32]),
+    /// The argument must not have any of these bits.
+    Without(u8, u32),
 }
 
 /// One host system call.
@@ -21,31 +36,92 @@ pub struct HostCall {
     pub number: i64,
     /// When it is needed.
     pub phase: Phase,
+    /// What its arguments may be.
+    pub limit: Limit,
     /// What it is used for, and by whom.
     pub purpose: &'static str,
 }
 
-/// One line of the table: the name appears once, the number follows from it.
+/// One line of the table: the name appears once, the number follows from it. A limit stands in parentheses.
 macro_rules! calls {
-    ($($name:ident $number:ident $phase:ident $purpose:literal;)*) => {
+    ($($name:ident $number:ident $phase:ident $(($($limit:tt)+))? $purpose:literal;)*) => {
         &[$(HostCall {
             name: stringify!($name),
             number: libc::$number,
             phase: Phase::$phase,
+            limit: limit!($($($limit)+)?),
             purpose: $purpose,
         },)*]
     };
 }
 
-/// Every host system call of the sentry, sorted by name.
+macro_rules! limit {
+    () => {
+        Any
+    };
+    ($limit:expr) => {
+        $limit
+    };
+}
+
+/// Requests of `ioctl(2)`: terminals, and bytes that wait in a pipe.
+const TERMINAL: &[u32] = &[
+    libc::TCGETS as u32,
+    libc::TCSETS as u32,
+    libc::TCSETSW as u32,
+    libc::TCSETSF as u32,
+    libc::TIOCGWINSZ as u32,
+    libc::TIOCSWINSZ as u32,
+    libc::FIONREAD as u32,
+    // systrap: SECCOMP_IOCTL_NOTIF_RECV, SEND, ID_VALID, ADDFD and SET_FLAGS.
+    0xc050_2100,
+    0xc018_2101,
+    0x4008_2102,
+    0x4018_2103,
+    0x4008_2104,
+];
+
+/// Flags of `clone(2)` for a thread of the sentry, as the C library has them.
+const THREAD: &[u32] = &[(libc::CLONE_VM
+    | libc::CLONE_FS
+    | libc::CLONE_FILES
+    | libc::CLONE_SIGHAND
+    | libc::CLONE_THREAD
+    | libc::CLONE_SYSVSEM
+    | libc::CLONE_SETTLS
+    | libc::CLONE_PARENT_SETTID
+    | libc::CLONE_CHILD_CLEARTID) as u32];
+
+/// Commands of `fcntl(2)`: duplication, flags, locks, and the size and seals of a memory file.
+const FCNTL: &[u32] = &[
+    libc::F_DUPFD_CLOEXEC as u32,
+    libc::F_GETFD as u32,
+    libc::F_SETFD as u32,
+    libc::F_GETFL as u32,
+    libc::F_SETFL as u32,
+    libc::F_OFD_GETLK as u32,
+    libc::F_OFD_SETLK as u32,
+    libc::F_OFD_SETLKW as u32,
+];
+
+/// No memory of the sentry is both written and executed: none becomes executable.
+const EXECUTABLE: u32 = libc::PROT_EXEC as u32;
+
+/// Calls that the C library makes and does without: the filter fails them with these errors. They are not made.
+pub const REFUSED: &[(i64, i32, &str)] = &[
+    // Its flags are in memory, where a filter cannot look; clone(2) follows, whose flags are limited.
+    (libc::SYS_clone3, libc::ENOSYS, "thread of the sentry"),
+    (libc::SYS_openat, libc::ENOENT, "allocator: /proc/sys/vm/overcommit_memory, CPUs in /sys"),
+];
+
+/// What every platform needs, sorted by name.
 pub const HOST_CALLS: &[HostCall] = calls! {
     accept4 SYS_accept4 Run "control connections";
     arch_prctl SYS_arch_prctl Setup "C library, at start";
     brk SYS_brk Run "allocator";
     capset SYS_capset Setup "zygote: drop all capabilities";
     clock_gettime SYS_clock_gettime Run "clocks other than those of the vDSO (CPU time)";
-    clone SYS_clone Setup "zygote: the process all stubs descend from";
-    clone3 SYS_clone3 Run "thread of the sentry for a new guest thread";
+    clone SYS_clone Run (Either(0, THREAD)) "thread of the sentry for a new guest thread; zygote: the process all stubs descend from";
     close SYS_close Run "release of donated and internal descriptors";
     close_range SYS_close_range Setup "zygote: close everything inherited";
     dup2 SYS_dup2 Setup "zygote: descriptors at their fixed numbers";
@@ -57,39 +133,34 @@ pub const HOST_CALLS: &[HostCall] = calls! {
     exit SYS_exit Run "end of a thread";
     exit_group SYS_exit_group Run "end of the sentry";
     fallocate SYS_fallocate Run "memory file: return and reserve pages; files: guest's fallocate";
-    fcntl SYS_fcntl Run "status flags, duplication and locks of donated descriptors";
+    fcntl SYS_fcntl Run (Either(1, FCNTL)) "status flags, duplication and locks of donated descriptors";
     fdatasync SYS_fdatasync Run "guest's fdatasync";
     fstat SYS_fstat Run "attributes of donated descriptors, size of the memory file";
     fsync SYS_fsync Run "guest's fsync";
     ftruncate SYS_ftruncate Run "size of the memory file and of donated files";
     futex SYS_futex Run "locks and parked threads of the sentry";
     getcpu SYS_getcpu Run "placement (through the vDSO where there is one)";
-    getpid SYS_getpid Run "identity of the sentry";
     getrandom SYS_getrandom Run "guest's getrandom, hash seeds";
-    getrusage SYS_getrusage Run "accounting";
     gettid SYS_gettid Run "placement of threads";
-    ioctl SYS_ioctl Run "terminal attributes and window size; bytes waiting in a pipe; systrap: system calls";
-    kcmp SYS_kcmp Run "which standard streams are one open file";
+    ioctl SYS_ioctl Run (Either(1, TERMINAL)) "terminal attributes and window size; bytes waiting in a pipe; systrap: system calls";
+    kcmp SYS_kcmp Run (Either(2, &[0])) "which standard streams are one open file (KCMP_FILE)";
     kill SYS_kill Run "end of a stub";
     lseek SYS_lseek Run "holes of donated files, positions of the standard streams";
     madvise SYS_madvise Run "allocator; memory file";
-    membarrier SYS_membarrier Run "guest's membarrier";
     memfd_create SYS_memfd_create Setup "the memory file";
-    mmap SYS_mmap Run "allocator, thread stacks, donated files";
-    mprotect SYS_mprotect Run "thread stacks";
+    mmap SYS_mmap Run (Without(2, EXECUTABLE)) "allocator, thread stacks, donated files";
+    mprotect SYS_mprotect Run (Without(2, EXECUTABLE)) "thread stacks";
     mremap SYS_mremap Run "allocator";
     munmap SYS_munmap Run "allocator, thread stacks, donated files";
-    pidfd_getfd SYS_pidfd_getfd Run "systrap: listeners of guest threads";
-    pidfd_open SYS_pidfd_open Run "systrap: listeners of guest threads";
+    newfstatat SYS_newfstatat Run (Either(3, &[libc::AT_EMPTY_PATH as u32])) "fstat of the C library";
     pipe2 SYS_pipe2 Setup "ptrace: stubs notice the end of the sentry";
     poll SYS_poll Run "readiness of host descriptors";
     ppoll SYS_ppoll Run "readiness of host descriptors";
-    prctl SYS_prctl Run "names of threads";
+    prctl SYS_prctl Run (Either(0, &[libc::PR_SET_NAME as u32])) "names of threads";
     pread64 SYS_pread64 Run "donated files";
     preadv SYS_preadv Run "donated files";
     preadv2 SYS_preadv2 Run "donated files, into guest memory";
     prlimit64 SYS_prlimit64 Setup "zygote: no core dumps; C library, at start";
-    ptrace SYS_ptrace Run "ptrace: running guest code";
     pwrite64 SYS_pwrite64 Run "donated files";
     pwritev SYS_pwritev Run "donated files";
     pwritev2 SYS_pwritev2 Run "donated files, out of guest memory";
@@ -99,7 +170,7 @@ pub const HOST_CALLS: &[HostCall] = calls! {
     recvmsg SYS_recvmsg Run "gofer and control connections";
     restart_syscall SYS_restart_syscall Run "continuation of a sleep after a stop";
     rseq SYS_rseq Run "C library, per thread";
-    rt_sigaction SYS_rt_sigaction Setup "fault handlers";
+    rt_sigaction SYS_rt_sigaction Run "C library, before the first thread; fault handlers";
     rt_sigprocmask SYS_rt_sigprocmask Run "signals are taken by one thread";
     rt_sigreturn SYS_rt_sigreturn Run "return from a fault handler";
     rt_sigtimedwait SYS_rt_sigtimedwait Run "the thread that takes the sentry's signals";
@@ -111,18 +182,29 @@ pub const HOST_CALLS: &[HostCall] = calls! {
     set_robust_list SYS_set_robust_list Run "C library, per thread";
     set_tid_address SYS_set_tid_address Setup "C library, at start";
     setsid SYS_setsid Setup "zygote: away from the terminal";
-    shutdown SYS_shutdown Run "control connections";
     sigaltstack SYS_sigaltstack Run "overflow guard of each thread";
     socketpair SYS_socketpair Setup "ptrace: the channel that carries descriptors to stubs";
-    splice SYS_splice Run "donated pipes";
     tgkill SYS_tgkill Run "interrupting guest code";
-    timer_create SYS_timer_create Run "CPU-time limits";
-    timer_delete SYS_timer_delete Run "CPU-time limits";
-    timer_settime SYS_timer_settime Run "CPU-time limits";
-    uname SYS_uname Run "systrap: what the host can do";
-    wait4 SYS_wait4 Run "ptrace: stops and ends of stubs";
     write SYS_write Run "donated pipes and terminals, log";
     writev SYS_writev Run "donated pipes and terminals";
+};
+
+/// What `--platform=ptrace` needs besides.
+pub const PTRACE_CALLS: &[HostCall] = calls! {
+    getpid SYS_getpid Run "identity of the sentry";
+    ptrace SYS_ptrace Run "running guest code";
+    wait4 SYS_wait4 Run "stops and ends of stubs";
+};
+
+/// What `--platform=systrap` needs besides.
+pub const SYSTRAP_CALLS: &[HostCall] = calls! {
+    getpid SYS_getpid Run "identity of the sentry";
+
+    pidfd_getfd SYS_pidfd_getfd Run "listeners of guest threads";
+    pidfd_open SYS_pidfd_open Run "listeners of guest threads";
+    ptrace SYS_ptrace Run "running guest code where that is cheaper";
+    uname SYS_uname Run "what the host can do";
+    wait4 SYS_wait4 Run "stops and ends of stubs";
 };
 
 #[cfg(test)]
@@ -131,7 +213,22 @@ mod tests {
 
     #[test]
     fn sorted_and_unique() {
-        assert!(HOST_CALLS.windows(2).all(|pair| pair[0].name < pair[1].name));
-        assert!(HOST_CALLS.iter().all(|call| !call.purpose.is_empty()));
+        for table in [HOST_CALLS, PTRACE_CALLS, SYSTRAP_CALLS] {
+            assert!(table.windows(2).all(|pair| pair[0].name < pair[1].name));
+            assert!(table.iter().all(|call| !call.purpose.is_empty()));
+        }
+        for call in PTRACE_CALLS.iter().chain(SYSTRAP_CALLS) {
+            assert!(HOST_CALLS.iter().all(|base| base.name != call.name), "{}", call.name);
+        }
+    }
+
+    /// The promise: what a subverted sentry could ask of the host.
+    #[test]
+    fn few() {
+        let run = |table: &[HostCall]| table.iter().filter(|c| c.phase == Phase::Run).count();
+        for platform in [PTRACE_CALLS, SYSTRAP_CALLS] {
+            let count = run(HOST_CALLS) + run(platform);
+            assert!(count <= 65, "{count} host calls");
+        }
     }
 }

@@ -1,7 +1,7 @@
 #![expect(unsafe_code, reason = "takes ownership of received descriptors")]
 //! Messages with descriptors over Unix sockets that the sentry inherited or made itself.
 //!
-//! Host calls: `socketpair`, `sendmsg`, `recvmsg`, `shutdown`, `accept4`.
+//! Host calls: `socketpair`, `sendmsg`, `recvmsg`, `accept4`.
 
 use super::Errno;
 use nix::sys::socket::{

@@ -12,8 +12,15 @@ pub const TASK_STACK: usize = 512 << 10;
 
 /// Signals the sentry raises in itself by a bug or a memory access; never blocked, as the host ends a
 /// process that faults while they are.
-const SYNCHRONOUS: [i32; 6] =
-    [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL, libc::SIGFPE, libc::SIGTRAP, libc::SIGABRT];
+const SYNCHRONOUS: [i32; 7] = [
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGILL,
+    libc::SIGFPE,
+    libc::SIGTRAP,
+    libc::SIGABRT,
+    libc::SIGSYS,
+];
 
 /// Starts a named thread with a stack of the given size in bytes.
 ///

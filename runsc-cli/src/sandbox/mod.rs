@@ -102,6 +102,7 @@ impl Sandbox {
         let setup = sentry::Setup {
             spec: self.spec,
             platform: global.platform,
+            host_seccomp: global.host_seccomp,
             channels,
             log,
             strace: global.strace,

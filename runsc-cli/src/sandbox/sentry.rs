@@ -4,7 +4,7 @@ use super::control::Control;
 use super::netns::Joined;
 use super::spawn::{self, Child};
 use super::{confine, identity};
-use crate::cli::PlatformName;
+use crate::cli::{HostSeccomp, PlatformName};
 use nix::unistd::Pid;
 use sentry::boot::protocol::{Connection, Reply};
 use sentry::boot::{self, ContainerSpec};
@@ -18,6 +18,8 @@ pub struct Setup {
     pub spec: ContainerSpec,
     /// How guest code is run.
     pub platform: PlatformName,
+    /// What becomes of host calls that the sentry should not make.
+    pub host_seccomp: HostSeccomp,
     /// Connections to the gofer.
     pub channels: Vec<OwnedFd>,
     /// The debug log.
@@ -79,8 +81,21 @@ pub fn start(
 /// In the new process: gives everything up, then runs the kernel.
 fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
     let memory_total = host_memory();
-    let Setup { spec, platform, channels, log, strace, files, listener, console, start, attached } =
-        setup;
+    // rustix reads the auxiliary vector once, on first use, from where the sentry's filter forbids.
+    rustix::param::page_size();
+    let Setup {
+        spec,
+        platform,
+        host_seccomp,
+        channels,
+        log,
+        strace,
+        files,
+        listener,
+        console,
+        start,
+        attached,
+    } = setup;
     let console_signals = console.is_some();
     if let Some(console) = console {
         confine::take_terminal(console)?;
@@ -94,9 +109,14 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
         PlatformName::Auto | PlatformName::Ptrace => boot::PlatformKind::Ptrace,
         PlatformName::Systrap => boot::PlatformKind::Systrap,
     };
+    let host_seccomp = match host_seccomp {
+        HostSeccomp::Enforce => boot::HostSeccomp::Enforce,
+        HostSeccomp::Log => boot::HostSeccomp::Log,
+    };
     boot::run(boot::Config {
         spec,
         platform,
+        host_seccomp,
         channels,
         control,
         listener,

@@ -2,6 +2,7 @@
 
 use super::ContainerSpec;
 use super::protocol::Connection;
+pub use platform::host::seccomp::Mode as HostSeccomp;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -21,6 +22,8 @@ pub struct Config {
     pub spec: ContainerSpec,
     /// How guest code is run.
     pub platform: PlatformKind,
+    /// What becomes of host calls that the sentry should not make.
+    pub host_seccomp: HostSeccomp,
     /// Connections to the gofer.
     pub channels: Vec<OwnedFd>,
     /// The first connection of the control protocol ([`super::protocol`]). The sandbox ends with it unless

@@ -14,7 +14,7 @@ mod server;
 pub mod spec;
 mod stdio;
 
-pub use config::{BootError, Config, ExitStatus, PlatformKind};
+pub use config::{BootError, Config, ExitStatus, HostSeccomp, PlatformKind};
 pub use run::run;
 pub use spec::{
     CapabilitySets, ContainerSpec, DeviceSpec, Ids, MountKind, MountSpec, ProcessSpec, RlimitSpec,

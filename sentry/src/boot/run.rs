@@ -8,15 +8,18 @@ use super::{mounts, server};
 use crate::fs::dev;
 use crate::kernel::{Kernel, KernelConfig, LogSink, panic};
 use gofer::Client;
-use platform::host::{io, thread};
+use platform::host::{io, seccomp, thread};
 use platform::ptrace::PtracePlatform;
 use platform::systrap::{Options, SystrapPlatform};
 use platform::{MemoryFile, Platform, PlatformError, safecopy};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 
 /// Stack of the sentry's own small threads, in bytes.
 const STACK: usize = 128 << 10;
+
+/// Arenas of the allocator for each CPU: threads that run at a time seldom share one.
+const ARENAS_PER_CPU: usize = 2;
 
 /// Exit status of a sentry that had to give up.
 const EXIT_FAILED: i32 = 128;
@@ -31,6 +34,7 @@ pub fn run(config: Config) -> Result<ExitStatus, BootError> {
     let memory = MemoryFile::new().map_err(|source| BootError::Host { what, source })?;
     // Before the first thread is started: stubs descend from a copy of this process.
     let platform = platform(config.platform, &memory)?;
+    confine(&config)?;
     let client = Arc::new(Client::connect(config.channels).map_err(BootError::Gofer)?);
     let log = config.log.map(|fd| Arc::new(Log(fd)) as Arc<dyn LogSink>);
     let kernel = Kernel::new(
@@ -89,6 +93,23 @@ fn follow_size(console: Option<&Console>) {
             Err(_) => return,
         }
     }
+}
+
+/// Gives up what only setting up needed. The process has one thread still, and its stubs descend from another.
+fn confine(config: &Config) -> Result<(), BootError> {
+    let failed =
+        |what| move |e| BootError::Host { what, source: PlatformError::host("seccomp", e) };
+    let cpus = thread::affinity(0).map_or(1, |set| set.cpus().count());
+    seccomp::limit_arenas(cpus * ARENAS_PER_CPU);
+    seccomp::hide_process().map_err(failed("cannot hide the process"))?;
+    let filter = match config.platform {
+        PlatformKind::Ptrace => &seccomp::PTRACE,
+        PlatformKind::Systrap => &seccomp::SYSTRAP,
+    };
+    let report = config.log.as_ref().map_or(libc::STDERR_FILENO, AsRawFd::as_raw_fd);
+    filter
+        .install(config.host_seccomp, report)
+        .map_err(failed("cannot install the filter of host calls"))
 }
 
 fn platform(kind: PlatformKind, memory: &Arc<MemoryFile>) -> Result<Arc<dyn Platform>, BootError> {

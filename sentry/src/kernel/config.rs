@@ -32,7 +32,7 @@ pub struct KernelConfig {
 
 impl Default for KernelConfig {
     fn default() -> Self {
-        let cpus = std::thread::available_parallelism().map_or(1, |n| n.get());
+        let cpus = platform::host::thread::affinity(0).map_or(1, |set| set.cpus().count());
         KernelConfig {
             hostname: b"runsc".to_vec(),
             domainname: b"(none)".to_vec(),
