@@ -227,8 +227,15 @@ impl StreamSocket {
         let halves = (back.clone(), there.clone());
         let (ours, theirs) = (self.core.clone(), child.core.clone());
         let server = Connected::new(peer, local, halves, theirs.clone(), ours.clone(), None, other);
-        // Nobody else knows of the child yet.
-        if let Some(mut place) = child.setup.try_lock() {
+        let end = server.clone();
+        {
+            // Only those who list the sockets can hold the new one's lock, and they hold no other.
+            let mut place = loop {
+                match child.setup.try_lock() {
+                    Some(place) => break place,
+                    None => std::thread::yield_now(),
+                }
+            };
             place.claim = Some(listener.claim().clone());
             place.local = Some(peer);
             place.state = State::Connected(server);
@@ -241,7 +248,7 @@ impl StreamSocket {
             let after = u64::from(seconds).saturating_mul(1_000_000_000);
             net.after(after, target);
         } else if !listener.push(child.clone()) {
-            child.abort();
+            end.close(true);
             return Err(Errno::ECONNREFUSED);
         }
         let client = Connected::new(local, peer, (there, back), ours, theirs, deferred, entry);
