@@ -165,7 +165,6 @@ pub const HOST_CALLS: &[HostCall] = calls! {
     pwritev SYS_pwritev Run "donated files";
     pwritev2 SYS_pwritev2 Run "donated files, out of guest memory";
     read SYS_read Run "donated pipes and terminals";
-    readv SYS_readv Run "donated pipes and terminals";
     recvfrom SYS_recvfrom Run "discarding of a descriptor that no stub fetched";
     recvmsg SYS_recvmsg Run "gofer and control connections";
     restart_syscall SYS_restart_syscall Run "continuation of a sleep after a stop";
@@ -182,6 +181,7 @@ pub const HOST_CALLS: &[HostCall] = calls! {
     set_robust_list SYS_set_robust_list Run "C library, per thread";
     set_tid_address SYS_set_tid_address Setup "C library, at start";
     setsid SYS_setsid Setup "zygote: away from the terminal";
+    shutdown SYS_shutdown Run "channels to a gofer that breaks the protocol";
     sigaltstack SYS_sigaltstack Run "overflow guard of each thread";
     socketpair SYS_socketpair Setup "ptrace: the channel that carries descriptors to stubs";
     tgkill SYS_tgkill Run "interrupting guest code";

@@ -158,3 +158,17 @@ impl LogSink for Log {
         let _ = io::write(self.0.as_fd(), &bytes, None);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use platform::host::calls::{HOST_CALLS, Phase};
+
+    /// The client of the gofer lives in the sentry, and under its filter.
+    #[test]
+    fn the_filter_allows_what_the_gofers_client_needs() {
+        for call in gofer::client::calls::CALLS {
+            let known = HOST_CALLS.iter().find(|known| known.number == call.number);
+            assert_eq!(known.map(|known| known.phase), Some(Phase::Run), "{}", call.name);
+        }
+    }
+}
