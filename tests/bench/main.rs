@@ -45,8 +45,9 @@ const STARTS: usize = 20;
 /// Compares native Linux, this sandbox and gVisor.
 #[derive(Debug, Parser)]
 struct Options {
-    /// Platforms of this workspace's runsc to measure, comma separated.
-    #[arg(long, value_delimiter = ',', default_value = "ptrace")]
+    /// Platforms of this workspace's runsc to measure, comma separated; one that does not run here
+    /// is left out, and that is said.
+    #[arg(long, env = "RUNSC_PLATFORMS", value_delimiter = ',', default_value = "ptrace,systrap")]
     platforms: Vec<String>,
     /// This workspace's runsc; built in release mode when not given.
     #[arg(long)]
@@ -171,21 +172,29 @@ fn systems(options: &Options, cwd: &Path) -> Result<Vec<System>> {
             }
             None => build("runsc-cli", "runsc")?,
         };
-        systems.extend(options.platforms.iter().map(|p| System::ours(&runsc, p)));
+        let ours = options.platforms.iter().map(|p| System::ours(&runsc, p));
+        systems.extend(ours.filter(|system| runs(system, cwd)));
     }
     let Some(gvisor) = options.gvisor.clone().or_else(systems::find_gvisor) else {
         eprintln!("gVisor's runsc is not on PATH: its column is left out");
         return Ok(systems);
     };
     let gvisor = gvisor.canonicalize().with_context(|| format!("{}", gvisor.display()))?;
-    for platform in &options.gvisor_platforms {
-        let system = System::gvisor(&gvisor, platform);
-        match measure::run(&system, cwd, &["true".to_owned()]) {
-            Ok(_) => systems.push(system),
-            Err(error) => eprintln!("{} is left out: {error:#}", system.name),
+    let peers = options.gvisor_platforms.iter().filter(|p| !p.is_empty());
+    let peers = peers.map(|p| System::gvisor(&gvisor, p));
+    systems.extend(peers.filter(|system| runs(system, cwd)));
+    Ok(systems)
+}
+
+/// Whether a system can run a program here; says why not.
+fn runs(system: &System, cwd: &Path) -> bool {
+    match measure::probe(system, cwd) {
+        Ok(()) => true,
+        Err(error) => {
+            eprintln!("{} is left out: {error:#}", system.name);
+            false
         }
     }
-    Ok(systems)
 }
 
 /// Builds one of the workspace's programs in release mode and returns its path.

@@ -19,6 +19,8 @@ use crate::systems::System;
 
 /// No measured command takes longer; one that does has failed.
 const LIMIT: Duration = Duration::from_secs(180);
+/// A system that cannot run `true` within this time is left out.
+const PROBE: Duration = Duration::from_secs(20);
 /// How long a sandbox gets to come to rest before its idle cost is read.
 const SETTLE: Duration = Duration::from_secs(2);
 /// Over this time the CPU use of an idle sandbox is read.
@@ -37,16 +39,33 @@ pub struct Finished {
 /// # Errors
 /// When it cannot be started, exits with another status than 0, or exceeds the limit.
 pub fn run(system: &System, cwd: &Path, command: &[String]) -> Result<Finished> {
+    run_within(LIMIT, system, cwd, command)
+}
+
+/// Runs `true` in `system`.
+///
+/// # Errors
+/// As [`run`], within a shorter limit: some platforms hang where they do not work.
+pub fn probe(system: &System, cwd: &Path) -> Result<()> {
+    run_within(PROBE, system, cwd, &["true".to_owned()]).map(drop)
+}
+
+fn run_within(
+    limit: Duration,
+    system: &System,
+    cwd: &Path,
+    command: &[String],
+) -> Result<Finished> {
     let start = Instant::now();
     let child = spawn(system, cwd, command)?;
     let pid = child.id();
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || sender.send((child.wait_with_output(), Instant::now())));
-    let answer = receiver.recv_timeout(LIMIT);
+    let answer = receiver.recv_timeout(limit);
     kill_descendants()?;
     let line = system.line(command).join(" ");
     let Ok((output, end)) = answer else {
-        bail!("`{line}` (process {pid}) did not end within {LIMIT:?}");
+        bail!("`{line}` (process {pid}) did not end within {limit:?}");
     };
     let output = output.with_context(|| format!("running `{line}`"))?;
     if !output.status.success() {

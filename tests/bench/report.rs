@@ -150,7 +150,12 @@ impl Row {
     fn median(&self, system: &str) -> Option<f64> {
         let mut samples = self.samples.get(system)?.clone();
         samples.sort_by(f64::total_cmp);
-        samples.get(samples.len() / 2).copied()
+        let middle = samples.len() / 2;
+        let upper = samples.get(middle).copied()?;
+        match samples.len() % 2 {
+            0 => Some(f64::midpoint(upper, *samples.get(middle.checked_sub(1)?)?)),
+            _ => Some(upper),
+        }
     }
 }
 

@@ -26,6 +26,7 @@ pub const WORKLOADS: &[Workload] = &[
         name: "gcc-20-files",
         script: "mkdir -p o && for i in $(seq 1 20); do gcc -O2 -c -o o/$i.o gcc/$i.c || exit; done",
     },
+    Workload { name: "make-j2", script: "rm -f *.o p && exec make -s -j2 p" },
     Workload { name: "git-status", script: "cd tree && exec git status --short" },
     // Without fsync(2): the host's disk is not what is compared.
     Workload {
@@ -52,6 +53,10 @@ pub fn prepare(dir: &Path) -> Result<()> {
     for i in 1..=20 {
         fs::write(sources.join(format!("{i}.c")), source(i)?)?;
     }
+    fs::write(sources.join("main.c"), "int main(void) { return 0; }\n")?;
+    let objects: String = (1..=20).map(|i| format!(" {i}.o")).collect();
+    let makefile = format!("CFLAGS = -O2\nVPATH = gcc\np: main.o{objects}\n\tgcc -o $@ $^\n");
+    fs::write(dir.join("Makefile"), makefile)?;
     let tree = dir.join("tree");
     for d in 0..100 {
         let sub = tree.join(format!("d{}", d / 10)).join(format!("e{d}"));
