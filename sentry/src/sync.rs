@@ -25,6 +25,8 @@ pub mod rank {
     pub const SIGNALS: u16 = 18;
     /// A task's own pending signals; taken with [`SIGNALS`] held.
     pub const PENDING: u16 = 19;
+    /// What a task knows of its tracer; taken with signals locked.
+    pub const TRACE: u16 = 21;
     /// Controlling terminals and their sessions.
     pub const TTY: u16 = 20;
     /// The shape of a mount tree.

@@ -2,6 +2,7 @@
 
 use super::namespace::change::{self, Change};
 use super::namespace::{Namespaces, PidNamespace};
+use super::ptrace;
 use super::signal::{SigHandlers, SigSet, Signal};
 use super::task::{NewTask, Shared, place, work};
 use super::tree::Tree;
@@ -199,6 +200,11 @@ pub fn clone(t: &mut CurrentTask, args: &CloneArgs) -> Result<i32> {
         forget(&child);
         return Err(e);
     }
+    let event = trace_event(args);
+    let traced = ptrace::wants(t, event, f);
+    if traced {
+        ptrace::attach::inherit(t, &child);
+    }
     let mut start = Start {
         task: child.clone(),
         shared,
@@ -220,10 +226,25 @@ pub fn clone(t: &mut CurrentTask, args: &CloneArgs) -> Result<i32> {
         return Err(e);
     }
     let tid = t.local_id(child.tid());
+    let message = child.tid();
+    drop(child);
+    ptrace::clone_stop(t, event, message);
     if let Some(vfork) = vfork {
         t.wait_killable(|| vfork.done.load(Ordering::SeqCst));
+        ptrace::vfork_done_stop(t, message);
     }
     Ok(tid)
+}
+
+/// The event that a tracer of the caller may want to be told of.
+fn trace_event(args: &CloneArgs) -> u32 {
+    if args.flags.contains(CloneFlags::VFORK) {
+        ptrace::event::VFORK
+    } else if args.exit_signal != Signal::SIGCHLD.number() {
+        ptrace::event::CLONE
+    } else {
+        ptrace::event::FORK
+    }
 }
 
 fn host_error(what: &str, e: &platform::PlatformError) -> Errno {

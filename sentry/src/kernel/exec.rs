@@ -78,9 +78,11 @@ pub fn execve(t: &mut CurrentTask, program: Program) -> Result<u64> {
         // Another thread ends the process, or executes a program first: this one dies.
         return Err(Errno::ERESTARTNOINTR);
     }
+    let old = t.tid();
     exit::become_leader(t);
     install(t, loaded, &filename)?;
-    Ok(0)
+    super::ptrace::exec_stop(t, old);
+    Ok(t.regs.rax)
 }
 
 /// The point of no return.

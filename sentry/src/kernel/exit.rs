@@ -50,6 +50,8 @@ pub fn begin_group_exit(t: &CurrentTask, status: i32) {
 
 /// Ends the task that the calling host thread runs. All that is left to do is to return.
 pub(super) fn exit(mut t: CurrentTask) {
+    let status = t.group().signals().group_exit.unwrap_or(t.exit_status);
+    super::ptrace::exit_stop(&mut t, status);
     super::futex::robust::exit(&mut t);
     super::futex::pi::exit(&mut t);
     clear_child_tid(&t);
@@ -110,6 +112,8 @@ fn leave(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, task: &Arc<Task>, statu
         (last, status, stopped)
     };
     group.absorb(task);
+    super::ptrace::attach::tracer_ends(task);
+    thread_ended(kernel, task, status);
     {
         let mut tree = kernel.tree();
         let tid = task.tid();
@@ -123,6 +127,50 @@ fn leave(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, task: &Arc<Task>, statu
     }
     if last {
         end_process(kernel, group, task, status);
+    }
+}
+
+/// The tracer of a thread that is not the first of its process is told of its end. That of the first one is
+/// told when the process ends.
+fn thread_ended(kernel: &Kernel, task: &Task, status: i32) {
+    if task.is_leader() {
+        return;
+    }
+    let tracer = {
+        let mut tree = kernel.tree();
+        let Some(tracee) = tree.tracees.get_mut(&task.tid()) else { return };
+        let uid = task.creds().uid;
+        tracee.exit = Some(Exit { status, uid, usage: Rusage::default() });
+        tracee.task.trace.lock().tracer()
+    };
+    tell_tracer(kernel, tracer, task.tid(), status, task.creds().uid);
+}
+
+/// Tells a tracer of the end of a task.
+fn tell_tracer(kernel: &Kernel, tracer: Option<Arc<Task>>, id: i32, status: i32, uid: u32) {
+    let Some(tracer) = tracer else { return };
+    let exit = Exit { status, uid, usage: Rusage::default() };
+    let (code, value) = exit.code();
+    let fields = SigFields::Child { pid: id, uid, status: value, utime: 0, stime: 0 };
+    let info = SigInfo { signal: Signal::SIGCHLD, errno: 0, code, fields };
+    tracer.group().send_signal(kernel, &info);
+    tracer.group().child_queue.notify(EventMask::IN);
+}
+
+/// Tells the parent of a process that has ended, once its tracer has seen it.
+pub(super) fn announce_to_parent(kernel: &Arc<Kernel>, id: i32) {
+    let mut outbox = Outbox::new();
+    let mut notify = Vec::new();
+    {
+        let mut tree = kernel.tree();
+        let Some(parent) = tree.nodes.get(&id).map(|n| n.parent) else { return };
+        announce(&mut tree, id, parent, &mut outbox, &mut notify);
+    }
+    for (to, info) in outbox {
+        to.send_signal(kernel, &info);
+    }
+    for parent in notify {
+        parent.child_queue.notify(EventMask::IN);
     }
 }
 
@@ -158,6 +206,7 @@ fn end_process(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, task: &Task, stat
     let exit = Exit { status, uid: task.creds().uid, usage };
     let mut outbox = Outbox::new();
     let mut notify = Vec::new();
+    let foreign;
     {
         let mut tree = kernel.tree();
         abandon_children(&mut tree, id, &mut outbox, &mut notify);
@@ -170,9 +219,16 @@ fn end_process(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, task: &Task, stat
         if parent == 0 && id != 1 {
             tree.remove_process(id);
             kernel.outsiders.finish(id, status);
+            foreign = None;
         } else {
-            announce(&mut tree, id, parent, &mut outbox, &mut notify);
+            foreign = foreign_tracer(&mut tree, id, parent, exit);
+            if foreign.is_none() {
+                announce(&mut tree, id, parent, &mut outbox, &mut notify);
+            }
         }
+    }
+    if foreign.is_some() {
+        tell_tracer(kernel, foreign, id, status, task.creds().uid);
     }
     for (to, info) in outbox {
         to.send_signal(kernel, &info);
@@ -224,6 +280,18 @@ fn end_of_first_process(kernel: &Arc<Kernel>, status: i32) {
         begin_exit(&mut group.signals(), send::killed_status(Signal::SIGKILL, false));
     }
     kernel.finish(status);
+}
+
+/// The tracer of a process, unless that is its parent, too: it is told first. Of a parent that traces its
+/// child there is nothing more to be said.
+fn foreign_tracer(tree: &mut Tree, id: i32, parent: i32, exit: Exit) -> Option<Arc<Task>> {
+    let tracee = tree.tracees.get_mut(&id)?;
+    if tracee.tracer == parent {
+        tree.tracees.remove(&id);
+        return None;
+    }
+    tracee.exit = Some(exit);
+    tracee.task.trace.lock().tracer()
 }
 
 /// Gives the children to the nearest subreaper, or to the first process.
@@ -381,6 +449,7 @@ pub(super) fn become_leader(t: &CurrentTask) {
     }
     let mut tree = t.kernel().tree();
     let old = task.tid();
+    super::ptrace::attach::renamed(&mut tree, old, t.tgid());
     tree.remove_task(old);
     task.take_leaders_tid();
     tree.pids.tasks.insert(task.tid(), task.clone());

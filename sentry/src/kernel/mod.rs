@@ -22,7 +22,7 @@ pub mod outside;
 pub mod panic;
 pub mod pause;
 pub mod pidfd;
-mod ptrace;
+pub mod ptrace;
 pub mod rlimit;
 pub mod run;
 pub mod sandbox;

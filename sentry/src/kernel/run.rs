@@ -1,5 +1,6 @@
 //! The loop that drives a guest thread, on its own host thread.
 
+use super::ptrace;
 use super::seccomp::{self, Verdict};
 use super::signal::deliver::{self, Next};
 use super::signal::frame::TrapInfo;
@@ -12,6 +13,11 @@ use crate::mm::FaultState;
 use crate::syscalls::dispatch;
 use platform::{Event, Fault, PlatformError};
 use std::sync::atomic::Ordering;
+
+/// Number of `restart_syscall(2)`.
+const RESTART_SYSCALL: u64 = 219;
+/// `si_code` of a `SIGTRAP` behind a system call that was a single step.
+const TRAP_BRKPT: i32 = 1;
 
 /// Runs the guest thread until it ends.
 pub(super) fn run(mut t: CurrentTask) {
@@ -46,7 +52,13 @@ pub(super) fn run(mut t: CurrentTask) {
         t.task().guest_since.store(0, Ordering::Relaxed);
         t.task().guest_time.fetch_add(ran, Ordering::Relaxed);
         match event {
-            Ok(Event::Syscall) => restart = syscall(&mut t),
+            Ok(Event::Syscall) => {
+                restart = syscall(&mut t);
+                if t.regs.single_step {
+                    let info = SigInfo::fault(Signal::SIGTRAP, TRAP_BRKPT, t.regs.rip);
+                    send::force(t.task(), &info);
+                }
+            }
             Ok(Event::Fault(fault)) => on_fault(&mut t, &fault, &mut faults),
             Ok(Event::Interrupted) => {}
             Err(PlatformError::StubDied) => stub_died(&t),
@@ -70,11 +82,27 @@ fn syscall(t: &mut CurrentTask) -> Option<Errno> {
 /// As [`syscall`], for a task with filters or a tracer.
 fn watched_syscall(t: &mut CurrentTask) -> Option<Errno> {
     t.regs.rax = Errno::ENOSYS.as_return();
-    match seccomp::enter(t) {
-        Verdict::Allow => make_call(t),
-        Verdict::Skip => None,
-        Verdict::Restart(e) => Some(e),
+    let skip = ptrace::syscall_entry(t);
+    let nr = t.regs.orig_rax;
+    let restart = match skip {
+        true => None,
+        // The tracer has taken the call out, and left its result.
+        false if (nr as i32) < 0 => None,
+        false => match seccomp::enter(t) {
+            Verdict::Allow => make_call(t),
+            Verdict::Skip => None,
+            Verdict::Restart(e) => Some(e),
+        },
+    };
+    if let Some(e) = restart {
+        t.regs.rax = e.as_return();
     }
+    if t.regs.orig_rax == u64::MAX {
+        // A new program has registers of its own.
+        t.regs.orig_rax = nr;
+    }
+    ptrace::syscall_exit(t);
+    restart
 }
 
 fn make_call(t: &mut CurrentTask) -> Option<Errno> {
@@ -88,6 +116,11 @@ fn make_call(t: &mut CurrentTask) -> Option<Errno> {
 }
 
 fn restart_block(t: &mut CurrentTask) -> Option<Errno> {
+    if t.task().syscall_work.load(Ordering::Relaxed) != 0 {
+        // Tracers and filters see another call.
+        t.regs.orig_rax = RESTART_SYSCALL;
+        return watched_syscall(t);
+    }
     let result = crate::syscalls::families::signal::restart_syscall(t);
     finish(t, result)
 }

@@ -1,6 +1,7 @@
 //! One guest thread, seen from everywhere (`task_struct`).
 
 use super::namespace::Namespaces;
+use super::ptrace::Trace;
 use super::sched::Sched;
 use super::seccomp::filter::Seccomp;
 use super::signal::{Pending, SigInfo, SigSet};
@@ -29,9 +30,13 @@ pub mod work {
     pub const CPU_TIMERS: u32 = 16;
     /// The sandbox is paused.
     pub const PAUSE: u32 = 32;
+    /// The tracer wants a trap (`PTRACE_INTERRUPT`).
+    pub const TRACE_TRAP: u32 = 64;
+    /// It has a tracer now: a stopped task looks how it is to stop.
+    pub const TRACE_CHECK: u32 = 128;
 
     /// What ends a sleep in a system call.
-    pub const INTERRUPTS: u32 = SIGNAL | KILL | STOP;
+    pub const INTERRUPTS: u32 = SIGNAL | KILL | STOP | TRACE_TRAP;
 }
 
 /// What a system call of a task has to go through, bits of [`Task::syscall_work`].
@@ -56,6 +61,8 @@ pub(super) mod place {
     pub const STOPPED: u8 = 3;
     /// Gone.
     pub const DEAD: u8 = 4;
+    /// Stopped by its tracer.
+    pub const TRACED: u8 = 5;
 }
 
 /// One guest thread.
@@ -93,6 +100,10 @@ pub struct Task {
     pub(super) final_system: AtomicU64,
     /// Bits of [`syscall_work`].
     pub(super) syscall_work: AtomicU32,
+    /// Its tracer.
+    pub(super) trace: Mutex<Trace, { rank::TRACE }>,
+    /// It has one; to be read without the lock.
+    pub(super) traced: AtomicBool,
     /// Filters of its system calls.
     pub seccomp: Seccomp,
     /// `PR_SET_NO_NEW_PRIVS`, when another thread set it (`SECCOMP_FILTER_FLAG_TSYNC`).
@@ -167,6 +178,8 @@ impl Task {
             guest_since: AtomicU64::new(0),
             final_system: AtomicU64::new(0),
             syscall_work: AtomicU32::new(0),
+            trace: Mutex::new(Trace::default()),
+            traced: AtomicBool::new(false),
             seccomp: Seccomp::default(),
             no_new_privs: AtomicBool::new(false),
             start_time,
@@ -232,6 +245,12 @@ impl Task {
     /// The process, perhaps a zombie, that it calls `pid`. `ESRCH` if there is none.
     pub fn find_group(&self, pid: i32) -> Result<Arc<ThreadGroup>> {
         self.kernel.thread_group(self.group.pid_ns().global(pid)).ok_or(Errno::ESRCH)
+    }
+
+    /// Thread id of its tracer (`TracerPid` in `status`), as a kernel id; 0 without one.
+    pub fn tracer_id(&self) -> i32 {
+        let tracer = self.trace.lock().tracer();
+        tracer.map_or(0, |tracer| tracer.tid())
     }
 
     /// What it calls a kernel id; 0 if it cannot see it.
@@ -351,7 +370,7 @@ impl Task {
                     i.interrupt();
                 }
             }
-            place::ASLEEP | place::STOPPED => self.parker.unpark(),
+            place::ASLEEP | place::STOPPED | place::TRACED => self.parker.unpark(),
             _ => {}
         }
     }
@@ -365,6 +384,7 @@ impl Task {
         match self.place.load(Ordering::Relaxed) {
             place::ASLEEP => 'S',
             place::STOPPED => 'T',
+            place::TRACED => 't',
             place::DEAD => 'Z',
             _ => 'R',
         }

@@ -6,6 +6,7 @@
 //! [`rank::TASKS`]: crate::sync::rank::TASKS
 
 use super::namespace::PidNamespace as Namespace;
+use super::ptrace::Tracee;
 use super::{ControllingTty, Task, ThreadGroup};
 use crate::errno::Result;
 use crate::kernel::exit::Exit;
@@ -67,6 +68,8 @@ pub struct Tree {
     pub pgroups: FxHashMap<i32, ProcessGroup>,
     /// Sessions by id.
     pub sessions: FxHashMap<i32, Session>,
+    /// Traced tasks by thread id; threads that have ended until their tracer has seen it.
+    pub(super) tracees: BTreeMap<i32, Tracee>,
     /// Namespaces of the ids that have numbers in one below the root.
     spaces: FxHashMap<i32, Arc<Namespace>>,
 }
@@ -78,6 +81,7 @@ impl Default for Tree {
             nodes: BTreeMap::new(),
             pgroups: FxHashMap::default(),
             sessions: FxHashMap::default(),
+            tracees: BTreeMap::new(),
             spaces: FxHashMap::default(),
         }
     }
@@ -90,6 +94,7 @@ impl Tree {
             || self.nodes.contains_key(&id)
             || self.pgroups.contains_key(&id)
             || self.sessions.contains_key(&id)
+            || self.tracees.contains_key(&id)
     }
 
     /// The next free id, in Linux's order: ever upwards, then again from 300.

@@ -2,7 +2,7 @@
 
 use super::accounting::Rusage;
 use super::signal::Signal;
-use super::signal::info::{CLD_CONTINUED, CLD_STOPPED};
+use super::signal::info::{CLD_CONTINUED, CLD_STOPPED, CLD_TRAPPED};
 use super::tree::{Node, Tree};
 use super::{CurrentTask, ThreadGroup, Wake};
 use crate::errno::{Errno, Result};
@@ -144,10 +144,25 @@ fn look(
             continue;
         }
         any = true;
+        // What a tracer has not seen yet, the parent does not see either.
+        let hidden = tree.tracees.get(&id).is_some_and(|tracee| tracee.tracer != group.tgid());
+        if hidden {
+            continue;
+        }
         found = state_of(child, id, options)
             .map(|result| WaitResult { ns_pid: t.local_id(id), ..result });
         if found.is_some() {
             break;
+        }
+    }
+    if found.is_none() {
+        let seen = tracees(t, &mut tree, which, options, &mut any);
+        if let Some((result, announce)) = seen {
+            drop(tree);
+            if let Some(id) = announce {
+                super::exit::announce_to_parent(t.kernel(), id);
+            }
+            return Ok(Some(result));
         }
     }
     let Some(result) = found else {
@@ -157,6 +172,62 @@ fn look(
         reap(&mut tree, group, &result);
     }
     Ok(Some(result))
+}
+
+/// Looks at the tasks that the caller's process traces. Of an ended process that is to be reaped, its id: the
+/// parent is told then.
+fn tracees(
+    t: &CurrentTask,
+    tree: &mut Tree,
+    which: WaitFor,
+    options: WaitOptions,
+    any: &mut bool,
+) -> Option<(WaitResult, Option<i32>)> {
+    let keep = options.contains(WaitOptions::NOWAIT);
+    let own = t.tgid();
+    let mut found = None;
+    for (&id, tracee) in tree.tracees.iter().filter(|(_, tracee)| tracee.tracer == own) {
+        let group = tracee.task.group();
+        let selected = match which {
+            WaitFor::Any => true,
+            WaitFor::Process(pid) => pid == id,
+            WaitFor::Group(pgid) => pgid == group.pgid(),
+        };
+        let foreign = options.contains(WaitOptions::NOTHREAD) && tracee.tracer_tid != t.tid();
+        if !selected || foreign {
+            continue;
+        }
+        *any = true;
+        let ns_pid = t.local_id(id);
+        let usage = Rusage::default();
+        if let Some(exit) = tracee.exit {
+            if !options.contains(WaitOptions::EXITED) {
+                continue;
+            }
+            let (code, value) = exit.code();
+            let (uid, status) = (exit.uid, exit.status);
+            found = Some(WaitResult { pid: id, ns_pid, uid, code, value, status, usage });
+            break;
+        }
+        let mut trace = tracee.task.trace.lock();
+        let Some(stopped) = trace.stopped.as_deref_mut() else { continue };
+        if stopped.reported || stopped.listening || stopped.resume.is_some() {
+            continue;
+        }
+        stopped.reported = !keep;
+        let uid = tracee.task.creds().uid;
+        let code = if stopped.group { CLD_STOPPED } else { CLD_TRAPPED };
+        let (value, status) = (stopped.code, stopped.code << 8 | 0x7f);
+        return Some((WaitResult { pid: id, ns_pid, uid, code, value, status, usage }, None));
+    }
+    let result = found?;
+    if keep {
+        return Some((result, None));
+    }
+    let ended = tree.tracees.remove(&result.pid)?;
+    let process = ended.task.tgid() == result.pid;
+    tree.release(result.pid);
+    Some((result, process.then_some(result.pid)))
 }
 
 fn state_of(child: &Node, pid: i32, options: WaitOptions) -> Option<WaitResult> {

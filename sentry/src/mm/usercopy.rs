@@ -5,10 +5,11 @@
 //! faulted in as if the guest had touched it.
 
 use super::manager::{MemoryManager, State};
+use super::protect::Grows;
 use super::runs::Owner;
 use super::{PAGE_SIZE, UserAddr};
 use crate::errno::{Errno, Result};
-use platform::{Frames, MapSource};
+use platform::{Frames, MapSource, Prot};
 use std::os::fd::{AsFd, BorrowedFd};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
@@ -124,6 +125,39 @@ impl MemoryManager {
     /// been.
     pub fn write(&self, addr: UserAddr, buf: &[u8]) -> Result<()> {
         self.write_part(addr.0, buf).1
+    }
+
+    /// As [`MemoryManager::write`], for a debugger: also where the program itself may not write, if that is
+    /// private memory. Others see the page as it was or as it is then.
+    pub fn write_forced(&self, addr: UserAddr, buf: &[u8]) -> Result<()> {
+        match self.write(addr, buf) {
+            Err(Errno::EFAULT) => {}
+            other => return other,
+        }
+        let start = addr.0 & !(PAGE_SIZE - 1);
+        let end = addr.0.checked_add(buf.len() as u64).ok_or(Errno::EFAULT)?;
+        let areas: Vec<_> = {
+            let mut areas = Vec::new();
+            let mut at = start;
+            while at < end {
+                let area = self.maps_from(at).filter(|a| a.start <= at).ok_or(Errno::EFAULT)?;
+                if area.shared {
+                    return Err(Errno::EFAULT);
+                }
+                let to = area.end.min(end.next_multiple_of(PAGE_SIZE));
+                areas.push((at, to - at, area.prot));
+                at = to;
+            }
+            areas
+        };
+        for (at, len, prot) in &areas {
+            self.mprotect(UserAddr(*at), *len, *prot | Prot::READ | Prot::WRITE, Grows::No)?;
+        }
+        let written = self.write(addr, buf);
+        for (at, len, prot) in areas {
+            self.mprotect(UserAddr(at), len, prot, Grows::No)?;
+        }
+        written
     }
 
     /// Writes `len` zero bytes. `EFAULT` if any byte cannot be written.

@@ -91,7 +91,7 @@ rows! { PROCESS:
     98 getrusage(who: i32, usage: UserAddr) [partial process::getrusage, "times, faults of the sentry and sleeps only"]
     99 sysinfo(info: UserAddr) [full process::sysinfo]
     100 times(buf: UserAddr) [full process::times]
-    101 ptrace [missing]
+    101 ptrace(request: u64, pid: i32, addr: u64, data: u64) [partial process::ptrace, "no debug registers, no PTRACE_O_SUSPEND_SECCOMP"]
     102 getuid [full process::getuid]
     104 getgid [full process::getgid]
     105 setuid(uid: u32) [full process::setuid]

@@ -5,6 +5,7 @@ use super::frame::{self, TrapInfo};
 use super::send::{self, begin_exit, killed_status};
 use super::{DefaultAction, SigAction, SigInfo, SigSet, Signal, stop};
 use crate::errno::Errno;
+use crate::kernel::ptrace;
 use crate::kernel::task::work;
 use crate::kernel::{CurrentTask, Rlimit};
 use std::sync::atomic::Ordering;
@@ -38,8 +39,18 @@ pub fn run(t: &mut CurrentTask, mut restart: Option<Errno>) -> Next {
             stop::stop_here(t);
             continue;
         }
+        if bits & (work::TRACE_TRAP | work::TRACE_CHECK) != 0 {
+            trace_trap(t);
+            continue;
+        }
         if bits & work::SIGNAL != 0 {
-            let Some((info, action)) = dequeue(t) else { continue };
+            let Some(info) = dequeue(t) else { continue };
+            let Some(info) = traced(t, info) else { continue };
+            if t.regs.orig_rax == u64::MAX {
+                // A tracer has made the task forget the call.
+                restart = None;
+            }
+            let action = disposition(t, info.signal);
             match action.handler {
                 SIG_IGN => {}
                 SIG_DFL => default_action(t, &info),
@@ -60,23 +71,43 @@ pub fn run(t: &mut CurrentTask, mut restart: Option<Errno>) -> Next {
     }
 }
 
-/// Takes the next signal to be handled, with its disposition.
-fn dequeue(t: &CurrentTask) -> Option<(SigInfo, SigAction)> {
+/// A trap that the tracer wants, outside of a group stop.
+fn trace_trap(t: &mut CurrentTask) {
+    t.task().clear_work(work::TRACE_TRAP | work::TRACE_CHECK);
+    let wanted = std::mem::take(&mut t.task().trace.lock().trap);
+    if wanted {
+        let signal = t.group().signals().stop.signal;
+        ptrace::group_stop(t, signal);
+    }
+}
+
+/// Shows a signal to the tracer, if there is one; what is to be delivered.
+fn traced(t: &mut CurrentTask, info: SigInfo) -> Option<SigInfo> {
+    if t.task().traced.load(Ordering::Relaxed) { ptrace::signal_stop(t, info) } else { Some(info) }
+}
+
+/// What is to be done about a signal. A handler that is to run once is given up.
+fn disposition(t: &CurrentTask, signal: Signal) -> SigAction {
+    let signals = t.task().group().signals();
+    let action = signals.handlers.get(signal);
+    if action.handler > SIG_IGN && action.flags & SA_RESETHAND != 0 {
+        signals.handlers.set(signal, SigAction { handler: SIG_DFL, ..action });
+    }
+    action
+}
+
+/// Takes the next signal to be handled.
+fn dequeue(t: &CurrentTask) -> Option<SigInfo> {
     let task = t.task();
-    let (info, action) = {
+    let info = {
         let mut signals = task.group().signals();
         let own = task.pending.lock().take(task.blocked());
         let info = own.or_else(|| signals.shared.take(task.blocked()));
         send::recalculate(task, &signals);
-        let info = info?;
-        let action = signals.handlers.get(info.signal);
-        if action.handler > SIG_IGN && action.flags & SA_RESETHAND != 0 {
-            signals.handlers.set(info.signal, SigAction { handler: SIG_DFL, ..action });
-        }
-        (info, action)
+        info?
     };
     // The signal of a timer that was stopped since is none.
-    Some((crate::time::process_timers::dequeued(task, info)?, action))
+    crate::time::process_timers::dequeued(task, info)
 }
 
 fn default_action(t: &mut CurrentTask, info: &SigInfo) {
@@ -129,6 +160,9 @@ fn handle(t: &mut CurrentTask, info: &SigInfo, action: &SigAction, restart: Opti
         mask.add(info.signal);
     }
     send::set_blocked(t.task(), mask);
+    if t.regs.single_step {
+        ptrace::step_stop(t);
+    }
 }
 
 /// The handler's return executes the system-call instruction again.

@@ -23,6 +23,8 @@ pub const CLD_EXITED: i32 = 1;
 pub const CLD_KILLED: i32 = 2;
 /// Child was killed, core flag set.
 pub const CLD_DUMPED: i32 = 3;
+/// Traced child has trapped.
+pub const CLD_TRAPPED: i32 = 4;
 /// Child has stopped.
 pub const CLD_STOPPED: i32 = 5;
 /// Stopped child has continued.

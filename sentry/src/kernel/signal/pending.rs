@@ -35,6 +35,11 @@ impl Pending {
         self.set
     }
 
+    /// Copies of what is queued, oldest first.
+    pub fn list(&self) -> Vec<SigInfo> {
+        self.queue.iter().copied().collect()
+    }
+
     /// Number of queued signals.
     pub fn len(&self) -> usize {
         self.queue.len()

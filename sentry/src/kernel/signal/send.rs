@@ -7,6 +7,7 @@ use crate::kernel::task::work;
 use crate::kernel::{Kernel, Rlimit, Task, ThreadGroup};
 use crate::wait::EventMask;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// How a signal ends a process: the wait status of `wait(2)`.
 pub fn killed_status(signal: Signal, core: bool) -> i32 {
@@ -138,6 +139,10 @@ fn is_ignored(
     from_user: bool,
     force: bool,
 ) -> bool {
+    // Tracers want to know of ignored signals, too.
+    if task.traced.load(Ordering::Relaxed) && signal != Signal::SIGKILL {
+        return false;
+    }
     // What comes from the terminal, a timer or from outside acts on the first process, too: a user who
     // presses Ctrl-C means it.
     // A namespace's first process dies of what its parent's kills it with, and of nothing else.
@@ -172,7 +177,8 @@ fn complete(signals: &mut GroupSignals, task: Option<&Arc<Task>>, signal: Signal
     let Some(chosen) = chosen else { return };
     let fatal = signal == Signal::SIGKILL
         || (signals.handlers.default_set().contains(signal)
-            && signal.default_action() == DefaultAction::Terminate);
+            && signal.default_action() == DefaultAction::Terminate
+            && !chosen.traced.load(Ordering::Relaxed));
     if fatal {
         begin_exit(signals, killed_status(signal, false));
     } else {
@@ -217,6 +223,7 @@ fn resume(signals: &mut GroupSignals) -> bool {
             task.clear_work(work::STOP);
             // What came while it was stopped is looked at now.
             recalculate(task, signals);
+            crate::kernel::ptrace::attach::continued(task);
             task.parker.unpark();
         }
     }
@@ -235,7 +242,7 @@ pub fn force(task: &Arc<Task>, info: &SigInfo) {
             signals.handlers.set(signal, action);
             if blocked {
                 let mask = task.blocked().without(signal.set());
-                task.blocked.store(mask.0, std::sync::atomic::Ordering::Relaxed);
+                task.blocked.store(mask.0, Ordering::Relaxed);
             }
         }
         if action.handler == super::actions::SIG_DFL {
@@ -282,7 +289,7 @@ pub fn set_blocked(task: &Task, mask: SigSet) {
     }
     let signals = task.group().signals();
     let newly = mask.without(task.blocked());
-    task.blocked.store(mask.0, std::sync::atomic::Ordering::Relaxed);
+    task.blocked.store(mask.0, Ordering::Relaxed);
     let mut orphans = signals.shared.set().and(newly);
     if !orphans.is_empty() {
         for other in &signals.tasks {

@@ -42,12 +42,29 @@ pub(super) fn stop_here(t: &mut CurrentTask) {
     if let Some(signal) = last {
         notify_parent(t.kernel(), &group, CLD_STOPPED, signal);
     }
+    if t.task().traced.load(Ordering::Relaxed) {
+        return stop_for_tracer(t);
+    }
     t.context.set_blocked(true);
     while t.task().work() & work::STOP != 0 && t.task().work() & work::KILL == 0 {
+        if t.task().traced.load(Ordering::Relaxed) {
+            t.context.set_blocked(false);
+            return stop_for_tracer(t);
+        }
         t.task().parker.park();
     }
     t.context.set_blocked(false);
     t.place.store(place::KERNEL, Ordering::SeqCst);
+}
+
+/// Stops where the tracer sees it. The tracer, not `SIGCONT`, lets the task go on.
+fn stop_for_tracer(t: &mut CurrentTask) {
+    let signal = t.group().signals().stop.signal;
+    t.clear_work(work::STOP | work::TRACE_CHECK);
+    t.place.store(place::KERNEL, Ordering::SeqCst);
+    if signal != 0 {
+        crate::kernel::ptrace::group_stop(t, signal);
+    }
 }
 
 /// A task that ends no longer keeps its process from being stopped. Called with the task already

@@ -61,7 +61,7 @@ impl Mem {
             let addr = offset.wrapping_add(done as u64);
             let Some(chunk) = buf.get_mut(..piece(addr, src.remaining())) else { break };
             let n = src.take(chunk)?;
-            match mm.write(UserAddr(addr), chunk.get(..n).unwrap_or_default()) {
+            match mm.write_forced(UserAddr(addr), chunk.get(..n).unwrap_or_default()) {
                 Ok(()) => done += n,
                 Err(_) if done > 0 => break,
                 Err(_) => return Err(Errno::EIO),

@@ -28,16 +28,19 @@ fn write_status(subject: &Subject, out: &mut String) -> std::fmt::Result {
         'R' => "running",
         'S' => "sleeping",
         'T' => "stopped",
+        't' => "tracing stop",
         'Z' => "zombie",
         _ => "dead",
     };
     writeln!(out, "State:\t{state} ({word})")?;
     let local = |id: i32| subject.pids.local(id);
+    let tracer = task.as_ref().map_or(0, |t| t.tracer_id());
     let (id, tgid) = (subject.id(), local(group.tgid()));
     writeln!(
         out,
-        "Tgid:\t{tgid}\nNgid:\t0\nPid:\t{id}\nPPid:\t{}\nTracerPid:\t0",
-        local(group.ppid())
+        "Tgid:\t{tgid}\nNgid:\t0\nPid:\t{id}\nPPid:\t{}\nTracerPid:\t{}",
+        local(group.ppid()),
+        local(tracer)
     )?;
     if let Some(task) = &task {
         let c = task.creds();
