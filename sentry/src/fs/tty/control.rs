@@ -66,8 +66,16 @@ pub fn slave(tty: &Arc<Tty>, task: &Task, file: &File, cmd: u32, arg: u64) -> Re
             Ok(0)
         }
         TIOCGPGRP | TIOCGSID if !tty.controls(task) => Err(Errno::ENOTTY),
-        FIONREAD => put_int(task, arg, tty.state().discipline.readable()),
-        TIOCOUTQ => put_int(task, arg, tty.state().discipline.pending_output()),
+        FIONREAD => {
+            // The terminal is not locked while guest memory is touched.
+            let bytes = tty.state().discipline.readable();
+            put_int(task, arg, bytes)
+        }
+        TIOCOUTQ => {
+            // The terminal is not locked while guest memory is touched.
+            let bytes = tty.state().discipline.pending_output();
+            put_int(task, arg, bytes)
+        }
         TCSETS..=TCSETSF
         | TCSETA..=TCSETAF
         | TCSETS2..=TCSETSF2
@@ -113,7 +121,11 @@ pub fn master(tty: &Arc<Tty>, task: &Task, file: &File, cmd: u32, arg: u64) -> R
             }
             Ok(0)
         }
-        FIONREAD => put_int(task, arg, tty.state().discipline.pending_output()),
+        FIONREAD => {
+            // The terminal is not locked while guest memory is touched.
+            let bytes = tty.state().discipline.pending_output();
+            put_int(task, arg, bytes)
+        }
         TIOCOUTQ => put_int(task, arg, 0),
         TIOCSCTTY | TIOCNOTTY => Err(Errno::ENOTTY),
         _ => common(tty, task, file, cmd, arg),
