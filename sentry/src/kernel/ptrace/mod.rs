@@ -3,10 +3,11 @@
 //! * [`Trace`]: what a task knows of its tracer. While it is stopped, its registers lie in a [`Stopped`],
 //!   where the tracer reads and changes them; the task takes them back when it goes on.
 //! * [`stop`]: how a task stops and goes on. [`attach`]: how tracing begins and ends.
-//! * [`request`]: what a tracer does with a stopped task. [`user`]: registers as tracers see them.
+//! * [`access`]: who may trace whom. [`request`]: what a tracer does with a stopped task. [`user`]: registers as tracers see them.
 //!
 //! Which task is whose tracee stands in the process tree ([`Tracee`]), for `wait4(2)`.
 
+pub mod access;
 pub mod attach;
 pub mod request;
 pub mod stop;

@@ -17,6 +17,7 @@ use crate::errno::{Errno, Result};
 use crate::fs::pseudo::{Directory, Listed, Node, Rights, Text};
 use crate::kernel::namespace::PidNamespace;
 use crate::kernel::namespace::user::MapKind;
+use crate::kernel::ptrace::access;
 use crate::kernel::{Kernel, Task, ThreadGroup};
 use crate::mm::MemoryManager;
 use std::sync::{Arc, Weak};
@@ -79,16 +80,12 @@ impl Subject {
     /// The check for files that show memory or files of a process (`PTRACE_MODE_READ`): same user,
     /// or `CAP_SYS_PTRACE`.
     fn may_inspect(&self) -> Result<()> {
-        const CAP_SYS_PTRACE: u32 = 19;
         let Some(reader) = crate::kernel::current() else { return Ok(()) };
         if reader.tgid() == self.group.tgid() {
             return Ok(());
         }
-        let (mine, its) = (reader.creds(), self.task()?.creds());
-        let same = [its.uid, its.euid, its.suid].iter().all(|id| *id == mine.fsuid)
-            && [its.gid, its.egid, its.sgid].iter().all(|id| *id == mine.fsgid)
-            && self.group.is_dumpable();
-        if same || mine.has_in(&its.user_ns, CAP_SYS_PTRACE) { Ok(()) } else { Err(Errno::EACCES) }
+        let may = access::may_access(&reader.creds(), &*self.task()?, access::Mode::Fs);
+        if may { Ok(()) } else { Err(Errno::EACCES) }
     }
 }
 

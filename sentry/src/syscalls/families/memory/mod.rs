@@ -9,7 +9,5 @@ pub mod process_vm;
 
 /// `CAP_IPC_LOCK`
 const CAP_IPC_LOCK: u32 = 14;
-/// `CAP_SYS_PTRACE`
-const CAP_SYS_PTRACE: u32 = 19;
 /// `CAP_SYS_ADMIN`
 const CAP_SYS_ADMIN: u32 = 21;

@@ -1,9 +1,9 @@
 //! Another process's memory: `process_vm_readv(2)` and `process_vm_writev(2)`.
 
-use super::CAP_SYS_PTRACE;
 use crate::errno::{Errno, Result};
 use crate::io::{Sink, Source};
 use crate::kernel::CurrentTask;
+use crate::kernel::ptrace::access;
 use crate::mm::sink::IOV_MAX;
 use crate::mm::{MemoryManager, UserAddr, UserSink, UserSource};
 use crate::syscalls::SysResult;
@@ -16,11 +16,8 @@ pub fn may_access(t: &CurrentTask, pid: i32) -> Result<Arc<MemoryManager>> {
         return Ok(t.mm().clone());
     }
     let other = t.find_task(pid)?;
-    let (mine, theirs) = (t.creds(), other.creds());
-    let same_user = [theirs.uid, theirs.euid, theirs.suid].iter().all(|&id| id == mine.uid)
-        && [theirs.gid, theirs.egid, theirs.sgid].iter().all(|&id| id == mine.gid)
-        && theirs.permitted & !mine.permitted == 0;
-    if !same_user && !mine.has_in(&theirs.user_ns, CAP_SYS_PTRACE) {
+    let own = other.tgid() == t.tgid();
+    if !own && !access::may_access(t.creds(), &other, access::Mode::Real) {
         return Err(Errno::EPERM);
     }
     other.mm()

@@ -3,6 +3,7 @@
 use super::group_or_self;
 use crate::errno::Errno;
 use crate::kernel::CurrentTask;
+use crate::kernel::ptrace::access;
 use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
 use std::sync::atomic::Ordering;
@@ -116,10 +117,5 @@ pub(crate) fn may_inspect(t: &CurrentTask, other: &crate::kernel::Task) -> bool 
     if other.tgid() == t.tgid() {
         return true;
     }
-    let (mine, theirs) = (t.creds(), other.creds());
-    let all_uids = [theirs.uid, theirs.euid, theirs.suid].iter().all(|u| *u == mine.uid);
-    let all_gids = [theirs.gid, theirs.egid, theirs.sgid].iter().all(|g| *g == mine.gid);
-    let dumpable = other.group().dumpable.load(Ordering::Relaxed) == 1;
-    (all_uids && all_gids && dumpable)
-        || mine.has_in(&theirs.user_ns, crate::kernel::credentials::CAP_SYS_PTRACE)
+    access::may_access(t.creds(), other, access::Mode::Real)
 }
