@@ -24,6 +24,7 @@ mod paths;
 mod pipes;
 mod process;
 mod procfs;
+mod ptrace;
 mod pty;
 mod seccomp;
 mod sessions;
@@ -66,4 +67,5 @@ crate::registry::areas![
     namespaces,
     mounts,
     seccomp,
+    ptrace,
 ];
