@@ -4,7 +4,7 @@
 //! microseconds, for each back end.
 
 use platform::ptrace::PtracePlatform;
-use platform::systrap::{Options, SystrapPlatform};
+use platform::systrap::SystrapPlatform;
 use platform::{
     Event, MapSource, MemoryFile, PAGE_SIZE, Platform, PlatformError, Prot, Registers, Result,
 };
@@ -26,7 +26,7 @@ fn main() -> Result<()> {
     let memory = MemoryFile::new()?;
     run(rounds, memory.clone(), PtracePlatform::new(memory)?)?;
     let memory = MemoryFile::new()?;
-    run(rounds, memory.clone(), SystrapPlatform::new(memory, Options::default())?)
+    run(rounds, memory.clone(), SystrapPlatform::new(memory)?)
 }
 
 fn run(rounds: usize, memory: Arc<MemoryFile>, platform: Arc<dyn Platform>) -> Result<()> {

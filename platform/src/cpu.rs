@@ -1,4 +1,4 @@
-#![expect(unsafe_code, reason = "reads XCR0")]
+#![expect(unsafe_code, reason = "reads XCR0, the auxiliary vector and an FP image")]
 //! What the host CPU offers: size and layout of the extended state.
 
 use std::arch::x86_64::__cpuid_count;
@@ -35,6 +35,31 @@ pub fn xsave_layout() -> XsaveLayout {
             .filter(|offset| *offset >= MINIMUM);
         let size = (cpuid(XSAVE_LEAF, 0).ebx as usize).max(MINIMUM);
         XsaveLayout { size, features, pkru_offset: pkru.filter(|offset| offset + 8 <= size) }
+    })
+}
+
+/// Whether user code may use `rdfsbase` and its like: the kernel says so in `AT_HWCAP2`.
+pub fn has_fsgsbase() -> bool {
+    const HWCAP2_FSGSBASE: u64 = 1 << 1;
+    // SAFETY: reads a value the kernel gave at start.
+    unsafe { libc::getauxval(libc::AT_HWCAP2) & HWCAP2_FSGSBASE != 0 }
+}
+
+/// Bits of MXCSR that this CPU allows to be set.
+pub fn mxcsr_mask() -> u32 {
+    #[repr(align(16))]
+    struct Image([u8; 512]);
+    static MASK: OnceLock<u32> = OnceLock::new();
+    *MASK.get_or_init(|| {
+        let mut image = Image([0; 512]);
+        // SAFETY: `fxsave64` exists on every x86-64 CPU, and writes 512 aligned bytes.
+        unsafe { std::arch::x86_64::_fxsave64(image.0.as_mut_ptr()) };
+        let mask = image.0.get(28..).and_then(|rest| rest.first_chunk::<4>());
+        match mask.map_or(0, |bytes| u32::from_le_bytes(*bytes)) {
+            // Processors without the field have this value.
+            0 => 0xffbf,
+            mask => mask,
+        }
     })
 }
 

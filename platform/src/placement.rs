@@ -311,6 +311,19 @@ pub fn follow(stub: i32) {
     }
 }
 
+/// As [`follow`] for a thread that is brought along often; `last` is where it was brought before.
+pub fn bring(stub: i32, last: &mut Option<usize>) {
+    if let Some(placement) = placement() {
+        let here = placement.here();
+        if *last != Some(here)
+            && let Some(cpu) = placement.cpus.get(here)
+        {
+            let _ = thread::set_affinity(stub, &CpuSet::single(*cpu));
+            *last = Some(here);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -9,21 +9,20 @@
 //! moment end when the pipe they wait on is closed.
 
 pub(crate) mod context;
+pub(crate) mod execute;
 pub(crate) mod fault;
 pub(crate) mod inject;
-pub(crate) mod interrupt;
 pub(crate) mod run;
 pub(crate) mod setup;
-pub(crate) mod space;
 pub(crate) mod tracee;
 
-use crate::stub::filter::Secret;
 use crate::stub::layout;
 use crate::stub::process::StubProcess;
+use crate::stub::space::Shared;
 use crate::{AddressSpace, MemoryFile, PendingContext, Platform, Result};
 use context::PtracePending;
+use execute::{Injector, Space};
 use parking_lot::Mutex;
-use space::{Shared, Space};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -40,7 +39,7 @@ impl PtracePlatform {
     /// To be called when the sentry has its final credentials and namespaces, and best while it has
     /// one thread and little memory. Fails when the host does not allow tracing or lacks a feature.
     pub fn new(memory: Arc<MemoryFile>) -> Result<Arc<Self>> {
-        let (shared, zygote) = setup::start(memory, Secret::NONE)?;
+        let (shared, zygote) = setup::start(memory)?;
         Ok(Arc::new(Self { shared, zygote: Mutex::new(zygote) }))
     }
 }
@@ -56,8 +55,8 @@ impl Platform for PtracePlatform {
 
     fn new_address_space(&self) -> Result<(Arc<dyn AddressSpace>, Box<dyn PendingContext>)> {
         let pid = setup::new_stub(&self.zygote.lock())?;
-        let process = Arc::new(StubProcess::new(pid, Secret::NONE));
-        let space = Space::new(self.shared.clone(), process);
+        let process = Arc::new(StubProcess::new(pid));
+        let space = Space::new(self.shared.clone(), process, Injector::default());
         let pending = PtracePending::new(pid, space.clone());
         Ok((space, Box::new(pending)))
     }

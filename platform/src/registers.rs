@@ -1,6 +1,7 @@
 //! Guest register state, as plain data.
 
 use crate::cpu;
+use crate::stub::layout::GUEST;
 
 /// General registers of a guest thread. Field order and meaning are `struct user_regs_struct`'s.
 #[expect(missing_docs, reason = "the fields are the CPU's registers")]
@@ -65,6 +66,29 @@ pub const USER_CS: u64 = 0x33;
 pub const USER_SS: u64 = 0x2b;
 /// EFLAGS of a fresh thread: IF and the always-one bit.
 pub const EFLAGS_ENTRY: u64 = 0x202;
+/// EFLAGS bit of single-stepping.
+pub const EFLAGS_TRAP: u64 = 1 << 8;
+/// 32-bit user code segment, which 64-bit code may enter by a far jump.
+pub const USER32_CS: u64 = 0x23;
+
+/// Replaces what a program cannot have loaded itself: foreign segments, kernel addresses.
+pub fn sanitize(registers: &mut Registers) {
+    if registers.cs != USER32_CS {
+        registers.cs = USER_CS;
+    }
+    registers.ss = USER_SS;
+    for segment in [&mut registers.ds, &mut registers.es, &mut registers.fs, &mut registers.gs] {
+        if *segment & 3 != 3 || *segment > u64::from(u16::MAX) {
+            *segment = 0;
+        }
+    }
+    for base in [&mut registers.fs_base, &mut registers.gs_base] {
+        if *base >= GUEST.end {
+            *base = 0;
+        }
+    }
+}
+
 /// EFLAGS bits that user code may change (`FIX_EFLAGS` in Linux's signal return).
 pub const EFLAGS_USER: u64 = 0x0005_0dd5 | (1 << 8);
 
@@ -101,6 +125,19 @@ impl XState {
         }
         put(&mut bytes, LEGACY_SIZE, &present.to_le_bytes());
         Self { bytes }
+    }
+
+    /// Whether the CPU would load this: no reserved bit is set (`XRSTOR` in the processor's manual).
+    pub fn is_valid(&self) -> bool {
+        let word = |at: usize| {
+            let found = self.bytes.get(at..).and_then(|rest| rest.first_chunk::<8>());
+            found.map_or(u64::MAX, |bytes| u64::from_le_bytes(*bytes))
+        };
+        let reserved = self.bytes.get(LEGACY_SIZE + 8..LEGACY_SIZE + 64).unwrap_or(&[1]);
+        self.bytes.len() == Self::size()
+            && word(24) as u32 & !cpu::mxcsr_mask() == 0
+            && word(LEGACY_SIZE) & !Self::features() == 0
+            && reserved.iter().all(|byte| *byte == 0)
     }
 
     /// The legacy (`fxsave`) part: the first 512 bytes.

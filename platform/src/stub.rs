@@ -10,11 +10,14 @@
 //! the stub is up to the back end.
 
 pub(crate) mod batch;
+pub(crate) mod bpf;
 pub(crate) mod code;
 pub(crate) mod filter;
+pub(crate) mod interrupt;
 pub(crate) mod layout;
 pub(crate) mod link;
 pub(crate) mod mapped;
 pub(crate) mod process;
 pub(crate) mod queue;
+pub(crate) mod space;
 pub(crate) mod zygote;

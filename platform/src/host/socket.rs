@@ -1,13 +1,14 @@
 #![expect(unsafe_code, reason = "takes ownership of received descriptors")]
 //! Messages with descriptors over Unix sockets that the sentry inherited or made itself.
 //!
-//! Host calls: `socketpair`, `sendmsg`, `recvmsg`, `accept4`.
+//! Host calls: `socketpair`, `sendmsg`, `recvmsg`, `setsockopt`, `accept4`.
 
 use super::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, accept4,
-    recvmsg, sendmsg, socketpair,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
+    UnixCredentials, accept4, recvmsg, sendmsg, setsockopt, socketpair, sockopt,
 };
+use nix::sys::time::{TimeVal, TimeValLike};
 use std::io::{IoSlice, IoSliceMut};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
@@ -71,6 +72,40 @@ pub fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<(usize, Vec<Owne
     }
 }
 
+/// From now on messages on this socket come with the sender's process id.
+pub fn pass_credentials(fd: BorrowedFd<'_>) -> Result<(), Errno> {
+    setsockopt(&fd, sockopt::PassCred, &true)
+}
+
+/// Makes [`receive_length`] fail with `EAGAIN` after some milliseconds; 0 for never.
+pub fn set_timeout(fd: BorrowedFd<'_>, milliseconds: i32) -> Result<(), Errno> {
+    let time = TimeVal::milliseconds(milliseconds.into());
+    setsockopt(&fd, sockopt::ReceiveTimeout, &time)
+}
+
+/// Receives one message whose contents do not matter: the sender's process id, as the host knows it,
+/// and the message's length. A length of 0: the peer has closed. `EINTR` is retried.
+pub fn receive_length(fd: BorrowedFd<'_>) -> Result<(i32, usize), Errno> {
+    let mut space = nix::cmsg_space!(UnixCredentials);
+    loop {
+        let mut nothing = [0; 1];
+        let mut vector = [IoSliceMut::new(&mut nothing)];
+        // The result is then the message's real length.
+        let flags = MsgFlags::MSG_TRUNC;
+        let message = match recvmsg::<()>(fd.as_raw_fd(), &mut vector, Some(&mut space), flags) {
+            Err(Errno::EINTR) => continue,
+            result => result?,
+        };
+        let mut pid = 0;
+        for control in message.cmsgs()? {
+            if let ControlMessageOwned::ScmCredentials(sender) = control {
+                pid = sender.pid();
+            }
+        }
+        return Ok((pid, message.bytes));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,5 +126,18 @@ mod tests {
         assert_eq!(receive(b.as_fd(), &mut buffer).unwrap_err(), Errno::EMSGSIZE);
         drop(a);
         assert_eq!(receive(b.as_fd(), &mut buffer).unwrap().0, 0);
+    }
+
+    #[test]
+    fn lengths_come_with_their_sender() {
+        let (a, b) = seqpacket_pair().unwrap();
+        pass_credentials(b.as_fd()).unwrap();
+        send(a.as_fd(), &[0; 17], &[]).unwrap();
+        let me = std::process::id() as i32;
+        assert_eq!(receive_length(b.as_fd()), Ok((me, 17)));
+        set_timeout(b.as_fd(), 1).unwrap();
+        assert_eq!(receive_length(b.as_fd()), Err(Errno::EAGAIN));
+        drop(a);
+        assert_eq!(receive_length(b.as_fd()).unwrap().1, 0);
     }
 }

@@ -1,13 +1,13 @@
 //! Contexts: a traced stub thread and the sentry thread that drives it.
 
+use super::execute::{Injector, Space};
 use super::inject::{self, gone};
-use super::interrupt::InterruptState;
 use super::run;
-use super::space::Space;
 use super::tracee::{Stop, Tracee};
 use crate::placement::Slot;
 use crate::stub::code::Entries;
-use crate::stub::filter::{PROCESS_FLAGS, Secret, THREAD_FLAGS};
+use crate::stub::filter::{PROCESS_FLAGS, THREAD_FLAGS};
+use crate::stub::interrupt::InterruptState;
 use crate::stub::process::StubProcess;
 use crate::{
     AddressSpace, Context, Event, Interrupter, PendingContext, PlatformError, Registers, Result,
@@ -100,8 +100,7 @@ impl PtraceContext {
 
 /// Lets a stub's thread end on its own, without taking its siblings along.
 pub fn end_thread(tracee: &Tracee) {
-    let [r10, r8] = tracee.secret().masks();
-    let registers = Registers { r10, r8, ..Registers::at_entry(Entries::STUB.exit(), 0) };
+    let registers = Registers::at_entry(Entries::STUB.exit(), 0);
     let detached = tracee.set_registers(&registers).and_then(|()| tracee.detach());
     if detached.is_err() {
         // Killed; the kernel keeps it until we have been told.
@@ -120,8 +119,7 @@ pub fn seize(process: &Arc<StubProcess>, tid: i32) -> Result<Tracee> {
 
 /// Lets a thread wait for its next tracer, or the sentry's end.
 pub fn park(tracee: &Tracee) -> Result<()> {
-    let [r10, r8] = tracee.secret().masks();
-    let registers = Registers { r10, r8, ..Registers::at_entry(Entries::STUB.park(), 0) };
+    let registers = Registers::at_entry(Entries::STUB.park(), 0);
     tracee.set_registers(&registers).map_err(gone)?;
     tracee.detach().map_err(gone)
 }
@@ -138,7 +136,7 @@ impl Context for PtraceContext {
     }
 
     fn flush(&mut self) -> Result<()> {
-        self.with_interrupts(|interrupted| self.space.flush(&self.tracee, interrupted))
+        self.with_interrupts(|interrupted| self.space.flush((&self.tracee, interrupted)))
     }
 
     fn new_thread(&mut self) -> Result<Box<dyn PendingContext>> {
@@ -151,10 +149,10 @@ impl Context for PtraceContext {
 
     fn fork(&mut self) -> Result<(Arc<dyn AddressSpace>, Box<dyn PendingContext>)> {
         let space = self.with_interrupts(|interrupted| {
-            let executor = self.space.flush_locked(&self.tracee, interrupted)?;
+            let executor = self.space.flush_locked((&self.tracee, interrupted))?;
             let pid = inject::clone(&self.tracee, PROCESS_FLAGS, interrupted)?
                 .map_err(|e| PlatformError::host("copy a stub", e))?;
-            let copy = self.space.copy(Arc::new(StubProcess::new(pid, Secret::NONE)));
+            let copy = self.space.copy(Arc::new(StubProcess::new(pid)), Injector::default());
             drop(executor);
             Ok(copy)
         })?;

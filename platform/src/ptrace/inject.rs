@@ -70,10 +70,6 @@ fn at(
     interrupted: &mut bool,
 ) -> Result<Result<u64, Errno>> {
     let [rax, rdi, rsi, rdx, r10, r8, r9] = *call;
-    // In the sentry's text there is no filter yet that wants to see anything.
-    let [s10, s8] =
-        if entries == Entries::STUB { tracee.secret().masks() } else { Default::default() };
-    let (r10, r8) = (r10 | s10, r8 | s8);
     let mut registers = Registers { rip, rax, rdi, rsi, rdx, r10, r8, r9, ..Registers::default() };
     run(tracee, entries, &mut registers, interrupted)?;
     Ok(result(registers.rax))
@@ -89,10 +85,7 @@ pub fn batch(
     interrupted: &mut bool,
 ) -> Result<Result<(), (usize, Errno)>> {
     let entries = Entries::STUB;
-    let [r12, r13] = tracee.secret().masks();
     let mut registers = Registers {
-        r12,
-        r13,
         rip: entries.batch(),
         rbx: BATCH + ENTRY * next as u64,
         rbp: count.saturating_sub(next) as u64,

@@ -3,13 +3,9 @@
 use super::fault;
 use super::inject::gone;
 use super::tracee::{Resume, Stop, Tracee};
-use crate::registers::{USER_CS, USER_SS};
-use crate::stub::layout::GUEST;
+use crate::registers::{USER_CS, sanitize};
 use crate::{Event, PlatformError, Registers, Result};
 use nix::errno::Errno;
-
-/// 32-bit user code segment, which 64-bit code may enter by a far jump.
-const USER32_CS: u64 = 0x23;
 
 /// Runs guest code until something happens that concerns the guest.
 pub fn run(tracee: &Tracee, registers: &mut Registers) -> Result<Event> {
@@ -72,23 +68,5 @@ pub fn load(tracee: &Tracee, registers: &mut Registers) -> Result<()> {
             tracee.set_registers(registers).map_err(gone)
         }
         result => result.map_err(gone),
-    }
-}
-
-/// Replaces what a program cannot have loaded itself: foreign segments, kernel addresses.
-fn sanitize(registers: &mut Registers) {
-    if registers.cs != USER32_CS {
-        registers.cs = USER_CS;
-    }
-    registers.ss = USER_SS;
-    for segment in [&mut registers.ds, &mut registers.es, &mut registers.fs, &mut registers.gs] {
-        if *segment & 3 != 3 || *segment > u64::from(u16::MAX) {
-            *segment = 0;
-        }
-    }
-    for base in [&mut registers.fs_base, &mut registers.gs_base] {
-        if *base >= GUEST.end {
-            *base = 0;
-        }
     }
 }

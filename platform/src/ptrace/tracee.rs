@@ -3,9 +3,8 @@
 //!
 //! Every operation must come from the thread that seized it; the type is not `Send`.
 //!
-//! Host calls: `ptrace`, `wait4`, `tgkill`.
+//! Host calls: `ptrace`, `wait4`.
 
-use crate::stub::filter::Secret;
 use crate::stub::process::StubProcess;
 use crate::{Registers, XState};
 use nix::errno::Errno;
@@ -70,24 +69,9 @@ impl Tracee {
     ///
     /// `ESRCH` when it is gone, `EPERM` when tracing is not allowed here.
     pub fn seize(process: &Arc<StubProcess>, tid: i32) -> Result<Self, Errno> {
-        Self::seize_after(process, tid, || Ok(()))
-    }
-
-    /// The same for a thread that cannot stop until `release` has been called, and is then to stop
-    /// before it does anything else.
-    pub fn seize_after(
-        process: &Arc<StubProcess>,
-        tid: i32,
-        release: impl FnOnce() -> Result<(), Errno>,
-    ) -> Result<Self, Errno> {
         let tracee = Self { process: process.clone(), tid, _not_send: PhantomData };
         tracee.request(libc::PTRACE_SEIZE, 0, OPTIONS as usize)?;
         tracee.request(libc::PTRACE_INTERRUPT, 0, 0)?;
-        if let Err(error) = release() {
-            // Killed; the kernel keeps it until we have been told.
-            while !matches!(tracee.wait(), Ok(Stop::Gone) | Err(_)) {}
-            return Err(error);
-        }
         loop {
             match tracee.wait()? {
                 Stop::Gone => return Err(Errno::ESRCH),
@@ -125,19 +109,6 @@ impl Tracee {
     /// Host thread id.
     pub fn tid(&self) -> i32 {
         self.tid
-    }
-
-    /// What system calls of our code must carry to pass the stub's filter.
-    pub fn secret(&self) -> Secret {
-        self.process.secret()
-    }
-
-    /// Sets which signals are blocked, as a bit mask that begins with signal 1.
-    pub fn set_signal_mask(&self, mask: u64) -> Result<(), Errno> {
-        const SET_SIGNAL_MASK: u32 = 0x420b;
-        // SAFETY: the kernel reads eight bytes.
-        let result = unsafe { libc::ptrace(SET_SIGNAL_MASK, self.tid, 8_usize, &raw const mask) };
-        Errno::result(result).map(drop)
     }
 
     /// General registers.
@@ -258,12 +229,6 @@ impl Tracee {
         // SAFETY: private to this module, whose callers pass only requests that take plain values.
         Errno::result(unsafe { libc::ptrace(request, self.tid, address, data) }).map(drop)
     }
-}
-
-/// Sends a signal to one thread; failure means that it is gone.
-pub fn tgkill(pid: i32, tid: i32, signal: i32) {
-    // SAFETY: plain values.
-    let _ = unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, signal) };
 }
 
 fn decode(status: i32) -> Stop {

@@ -5,8 +5,8 @@
 //! (receiving a descriptor) use a second page; a guest that scribbles there can only make its own
 //! call fail, as everything that decides what is mapped comes from the list.
 
-use super::filter::{MAP_FLAGS, RECEIVE_FLAGS};
-use super::layout::{BATCH, FD_LINK, FD_MEMORY, FD_RECEIVED, SCRATCH};
+use super::filter::{MAP_FLAGS, PROCESS_FLAGS, RECEIVE_FLAGS, THREAD_FLAGS};
+use super::layout::{BATCH, FD_LINK, FD_MEMORY, FD_RECEIVED, HELLO, SCRATCH, control};
 use super::queue::Operation;
 use crate::{AccessError, Frames, MapSource, MemoryFile, PAGE_SIZE, Result};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -19,13 +19,13 @@ pub type Call = [u64; 7];
 pub const ENTRY: u64 = 64;
 
 /// Most entries of one list.
-pub const CAPACITY: usize = (PAGE_SIZE / ENTRY) as usize;
+pub const CAPACITY: usize = (control::COUNT / ENTRY) as usize;
 
 /// Bytes of scratch memory for receiving one descriptor.
 const SLOT: u64 = 256;
 
 /// Most descriptors received by one list.
-const SLOTS: usize = (PAGE_SIZE / SLOT) as usize;
+const SLOTS: usize = (HELLO / SLOT) as usize;
 
 /// Fixed offsets within a slot: `struct msghdr`, `struct iovec`, the byte received, control data.
 const IOVEC: u64 = 64;
@@ -54,11 +54,7 @@ impl<'a> Plan<'a> {
                     MapSource::Frames(frames) => (FD_MEMORY, frames.offset()),
                     MapSource::HostFd(fd, offset) => {
                         descriptor = Some(fd.as_fd());
-                        let header = SCRATCH + SLOT * self.descriptors.len() as u64;
-                        calls.push(call(
-                            libc::SYS_recvmsg,
-                            &[FD_LINK, header, RECEIVE_FLAGS.into()],
-                        ));
+                        calls.push(receive(self.descriptors.len() as u64));
                         (FD_RECEIVED, *offset)
                     }
                 };
@@ -96,6 +92,37 @@ impl<'a> Plan<'a> {
             self.descriptors.extend(descriptor);
         }
         fits
+    }
+}
+
+/// The call that receives the list's descriptor of this index, which becomes [`FD_RECEIVED`].
+pub fn receive(index: u64) -> Call {
+    call(libc::SYS_recvmsg, &[FD_LINK, SCRATCH + SLOT * index, RECEIVE_FLAGS.into()])
+}
+
+/// What the stub's code must know of an entry beyond the call itself: its last word.
+pub mod kind {
+    /// Nothing.
+    pub const PLAIN: u64 = 0;
+    /// Goes on after a failure.
+    pub const HINT: u64 = 1;
+    /// Returns in a new thread, too.
+    pub const THREAD: u64 = 2;
+    /// Returns in a new process, too.
+    pub const PROCESS: u64 = 3;
+}
+
+fn kind_of(call: &Call) -> u64 {
+    const CLONE: u64 = libc::SYS_clone as u64;
+    const FUTEX: u64 = libc::SYS_futex as u64;
+    const THREAD: u64 = THREAD_FLAGS as u64;
+    const PROCESS: u64 = PROCESS_FLAGS as u64;
+    match *call {
+        [CLONE, THREAD, ..] => kind::THREAD,
+        [CLONE, PROCESS, ..] => kind::PROCESS,
+        [FUTEX, ..] => kind::HINT,
+        _ if is_hint(call) => kind::HINT,
+        _ => kind::PLAIN,
     }
 }
 
@@ -150,6 +177,11 @@ impl BatchPages {
         ]
     }
 
+    /// Both, in the memory file.
+    pub fn frames(&self) -> &Frames {
+        &self.frames
+    }
+
     /// Writes a list of at most [`CAPACITY`] calls, and what receiving that many descriptors needs.
     pub fn write(&self, calls: &[Call], descriptors: usize) -> Result<(), AccessError> {
         let mut bytes = Vec::with_capacity(calls.len() * ENTRY as usize);
@@ -157,9 +189,10 @@ impl BatchPages {
             for word in call {
                 bytes.extend_from_slice(&word.to_le_bytes());
             }
-            bytes.extend_from_slice(&[0; 8]);
+            bytes.extend_from_slice(&kind_of(call).to_le_bytes());
         }
         self.frames.write(0, &bytes)?;
+        self.frames.store64(control::COUNT, calls.len() as u64)?;
         for slot in 0..descriptors.min(SLOTS) as u64 {
             let base = SCRATCH + slot * SLOT;
             let words = [

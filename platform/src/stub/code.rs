@@ -28,7 +28,7 @@ core::arch::global_asm!(
     "nop",
     ".p2align 4",
     // A list of calls: rbx points to the next entry, rbp counts those left. Traps at the end (rbp is
-    // zero then) or behind the first that failed. r12 and r13 hold what the filter wants to see.
+    // zero then) or behind the first that failed.
     ".hidden platform_stub_batch",
     ".globl platform_stub_batch",
     "platform_stub_batch:",
@@ -37,9 +37,7 @@ core::arch::global_asm!(
     "mov rsi, [rbx + 16]",
     "mov rdx, [rbx + 24]",
     "mov r10, [rbx + 32]",
-    "or r10, r12",
     "mov r8, [rbx + 40]",
-    "or r8, r13",
     "mov r9, [rbx + 48]",
     "syscall",
     "cmp rax, -4095",
@@ -51,7 +49,7 @@ core::arch::global_asm!(
     "int3",
     "nop",
     ".p2align 4",
-    // Wait for a tracer; end with the sentry. r10 and r8 hold what the filter wants to see.
+    // Wait for a tracer; end with the sentry.
     ".hidden platform_stub_park",
     ".globl platform_stub_park",
     "platform_stub_park:",
@@ -75,14 +73,6 @@ core::arch::global_asm!(
     "xor edi, edi",
     "syscall",
     "ud2",
-    ".p2align 4",
-    // Handler of all signals (systrap): tells the sentry, which takes the thread away from here.
-    ".hidden platform_stub_signal",
-    ".globl platform_stub_signal",
-    "platform_stub_signal:",
-    "mov eax, {signal}",
-    "syscall",
-    "ud2",
     ".hidden platform_stub_end",
     ".globl platform_stub_end",
     "platform_stub_end:",
@@ -92,14 +82,7 @@ core::arch::global_asm!(
     eintr = const libc::EINTR,
     exit = const libc::SYS_exit,
     exit_group = const libc::SYS_exit_group,
-    signal = const SIGNAL_CALL,
 );
-
-/// Number of the system call with which a signal handler reports: none that Linux has.
-pub const SIGNAL_CALL: u32 = 0x3fff_fffe;
-
-/// Bytes of the handler up to behind its system call: `mov eax, imm32; syscall`.
-const SIGNAL_REPORTED: u64 = 7;
 
 // SAFETY: the labels above; only their addresses and the bytes between them are used.
 unsafe extern "C" {
@@ -108,7 +91,6 @@ unsafe extern "C" {
     static platform_stub_batch: u8;
     static platform_stub_park: u8;
     static platform_stub_exit: u8;
-    static platform_stub_signal: u8;
     static platform_stub_end: u8;
 }
 
@@ -156,16 +138,6 @@ impl Entries {
         self.at(&raw const platform_stub_exit)
     }
 
-    /// Handles a signal.
-    pub fn signal(self) -> u64 {
-        self.at(&raw const platform_stub_signal)
-    }
-
-    /// Where a signal handler is while it reports.
-    pub fn signal_reported(self) -> u64 {
-        self.signal() + SIGNAL_REPORTED
-    }
-
     /// Whether code that is at `rip` has just trapped on purpose. (A `nop` follows each trap, so that
     /// no jump leads there.)
     pub fn trapped(self, rip: u64) -> bool {
@@ -188,9 +160,7 @@ mod tests {
 
     #[test]
     fn the_code_fits_a_page() {
-        assert!(!text().is_empty() && (text().len() as u64) < layout::LISTENER_FILTER);
-        let reported = (Entries::STUB.signal_reported() - layout::TEXT) as usize;
-        assert_eq!(text()[reported - 2..reported + 2], [0x0f, 0x05, 0x0f, 0x0b]);
+        assert!(!text().is_empty() && (text().len() as u64) < crate::PAGE_SIZE);
         assert_eq!(text()[..3], [0x0f, 0x05, 0xcc]);
         assert!(Entries::STUB.exit() > Entries::STUB.park());
         assert!(Entries::STUB.trapped(layout::TEXT + 3));

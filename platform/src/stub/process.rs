@@ -3,7 +3,6 @@
 //!
 //! Host calls: `wait4`, `kill`.
 
-use super::filter::Secret;
 use crate::host::Errno;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -11,26 +10,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 #[derive(Debug)]
 pub struct StubProcess {
     pid: i32,
-    /// What its filter wants to see.
-    secret: Secret,
     /// Its end has been reported to us, so that the host may give its id to somebody else.
     reaped: AtomicBool,
 }
 
 impl StubProcess {
     /// Takes over a child of the sentry.
-    pub fn new(pid: i32, secret: Secret) -> Self {
-        Self { pid, secret, reaped: AtomicBool::new(false) }
+    pub fn new(pid: i32) -> Self {
+        Self { pid, reaped: AtomicBool::new(false) }
     }
 
     /// Host process id.
     pub fn pid(&self) -> i32 {
         self.pid
-    }
-
-    /// What system calls of our code must carry to pass its filter.
-    pub fn secret(&self) -> Secret {
-        self.secret
     }
 
     /// Whether its end has been reported.

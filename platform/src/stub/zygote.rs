@@ -1,48 +1,29 @@
 #![expect(unsafe_code, reason = "forks, and runs code in the child before it is traced")]
-//! The process all stubs descend from, up to the point where a tracer takes over.
+//! The process all stubs descend from, up to the point where the back end takes over.
 //!
 //! Host calls: `clone`, `pipe2`; in the child `setsid`, `rt_sigaction`, `rt_sigprocmask`, `prctl`,
-//! `prlimit64`, `capset`, `fcntl`, `dup3`, `close_range`, `read`, `exit_group`.
+//! `prlimit64`, `capset`, `fcntl`, `dup3`, `close_range`, `exit_group`.
 
-use super::code::Entries;
-use super::filter::Secret;
-use super::layout::{FD_ALIVE, FD_LINK, FD_MEMORY};
 use super::process::StubProcess;
 use crate::host::Errno;
 use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
-/// Descriptors that the zygote keeps, by their fixed numbers.
-#[derive(Debug)]
-pub struct Descriptors<'a> {
-    /// Becomes [`FD_MEMORY`].
-    pub memory: BorrowedFd<'a>,
-    /// Becomes [`FD_LINK`].
-    pub link: BorrowedFd<'a>,
-    /// Becomes [`FD_ALIVE`].
-    pub alive: BorrowedFd<'a>,
-}
-
 /// Forks the zygote and waits until it has stripped itself of descriptors, privileges and signals.
 ///
-/// It then sits in [`Entries::park`] within the sentry's text, with a copy of the sentry's memory,
-/// until a tracer makes it a stub.
-pub fn fork(descriptors: &Descriptors<'_>, secret: Secret) -> Result<StubProcess, Errno> {
-    let fds = [
-        (descriptors.memory.as_raw_fd(), FD_MEMORY as RawFd),
-        (descriptors.link.as_raw_fd(), FD_LINK as RawFd),
-        (descriptors.alive.as_raw_fd(), FD_ALIVE as RawFd),
-    ];
-    let park = Entries::sentry().park();
+/// It keeps three descriptors, as 0, 1 and 2. It then calls the function at `next`, which never returns,
+/// within the sentry's text and with a copy of the sentry's memory.
+pub fn fork(keep: &[BorrowedFd<'_>; 3], next: u64, argument: u64) -> Result<StubProcess, Errno> {
+    let fds = keep.map(|fd| fd.as_raw_fd());
     // The writing end is closed when the child has closed all it inherited, or has ended.
     let (ready, hold) = nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC)?;
     // SAFETY: clone(2) as fork(2) does it, but without an exit signal, so that stubs are invisible to
-    // everybody who waits for ordinary children. The child only runs `strip_and_park`.
+    // everybody who waits for ordinary children. The child only runs `strip`.
     let pid = unsafe { libc::syscall(libc::SYS_clone, 0_u64, 0_u64, 0_u64, 0_u64, 0_u64) };
     match Errno::result(pid)? {
         // SAFETY: this is the child; it has its own copy of all memory and one thread.
-        0 => unsafe { strip_and_park(&fds, park) },
+        0 => unsafe { strip(fds, next, argument) },
         pid => {
-            let process = StubProcess::new(pid as i32, secret);
+            let process = StubProcess::new(pid as i32);
             drop(hold);
             while nix::unistd::read(&ready, &mut [0]) == Err(Errno::EINTR) {}
             Ok(process)
@@ -55,7 +36,7 @@ pub fn fork(descriptors: &Descriptors<'_>, secret: Secret) -> Result<StubProcess
 /// # Safety
 /// Must be the only thread. Locks of the C library and of Rust may be held by threads that do not
 /// exist here: only plain system calls are allowed, no allocation and no panic.
-unsafe fn strip_and_park(fds: &[(RawFd, RawFd); 3], park: u64) -> ! {
+unsafe fn strip(fds: [RawFd; 3], next: u64, argument: u64) -> ! {
     // SAFETY: plain system calls on local data; the last one never returns.
     unsafe {
         // A session of its own: no terminal signal reaches stubs. What is sent to them by others
@@ -87,19 +68,19 @@ unsafe fn strip_and_park(fds: &[(RawFd, RawFd); 3], park: u64) -> ! {
         drop_capabilities();
         // First out of the way of the fixed numbers, then to their places.
         let mut moved = [0; 3];
-        for (index, (fd, _)) in fds.iter().enumerate() {
-            moved[index] = libc::syscall(libc::SYS_fcntl, *fd, libc::F_DUPFD, 16);
+        for (moved, fd) in moved.iter_mut().zip(fds) {
+            *moved = libc::syscall(libc::SYS_fcntl, fd, libc::F_DUPFD, 16);
         }
-        for (index, (_, to)) in fds.iter().enumerate() {
-            if libc::syscall(libc::SYS_dup3, moved[index], *to, 0) < 0 {
+        for (to, moved) in moved.iter().enumerate() {
+            if libc::syscall(libc::SYS_dup3, *moved, to, 0) < 0 {
                 libc::syscall(libc::SYS_exit_group, 1);
             }
         }
-        if libc::syscall(libc::SYS_close_range, FD_ALIVE + 1, u64::from(u32::MAX), 0) < 0 {
+        if libc::syscall(libc::SYS_close_range, 3, u64::from(u32::MAX), 0) < 0 {
             libc::syscall(libc::SYS_exit_group, 1);
         }
-        let park: extern "C" fn() -> ! = std::mem::transmute(park as *const ());
-        park()
+        let next: extern "C" fn(u64) -> ! = std::mem::transmute(next as *const ());
+        next(argument)
     }
 }
 
@@ -116,7 +97,7 @@ struct KernelSigaction {
 /// Gives up all capabilities, so that a sentry without any can trace the stubs.
 ///
 /// # Safety
-/// As [`strip_and_park`].
+/// As [`strip`].
 unsafe fn drop_capabilities() {
     const VERSION_3: u32 = 0x2008_0522;
     let header = [VERSION_3, 0];

@@ -1,20 +1,16 @@
 //! Contexts: a stub thread and the sentry thread that drives it.
 
+use super::agent::Space;
+use super::code::{self, END_THREAD, LOAD_BASES, SIGNAL_CALL};
+use super::frame::{self, Delivered};
 use super::listener::{Listener, Notification};
-use super::signal::Delivered;
 use super::space::SystrapSpace;
 use super::stack::SignalStack;
 use crate::placement::Slot;
-use crate::ptrace::context::park;
 use crate::ptrace::fault;
-use crate::ptrace::inject::{self, gone};
-use crate::ptrace::interrupt::InterruptState;
-use crate::ptrace::run;
-use crate::ptrace::tracee::{SignalInfo, Tracee};
-use crate::stub::batch::call;
-use crate::stub::code::{Entries, SIGNAL_CALL};
-use crate::stub::filter::{LISTENER_FLAGS, PROCESS_FLAGS, THREAD_FLAGS};
-use crate::stub::layout;
+use crate::registers::{EFLAGS_TRAP, sanitize};
+use crate::stub::bpf::ARCH_X86_64;
+use crate::stub::interrupt::{InterruptState, SIGNAL, tgkill};
 use crate::{
     AddressSpace, Context, Event, Fault, Interrupter, PendingContext, PlatformError, Registers,
     Result, XState,
@@ -22,48 +18,26 @@ use crate::{
 use nix::errno::Errno;
 use std::sync::Arc;
 
-/// `AUDIT_ARCH_X86_64`.
-const ARCH_X86_64: u32 = 0xc000_003e;
-
-/// System calls whose handling needs registers that a notification does not carry. Others get them
-/// when somebody asks: [`Context::load_registers`].
-const NEED_REGISTERS: [i64; 9] = [
-    libc::SYS_clone,
-    libc::SYS_clone3,
-    libc::SYS_fork,
-    libc::SYS_vfork,
-    libc::SYS_execve,
-    libc::SYS_execveat,
-    libc::SYS_rt_sigreturn,
-    libc::SYS_sigaltstack,
-    libc::SYS_arch_prctl,
-];
+/// `si_code` of a `SIGSYS` from a seccomp filter.
+const SYS_SECCOMP: i32 = 1;
 
 /// Where the stub's thread is.
 #[derive(Debug)]
 enum Place {
-    /// Traced and stopped. Its registers do not matter, they are all set before it goes on.
-    Stopped(Tracee),
+    /// In a handler that has reported. All registers are to be loaded before it goes on.
+    Reported {
+        /// To answer the report with.
+        id: u64,
+        /// Where its `ucontext_t` is.
+        context: u64,
+        /// Where its FP state is.
+        fp: u64,
+    },
     /// In a system call of the guest, whose notification has been received.
     InCall(u64),
     /// In guest code; or unknown, after an error. The stub has been killed or is being so.
     Away,
 }
-
-/// How guest code goes on.
-#[derive(Debug)]
-enum Run {
-    /// By answering its system call.
-    Answer(u64),
-    /// From where it stopped, without a tracer.
-    Untraced,
-    /// From where it stopped, under ptrace.
-    Traced,
-}
-
-/// Blocked in threads that never run guest code. (The host would reset the handler of a blocked
-/// `SIGTRAP` at our own traps.)
-pub const LEADER_MASK: u64 = !(1 << (libc::SIGTRAP - 1));
 
 /// A thread of a stub.
 #[derive(Debug)]
@@ -74,230 +48,141 @@ pub struct SystrapContext {
     place: Place,
     /// Registers as the sentry was told at the last system call.
     seen: Registers,
-    /// Registers as they are, since the thread was stopped within that call.
+    /// Registers as they are, since the thread was brought to its handler within that call.
     found: Option<Box<Registers>>,
-    /// System calls in a row that needed no ptrace, while the thread was traced.
-    calls: u32,
-    /// System calls to make before the thread gets a listener; `None` if it cannot have one.
-    before_listener: Option<u32>,
-    listener: Option<Listener>,
+    /// FP state to load.
+    xstate: Option<XState>,
+    /// The segment bases as the thread has them.
+    bases: (u64, u64),
+    listener: Listener,
     stack: Option<SignalStack>,
     interrupts: Arc<InterruptState>,
     space: Arc<SystrapSpace>,
 }
 
-/// A stub thread that sits in the stub's parking loop.
+/// A context that has no thread yet.
 #[derive(Debug)]
 pub struct SystrapPending {
-    tid: i32,
-    /// FP state that it has not got by being cloned.
-    xstate: Option<XState>,
-    /// `None` once attached.
-    space: Option<Arc<SystrapSpace>>,
+    xstate: XState,
+    space: Arc<SystrapSpace>,
 }
 
 impl SystrapPending {
-    /// The thread `tid` of a stub, to be given this FP state.
-    pub fn new(tid: i32, xstate: Option<XState>, space: Arc<SystrapSpace>) -> Self {
-        Self { tid, xstate, space: Some(space) }
+    /// A new thread of a stub, to start with this FP state.
+    pub fn new(xstate: XState, space: Arc<SystrapSpace>) -> Self {
+        Self { xstate, space }
     }
 }
 
 impl PendingContext for SystrapPending {
-    fn attach(mut self: Box<Self>) -> Result<Box<dyn Context>> {
-        let space = self.space.take().ok_or(PlatformError::StubDied)?;
-        let context = SystrapContext::attach(self.tid, space)?;
-        if let (Place::Stopped(tracee), Some(xstate)) = (&context.place, &self.xstate) {
-            tracee.set_xstate(xstate).map_err(gone)?;
-        }
-        Ok(Box::new(context))
-    }
-}
-
-impl Drop for SystrapPending {
-    fn drop(&mut self) {
-        // A thread that nobody wants must not stay; attaching and dropping a context ends it. The first
-        // thread of a stub just stays parked: it ends with the stub.
-        if let Some(space) = self.space.take()
-            && self.tid != space.inner().pid()
-        {
-            drop(SystrapContext::attach(self.tid, space));
-        }
+    fn attach(self: Box<Self>) -> Result<Box<dyn Context>> {
+        Ok(Box::new(SystrapContext::attach(self.space, self.xstate)?))
     }
 }
 
 impl SystrapContext {
-    fn attach(tid: i32, space: Arc<SystrapSpace>) -> Result<Self> {
-        let slot = Slot::new(tid);
-        let tracee = space.seize(tid)?;
-        let interrupts = Arc::new(InterruptState::new(space.inner().pid(), tid));
-        let options = space.options();
-        let unblocked = tracee.set_signal_mask(0);
-        // Should that have failed, the drop of the context ends the thread.
-        let context = Self {
-            slot,
+    fn attach(space: Arc<SystrapSpace>, xstate: XState) -> Result<Self> {
+        let (stack, listener) = space.new_thread()?;
+        let hello = listener.receive().map_err(lost)?.ok_or(PlatformError::StubDied)?;
+        if !is_report(&hello) {
+            return Err(PlatformError::StubDied);
+        }
+        let tid = hello.tid;
+        let (id, context, fp) = (hello.id, stack.own_context(), stack.own_fp());
+        Ok(Self {
+            slot: Slot::new(tid),
             tid,
-            place: Place::Stopped(tracee),
+            place: Place::Reported { id, context, fp },
             seen: Registers::default(),
             found: None,
-            calls: 0,
-            before_listener: Some(options.calls_before_listener),
-            listener: None,
-            stack: None,
-            interrupts,
+            xstate: Some(xstate),
+            bases: (hello.args[3], hello.args[4]),
+            listener,
+            stack: Some(stack),
+            interrupts: Arc::new(InterruptState::new(space.pid(), tid)),
             space,
-        };
-        unblocked.map_err(gone)?;
-        Ok(context)
+        })
     }
 
-    /// Whether the thread is the stub's first.
-    fn is_first(&self) -> bool {
-        self.tid == self.space.inner().pid()
+    /// The queue of mapping work.
+    fn work(&self) -> &Arc<Space> {
+        self.space.inner()
     }
 
-    /// Clones the thread; the new thread, or process, is parked.
-    fn clone_self(&mut self, what: &'static str, flags: u32) -> Result<i32> {
-        let mut interrupted = false;
-        let cloned = inject::clone(self.stop()?, flags, &mut interrupted);
-        if interrupted {
-            self.interrupts.note();
-        }
-        cloned?.map_err(|e| PlatformError::host(what, e))
+    /// Answers the call or report that the thread waits in.
+    fn answer(&mut self, id: u64, rax: u64) -> Result<()> {
+        self.place = Place::Away;
+        self.listener.answer(id, rax).map_err(lost)
     }
 
-    /// Hands this context from the stub's first thread over to a new one: the first becomes the leader.
-    fn leave_first_thread(&mut self) -> Result<()> {
-        let tid = self.clone_self("create a thread in a stub", THREAD_FLAGS)?;
-        let tracee = self.space.seize(tid)?;
-        self.interrupts.retarget(Some((self.space.inner().pid(), tid)));
-        self.slot.retarget(tid);
-        self.tid = tid;
-        let Place::Stopped(first) = std::mem::replace(&mut self.place, Place::Stopped(tracee))
-        else {
-            return Err(PlatformError::StubDied);
-        };
-        first.set_signal_mask(LEADER_MASK).map_err(gone)?;
-        park(&first)
+    fn receive(&self) -> Result<Notification> {
+        self.listener.receive().map_err(lost)?.ok_or(PlatformError::StubDied)
     }
 
-    /// Whether the (stopped) thread is to run untraced now. Gives it a listener if need be.
-    fn is_let_go(&mut self) -> Result<bool> {
-        if self.calls < self.space.options().calls_before_detach {
-            return Ok(false);
-        }
-        if self.listener.is_some() {
-            return Ok(true);
-        }
-        if self.before_listener != Some(0) {
-            return Ok(false);
-        }
-        self.before_listener = None;
-        if self.is_first() {
-            self.leave_first_thread()?;
-        }
-        let mut interrupted = false;
-        let mut stack = self.space.take_stack()?;
-        let Place::Stopped(tracee) = &self.place else { return Err(PlatformError::StubDied) };
-        let listener = prepare(&self.space, tracee, &mut stack, &mut interrupted);
-        if interrupted {
-            self.interrupts.note();
-        }
-        match listener {
-            Ok(listener) => {
-                (self.listener, self.stack) = (Some(listener), Some(stack));
-                Ok(true)
-            }
-            Err(PlatformError::StubDied) => Err(PlatformError::StubDied),
-            Err(error) => {
-                // Out of descriptors, most likely. It goes on traced, only more slowly.
-                tracing::debug!("a guest thread stays traced: {error}");
-                Ok(false)
-            }
-        }
-    }
-
-    /// Stops the thread, which is in a system call if it is not stopped already.
-    fn stop(&mut self) -> Result<&Tracee> {
-        if let Place::InCall(id) = self.place {
-            self.place = Place::Away;
-            self.calls = 0;
-            let answer = || self.listener()?.answer(id, self.seen.rax);
-            let tracee = self.space.seize_after(self.tid, answer)?;
-            let mut full = Registers::default();
-            let result = tracee.registers(&mut full);
-            self.place = Place::Stopped(tracee);
-            result.map_err(gone)?;
-            full.orig_rax = self.seen.orig_rax;
-            self.found = Some(Box::new(full));
-        }
-        match &self.place {
-            Place::Stopped(tracee) => Ok(tracee),
-            _ => Err(PlatformError::StubDied),
-        }
-    }
-
-    /// Stops the thread and completes the registers.
-    fn stop_with(&mut self, regs: &mut Registers) -> Result<()> {
-        self.stop()?;
-        if let Some(found) = self.found.take() {
-            merge(regs, &self.seen, &found);
-        }
+    /// Brings a thread that is in a system call to its signal handler, which has all registers.
+    fn surface(&mut self) -> Result<()> {
+        let Place::InCall(id) = self.place else { return Ok(()) };
+        tgkill(self.space.pid(), self.tid, SIGNAL);
+        self.answer(id, self.seen.rax)?;
+        let got = self.receive()?;
+        let delivered = self.reported(&got)?.ok_or(PlatformError::StubDied)?;
+        let mut full = self.seen;
+        delivered.restore(&mut full);
+        (full.fs_base, full.gs_base) = self.bases;
+        full.eflags &= !if self.seen.single_step { EFLAGS_TRAP } else { 0 };
+        self.found = Some(Box::new(full));
         Ok(())
     }
 
-    /// Decides how guest code goes on, and prepares that. Signals to the stub may get lost meanwhile.
-    fn prepare_run(&mut self, regs: &mut Registers) -> Result<Run> {
-        if let Place::InCall(id) = self.place
-            && only_result_differs(regs, &self.seen)
-        {
-            return Ok(Run::Answer(id));
+    /// Completes the registers of a thread that has been brought to its handler.
+    fn complete(&mut self, regs: &mut Registers) {
+        if let Some(found) = self.found.take() {
+            merge(regs, &self.seen, &found);
+            self.seen = *found;
         }
-        self.stop_with(regs)?;
-        let untraced = !regs.single_step && self.is_let_go()?;
-        Ok(if untraced { Run::Untraced } else { Run::Traced })
     }
 
-    /// Runs guest code until something happens that concerns the guest.
-    fn run(&mut self, how: &Run, regs: &mut Registers) -> Result<Event> {
-        match (how, &self.place) {
-            (Run::Answer(id), _) => {
-                self.place = Place::Away;
-                let listener = self.listener().map_err(lost)?;
-                listener.answer(*id, regs.rax).map_err(lost)?;
-                self.wait(regs)
-            }
-            (Run::Untraced, Place::Stopped(tracee)) => {
-                regs.orig_rax = u64::MAX;
-                run::load(tracee, regs)?;
-                tracee.detach().map_err(gone)?;
-                self.place = Place::Away;
-                self.wait(regs)
-            }
-            (Run::Traced, Place::Stopped(tracee)) => {
-                let event = run::run(tracee, regs)?;
-                if event == Event::Syscall {
-                    self.calls = self.calls.saturating_add(1);
-                    self.before_listener = self.before_listener.map(|n| n.saturating_sub(1));
-                } else {
-                    self.calls = 0;
+    /// Takes a report; `None` when guest code has called our handler. The thread then is in its handler.
+    fn reported(&mut self, got: &Notification) -> Result<Option<Delivered>> {
+        let stack = self.stack.as_ref().ok_or(PlatformError::StubDied)?;
+        if !is_report(got) {
+            return Err(PlatformError::StubDied);
+        }
+        let [signal, info, context, fs, gs, _] = got.args;
+        self.bases = (fs, gs);
+        let delivered = Delivered::read(stack, signal, info, context);
+        let (context, fp) = match &delivered {
+            Some(delivered) => (context, delivered.fp),
+            None => (stack.own_context(), stack.own_fp()),
+        };
+        self.place = Place::Reported { id: got.id, context, fp };
+        Ok(delivered)
+    }
+
+    /// Lets guest code go on, and waits for what it does next.
+    fn run(&mut self, regs: &mut Registers) -> Result<Event> {
+        match self.place {
+            Place::InCall(id) => self.answer(id, regs.rax)?,
+            Place::Reported { id, context, fp } => {
+                let fp = self.load_fp(fp)?;
+                let stack = self.stack.as_ref().ok_or(PlatformError::StubDied)?;
+                sanitize(regs);
+                let mut load = *regs;
+                load.eflags |= if regs.single_step { EFLAGS_TRAP } else { 0 };
+                frame::write_context(stack, context, &load, fp).ok_or(PlatformError::StubDied)?;
+                let bases = (regs.fs_base, regs.gs_base);
+                let mut answer = 0;
+                if bases != self.bases {
+                    stack.set_bases(bases.0, bases.1)?;
+                    self.bases = bases;
+                    answer = LOAD_BASES;
                 }
-                Ok(event)
+                self.answer(id, answer)?;
             }
-            _ => Err(PlatformError::StubDied),
+            Place::Away => return Err(PlatformError::StubDied),
         }
-    }
-
-    fn listener(&self) -> Result<&Listener, Errno> {
-        self.listener.as_ref().ok_or(Errno::ENOENT)
-    }
-
-    /// Waits for what a thread that runs untraced does next.
-    fn wait(&mut self, regs: &mut Registers) -> Result<Event> {
-        let got = self.listener().and_then(Listener::receive).map_err(lost)?;
-        let got = got.ok_or(PlatformError::StubDied)?;
-        let entries = Entries::STUB;
-        if got.rip == entries.signal_reported() && got.number == SIGNAL_CALL {
+        let got = self.receive()?;
+        if is_report(&got) {
             return self.signal(&got, regs);
         }
         regs.orig_rax = got.number.into();
@@ -306,31 +191,29 @@ impl SystrapContext {
         (regs.rip, regs.rcx, regs.r11) = (got.rip, got.rip, regs.eflags);
         (self.place, self.seen) = (Place::InCall(got.id), *regs);
         if got.arch != ARCH_X86_64 {
-            self.stop_with(regs)?;
+            self.surface()?;
+            self.complete(regs);
             return Ok(fault::foreign_syscall(regs));
-        }
-        // Calls through the vsyscall page have returned from there once the thread stops.
-        if NEED_REGISTERS.contains(&got.number.into()) || got.rip >= layout::GUEST.end {
-            self.stop_with(regs)?;
         }
         Ok(Event::Syscall)
     }
 
+    /// Writes the FP state to load, if it is another than the thread's; returns where it is.
+    fn load_fp(&mut self, fp: u64) -> Result<u64> {
+        let Some(state) = self.xstate.take() else { return Ok(fp) };
+        let stack = self.stack.as_ref().ok_or(PlatformError::StubDied)?;
+        let own = stack.own_fp();
+        frame::write_fp(stack, own, &state).ok_or(PlatformError::StubDied)?;
+        Ok(own)
+    }
+
     /// A handler has reported; the guest's registers are on its stack.
     fn signal(&mut self, got: &Notification, regs: &mut Registers) -> Result<Event> {
-        (self.place, self.seen) = (Place::InCall(got.id), Registers::default());
-        self.stop()?;
-        let Some(found) = self.found.take() else { return Err(PlatformError::StubDied) };
-        let Place::Stopped(tracee) = &self.place else { return Err(PlatformError::StubDied) };
-        let step = regs.single_step;
-        *regs = *found;
-        (regs.single_step, regs.orig_rax) = (step, u64::MAX);
-        let [signal, info, context, ..] = got.args;
-        let delivered =
-            self.stack.as_ref().and_then(|stack| Delivered::read(stack, signal, info, context));
-        tracee.set_signal_mask(0).map_err(gone)?;
-        let Some(delivered) = delivered else {
-            // Guest code has called our handler.
+        self.found = None;
+        let Some(delivered) = self.reported(got)? else {
+            // Guest code has called our handler. What it has spoilt is replaced by what a program
+            // starts with.
+            self.xstate = Some(XState::initial());
             return Ok(Event::Fault(Fault {
                 signal: libc::SIGSEGV,
                 code: 0x80,
@@ -340,49 +223,32 @@ impl SystrapContext {
                 error: 0,
             }));
         };
-        // What the guest has spoilt is replaced by what a program starts with.
-        let initial = XState::initial();
-        let xstate = delivered.xstate.as_ref().unwrap_or(&initial);
-        match tracee.set_xstate(xstate) {
-            Err(Errno::ESRCH) => return Err(PlatformError::StubDied),
-            Err(_) => tracee.set_xstate(&initial).map_err(gone)?,
-            Ok(()) => {}
-        }
+        let stepped = regs.single_step;
         delivered.restore(regs);
-        let Fault { signal, code, addr: address, .. } = delivered.fault;
-        if code <= 0 || signal == libc::SIGUSR1 {
-            return Ok(Event::Interrupted);
+        (regs.fs_base, regs.gs_base) = self.bases;
+        regs.orig_rax = u64::MAX;
+        if stepped {
+            regs.eflags &= !EFLAGS_TRAP;
         }
-        let info = SignalInfo { code, address };
-        if let Some(event) = fault::vsyscall(tracee, signal, info, regs)? {
-            return Ok(event);
+        let Fault { signal, code, .. } = delivered.fault;
+        if signal == libc::SIGSYS && code == SYS_SECCOMP {
+            regs.orig_rax = delivered.number.into();
+            if delivered.arch != ARCH_X86_64 {
+                return Ok(fault::foreign_syscall(regs));
+            }
+            regs.rax = (-i64::from(libc::ENOSYS)) as u64;
+            return Ok(Event::Syscall);
+        }
+        if code <= 0 || signal == SIGNAL {
+            return Ok(Event::Interrupted);
         }
         Ok(Event::Fault(delivered.fault))
     }
 }
 
-/// Makes a traced thread of the stub one that can run guest code untraced.
-fn prepare(
-    space: &SystrapSpace,
-    tracee: &Tracee,
-    stack: &mut SignalStack,
-    interrupted: &mut bool,
-) -> Result<Listener> {
-    // Nobody else makes descriptors in the stub, or copies it, meanwhile.
-    let _executor = space.inner().flush_locked(tracee, interrupted)?;
-    let calls = stack.calls()?;
-    SystrapSpace::execute(tracee, &calls, "set the signal stack of a stub", interrupted)?;
-    stack.set_mapped();
-    const SET_MODE_FILTER: u64 = 1;
-    let program = layout::TEXT + layout::LISTENER_FILTER;
-    let install = call(libc::SYS_seccomp, &[SET_MODE_FILTER, LISTENER_FLAGS.into(), program]);
-    let what = "install a stub's system-call listener";
-    let fd = SystrapSpace::execute(tracee, &[install], what, interrupted)?;
-    let listener = Listener::fetch(space.inner().pid(), fd)
-        .map_err(|e| PlatformError::host("fetch a stub's system-call listener", e));
-    let close = call(libc::SYS_close, &[fd]);
-    SystrapSpace::execute(tracee, &[close], "close a descriptor in a stub", interrupted)?;
-    listener
+/// Whether it is a handler that reports.
+fn is_report(got: &Notification) -> bool {
+    got.number == SIGNAL_CALL && got.rip == code::reported() && got.arch == ARCH_X86_64
 }
 
 /// What a failure of the listener means: the thread was killed, or there is no way to go on.
@@ -413,11 +279,16 @@ fn merge(regs: &mut Registers, seen: &Registers, full: &Registers) {
 impl Context for SystrapContext {
     fn switch(&mut self, regs: &mut Registers) -> Result<Event> {
         self.flush()?;
-        let how = self.prepare_run(regs)?;
+        if let Place::InCall(_) = self.place
+            && (regs.single_step || self.seen.single_step || !only_result_differs(regs, &self.seen))
+        {
+            self.surface()?;
+        }
+        self.complete(regs);
         if !self.interrupts.enter() {
             return Ok(Event::Interrupted);
         }
-        let result = self.run(&how, regs);
+        let result = self.run(regs);
         self.interrupts.leave(matches!(result, Ok(Event::Interrupted)));
         if result.is_err() {
             self.space.kill();
@@ -426,72 +297,44 @@ impl Context for SystrapContext {
     }
 
     fn load_registers(&mut self, regs: &mut Registers) -> Result<()> {
-        if let Place::InCall(_) = self.place {
-            self.stop()?;
-        }
-        if let Some(found) = self.found.take() {
-            merge(regs, &self.seen, &found);
-        }
+        self.surface()?;
+        self.complete(regs);
         Ok(())
     }
 
     fn flush(&mut self) -> Result<()> {
-        if !self.space.inner().has_work() {
-            return Ok(());
-        }
-        let space = self.space.clone();
-        let mut interrupted = false;
-        let result = self.stop().and_then(|tracee| space.flush(tracee, &mut interrupted));
-        self.calls = 0;
-        if interrupted {
-            self.interrupts.note();
-        }
-        result
+        self.work().flush(())
     }
 
     fn new_thread(&mut self) -> Result<Box<dyn PendingContext>> {
-        self.stop()?;
-        if self.is_first() {
-            self.leave_first_thread()?;
-        }
-        let (tid, xstate) = if self.listener.is_none() {
-            (self.clone_self("create a thread in a stub", THREAD_FLAGS)?, None)
-        } else {
-            let xstate = self.xstate()?;
-            (self.space.new_thread()?, Some(xstate))
-        };
-        Ok(Box::new(SystrapPending::new(tid, xstate, self.space.clone())))
+        let xstate = self.xstate()?;
+        Ok(Box::new(SystrapPending::new(xstate, self.space.clone())))
     }
 
     fn fork(&mut self) -> Result<(Arc<dyn AddressSpace>, Box<dyn PendingContext>)> {
-        let space = self.space.clone();
-        let mut interrupted = false;
-        let executor = space.inner().flush_locked(self.stop()?, &mut interrupted)?;
-        if interrupted {
-            self.interrupts.note();
-        }
-        let (copy, xstate) = if self.listener.is_none() {
-            let pid = self.clone_self("copy a stub", PROCESS_FLAGS)?;
-            (space.copy(pid), None)
-        } else {
-            let xstate = self.xstate()?;
-            (space.copy(space.new_process()?), Some(xstate))
-        };
-        drop(executor);
-        let pending = SystrapPending::new(copy.inner().pid(), xstate, copy.clone());
-        Ok((copy, Box::new(pending)))
+        let xstate = self.xstate()?;
+        let copy = self.space.copy()?;
+        Ok((copy.clone(), Box::new(SystrapPending::new(xstate, copy))))
     }
 
     fn xstate(&mut self) -> Result<XState> {
-        self.stop()?.xstate().map_err(gone)
+        self.surface()?;
+        if let Some(state) = &self.xstate {
+            return Ok(state.clone());
+        }
+        let Place::Reported { fp, .. } = self.place else { return Err(PlatformError::StubDied) };
+        let stack = self.stack.as_ref().ok_or(PlatformError::StubDied)?;
+        // What the guest has spoilt is replaced by what a program starts with.
+        Ok(frame::read_fp(stack, fp).unwrap_or_else(XState::initial))
     }
 
     fn set_xstate(&mut self, state: &XState) -> Result<()> {
-        self.stop()?.set_xstate(state).map_err(|error| match error {
-            Errno::ESRCH => PlatformError::StubDied,
-            // The host says EFAULT or EINVAL for contents it does not like.
-            _ => PlatformError::host("set the FP state", Errno::EINVAL),
-        })
+        if !state.is_valid() {
+            return Err(PlatformError::host("set the FP state", Errno::EINVAL));
+        }
+        self.surface()?;
+        self.xstate = Some(state.clone());
+        Ok(())
     }
 
     fn interrupter(&self) -> Arc<dyn Interrupter> {
@@ -510,11 +353,18 @@ impl Context for SystrapContext {
 impl Drop for SystrapContext {
     fn drop(&mut self) {
         self.interrupts.retarget(None);
-        match self.stop() {
-            Ok(_) => {
-                if let Place::Stopped(tracee) = &self.place {
-                    self.space.end_thread(tracee);
-                }
+        // The guest's own exit(2) ends the thread as well as ours.
+        let ended = match self.place {
+            Place::InCall(id) if self.seen.orig_rax == libc::SYS_exit as u64 => {
+                self.listener.let_through(id).map_err(lost)
+            }
+            _ => self.surface().and_then(|()| match self.place {
+                Place::Reported { id, .. } => self.answer(id, END_THREAD),
+                _ => Err(PlatformError::StubDied),
+            }),
+        };
+        match ended {
+            Ok(()) => {
                 if let Some(stack) = self.stack.take() {
                     self.space.give_stack(stack);
                 }

@@ -1,10 +1,10 @@
-#![expect(unsafe_code, reason = "ioctl(2) of seccomp listeners, pidfd_getfd(2), seccomp(2)")]
+#![expect(unsafe_code, reason = "ioctl(2) of seccomp listeners, seccomp(2)")]
 //! The sentry's end of a guest thread's seccomp filter: `seccomp_unotify(2)` with types.
 //!
-//! Host calls: `ioctl`, `poll`, `pidfd_open`, `pidfd_getfd`, `seccomp`, `uname`.
+//! Host calls: `ioctl`, `poll`, `seccomp`, `uname`.
 
 use crate::host::Errno;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 const NOTIF_RECV: u64 = 0xc050_2100;
 const NOTIF_SEND: u64 = 0xc018_2101;
@@ -19,6 +19,8 @@ const SYNC_WAKE_UP: u64 = 1;
 pub struct Notification {
     /// To answer it with.
     pub id: u64,
+    /// The thread that made it.
+    pub tid: i32,
     /// Number: the lower half of `rax`.
     pub number: u32,
     /// `AUDIT_ARCH_*` of the entry that was used.
@@ -38,18 +40,11 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Takes the listener that is descriptor `fd` in the (traced, so not yet recycled) process `pid`.
-    pub fn fetch(pid: i32, fd: u64) -> Result<Self, Errno> {
-        let pidfd = open_process(pid)?;
-        // SAFETY: plain values.
-        let result =
-            unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd as i32, 0) };
-        let fd = Errno::result(result)? as i32;
-        // SAFETY: a fresh descriptor that nobody else knows.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    /// Wraps the descriptor.
+    pub fn new(fd: OwnedFd) -> Self {
         // SAFETY: the argument is a plain value. Hosts before 6.6 refuse, and hand over more slowly.
         let _ = unsafe { libc::ioctl(fd.as_raw_fd(), NOTIF_SET_FLAGS as _, SYNC_WAKE_UP) };
-        Ok(Self { fd, told_of_end: release() >= (6, 11) })
+        Self { fd, told_of_end: release() >= (6, 11) }
     }
 
     /// Waits for the next system call; `None` when the guest thread has ended.
@@ -66,6 +61,7 @@ impl Listener {
                 Ok(_) => {
                     return Ok(Some(Notification {
                         id: got.id,
+                        tid: got.pid as i32,
                         number: got.data.nr as u32,
                         arch: got.data.arch,
                         rip: got.data.instruction_pointer,
@@ -83,10 +79,21 @@ impl Listener {
 
     /// Lets a waiting thread go on, with this in `rax`. `ENOENT` when it is gone.
     pub fn answer(&self, id: u64, rax: u64) -> Result<(), Errno> {
-        let answer = libc::seccomp_notif_resp { id, val: rax as i64, error: 0, flags: 0 };
+        self.send(&libc::seccomp_notif_resp { id, val: rax as i64, error: 0, flags: 0 })
+    }
+
+    /// Lets the host execute a waiting thread's call. Only for calls without memory arguments that can do
+    /// no harm whatever the other arguments are.
+    pub fn let_through(&self, id: u64) -> Result<(), Errno> {
+        const CONTINUE: u32 = 1;
+        self.send(&libc::seccomp_notif_resp { id, val: 0, error: 0, flags: CONTINUE })
+    }
+
+    fn send(&self, answer: &libc::seccomp_notif_resp) -> Result<(), Errno> {
         // SAFETY: the host reads the structure, whose size is in the request's number.
-        let result =
-            unsafe { libc::ioctl(self.fd.as_raw_fd(), NOTIF_SEND as _, &raw const answer) };
+        let result = unsafe {
+            libc::ioctl(self.fd.as_raw_fd(), NOTIF_SEND as _, std::ptr::from_ref(answer))
+        };
         Errno::result(result).map(drop)
     }
 
@@ -100,14 +107,6 @@ impl Listener {
     }
 }
 
-/// A handle on a process that does not go stale.
-fn open_process(pid: i32) -> Result<OwnedFd, Errno> {
-    // SAFETY: plain values.
-    let fd = Errno::result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
-    // SAFETY: a fresh descriptor that nobody else knows.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
-}
-
 /// Whether the host's seccomp knows `SECCOMP_RET_USER_NOTIF`.
 pub fn is_available() -> bool {
     const GET_ACTION_AVAIL: u64 = 2;
@@ -118,6 +117,11 @@ pub fn is_available() -> bool {
 
 /// The host kernel's release: major and minor number; zeroes when it cannot be told.
 pub fn release() -> (u32, u32) {
+    static RELEASE: std::sync::OnceLock<(u32, u32)> = std::sync::OnceLock::new();
+    *RELEASE.get_or_init(read_release)
+}
+
+fn read_release() -> (u32, u32) {
     // SAFETY: all-zero is valid; the host fills it with terminated strings.
     let name = unsafe {
         let mut name: libc::utsname = std::mem::zeroed();

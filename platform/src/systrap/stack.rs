@@ -1,5 +1,7 @@
-//! The stacks on which stubs' signal handlers run.
+//! What each guest thread has of ours in its stub: control words, and the stack on which signal
+//! handlers run.
 
+use super::frame::{CONTEXT_LEN, FP_TAIL};
 use crate::stub::batch::{Call, call};
 use crate::stub::filter::MAP_FLAGS;
 use crate::stub::layout::{FD_MEMORY, SIGNAL_STACKS};
@@ -7,12 +9,20 @@ use crate::{Frames, MemoryFile, PAGE_SIZE, PlatformError, Result, XState};
 use nix::errno::Errno;
 use std::sync::Arc;
 
+/// Bytes of control words below the stack. The first two are the segment bases to load.
+pub const CONTROL: u64 = 512;
+
 /// Bytes of a signal frame besides the FP and vector state, with much to spare.
 const FRAME: u64 = 2048;
 
-/// Bytes of one stack.
+/// Where a frame of our own making lies, which does not overlap with one that the host makes.
+const OWN_CONTEXT: u64 = CONTROL;
+const OWN_FP: u64 = (OWN_CONTEXT + CONTEXT_LEN).next_multiple_of(64);
+
+/// Bytes of all.
 fn size() -> u64 {
-    (XState::size() as u64 + FRAME).next_multiple_of(PAGE_SIZE)
+    let fp = XState::size() as u64 + FP_TAIL;
+    (OWN_FP + fp + fp + FRAME).next_multiple_of(PAGE_SIZE)
 }
 
 /// One guest thread's stack. Its pages stay mapped in the stub when the thread has ended, for the next
@@ -58,23 +68,31 @@ impl SignalStack {
         SIGNAL_STACKS.start + self.index * size()
     }
 
-    /// What the stub's thread has to do to have it.
-    pub fn calls(&self) -> Result<Vec<Call>> {
-        let mut calls = Vec::with_capacity(3);
-        if !self.mapped {
-            let writable = (libc::PROT_READ | libc::PROT_WRITE) as u64;
-            let (base, offset) = (self.base(), self.frames.offset());
-            let map = [base, size(), writable, MAP_FLAGS.into(), FD_MEMORY, offset];
-            calls.push(call(libc::SYS_mmap, &map));
-            calls.push(call(libc::SYS_madvise, &[base, size(), libc::MADV_DONTFORK as u64]));
+    /// `stack_t`, for the host.
+    pub fn description(&self) -> [u64; 3] {
+        [self.base() + CONTROL, 0, size() - CONTROL]
+    }
+
+    /// Where a new thread's frame is, in the stub.
+    pub fn own_context(&self) -> u64 {
+        self.base() + OWN_CONTEXT
+    }
+
+    /// Where an FP state of our own making goes, in the stub.
+    pub fn own_fp(&self) -> u64 {
+        self.base() + OWN_FP
+    }
+
+    /// What the stub has to do to have it mapped.
+    pub fn calls(&self) -> Vec<Call> {
+        if self.mapped {
+            return Vec::new();
         }
-        // `stack_t`, at the stack's lower end. Another guest thread may change it before it is read,
-        // and only harms itself.
-        self.frames.store64(0, self.base())?;
-        self.frames.store64(8, 0)?;
-        self.frames.store64(16, size())?;
-        calls.push(call(libc::SYS_sigaltstack, &[self.base(), 0]));
-        Ok(calls)
+        let writable = (libc::PROT_READ | libc::PROT_WRITE) as u64;
+        let (base, offset) = (self.base(), self.frames.offset());
+        let map = [base, size(), writable, MAP_FLAGS.into(), FD_MEMORY, offset];
+        let fork = [base, size(), libc::MADV_DONTFORK as u64];
+        vec![call(libc::SYS_mmap, &map), call(libc::SYS_madvise, &fork)]
     }
 
     /// The calls have been made.
@@ -82,13 +100,27 @@ impl SignalStack {
         self.mapped = true;
     }
 
+    /// Sets the segment bases to load.
+    pub fn set_bases(&self, fs: u64, gs: u64) -> Result<()> {
+        self.frames.store64(0, fs)?;
+        Ok(self.frames.store64(8, gs)?)
+    }
+
+    fn offset(&self, address: u64, len: usize) -> Option<u64> {
+        let offset = address.checked_sub(self.base())?;
+        let end = offset.checked_add(len as u64)?;
+        (offset >= CONTROL && end <= size()).then_some(offset)
+    }
+
     /// Copies bytes from a stub's address; `None` unless all of them are on this stack.
     pub fn read(&self, address: u64, bytes: &mut [u8]) -> Option<()> {
-        let offset = address.checked_sub(self.base())?;
-        let end = offset.checked_add(bytes.len() as u64)?;
-        if end > size() {
-            return None;
-        }
+        let offset = self.offset(address, bytes.len())?;
         self.frames.read(offset, bytes).ok()
+    }
+
+    /// Copies bytes to a stub's address; `None` unless all of them are on this stack.
+    pub fn write(&self, address: u64, bytes: &[u8]) -> Option<()> {
+        let offset = self.offset(address, bytes.len())?;
+        self.frames.write(offset, bytes).ok()
     }
 }

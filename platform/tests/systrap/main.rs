@@ -18,7 +18,5 @@ const UNTRACED: bool = true;
 
 /// The back end that is tested.
 fn new_platform(memory: Arc<MemoryFile>) -> Result<Arc<dyn Platform>> {
-    // Never traced longer than there is a reason for.
-    let options = systrap::Options { calls_before_detach: 0, calls_before_listener: 0 };
-    Ok(systrap::SystrapPlatform::new(memory, options)?)
+    Ok(systrap::SystrapPlatform::new(memory)?)
 }

@@ -10,7 +10,7 @@ use crate::kernel::{Kernel, KernelConfig, LogSink, panic};
 use gofer::Client;
 use platform::host::{io, seccomp, thread};
 use platform::ptrace::PtracePlatform;
-use platform::systrap::{Options, SystrapPlatform};
+use platform::systrap::SystrapPlatform;
 use platform::{MemoryFile, Platform, PlatformError, safecopy};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
@@ -119,7 +119,7 @@ fn platform(kind: PlatformKind, memory: &Arc<MemoryFile>) -> Result<Arc<dyn Plat
             platform.map(|p| p as Arc<dyn Platform>).map_err(|e| BootError::Platform("ptrace", e))
         }
         PlatformKind::Systrap => {
-            let platform = SystrapPlatform::new(memory.clone(), Options::default());
+            let platform = SystrapPlatform::new(memory.clone());
             platform.map(|p| p as Arc<dyn Platform>).map_err(|e| BootError::Platform("systrap", e))
         }
     }

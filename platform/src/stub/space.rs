@@ -1,12 +1,8 @@
 //! Address spaces: a stub process and the mapping work that waits for it.
 
-use super::inject;
-use super::tracee::Tracee;
-use crate::stub::batch::{BatchPages, CAPACITY, Plan, is_hint};
-use crate::stub::code::Entries;
-use crate::stub::link::Link;
-use crate::stub::process::StubProcess;
-use crate::stub::queue::{Operation, Queue, Work};
+use super::link::Link;
+use super::process::StubProcess;
+use super::queue::{Operation, Queue, Work};
 use crate::{AddressSpace, Frames, MapSource, MemoryFile, PlatformError, Prot, Result};
 use nix::errno::Errno;
 use parking_lot::{Mutex, MutexGuard};
@@ -15,9 +11,6 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// From this many operations on, a list costs fewer stops than one call each.
-const BATCH_FROM: usize = 4;
-
 /// What all address spaces of a platform share.
 #[derive(Debug)]
 pub struct Shared {
@@ -25,54 +18,70 @@ pub struct Shared {
     pub memory: Arc<MemoryFile>,
     /// Brings host descriptors into stubs.
     pub link: Link,
-    /// Closing it ends the stubs that are not traced.
-    pub _alive: OwnedFd,
-    /// The code page, mapped in every stub.
+    /// Closing it ends the stubs that wait for that.
+    pub _alive: Option<OwnedFd>,
+    /// The code pages, mapped in every stub.
     pub _text: Frames,
+}
+
+/// How a back end makes a stub change its mappings.
+pub trait Execute: Send {
+    /// What it takes to do so, for example a stopped thread of the stub.
+    type With<'a>;
+
+    /// Executes the operations in order. After an error the stub is ended.
+    fn execute(
+        &mut self,
+        shared: &Shared,
+        with: Self::With<'_>,
+        operations: &[Operation],
+    ) -> Result<()>;
 }
 
 /// An address space. Lock order: `executor`, `queue`.
 #[derive(Debug)]
-pub struct Space {
+pub struct Space<X> {
     shared: Arc<Shared>,
     queue: Mutex<Queue>,
     /// Counts pushes to the queue.
     queued: AtomicU64,
     /// Value of `queued` up to which all operations are done.
     done: AtomicU64,
-    executor: Mutex<Executor>,
+    executor: Mutex<Executor<X>>,
     /// Errno of the first operation that the host refused, 0 for none.
     refused: AtomicU64,
     process: Arc<StubProcess>,
 }
 
 /// State of whoever executes operations in the stub.
-#[derive(Debug, Default)]
-pub struct Executor {
-    pages: Option<BatchPages>,
+#[derive(Debug)]
+pub struct Executor<X> {
+    /// The back end's own.
+    pub own: X,
     /// Frames that a mapping which could not be removed may still reach; released with the stub.
     stranded: Vec<Frames>,
 }
 
-impl Space {
+impl<X: Execute> Space<X> {
     /// Wraps a stub in which nothing is mapped.
-    pub fn new(shared: Arc<Shared>, process: Arc<StubProcess>) -> Arc<Self> {
-        Arc::new(Self::with_queue(shared, process, Queue::default()))
+    pub fn new(shared: Arc<Shared>, process: Arc<StubProcess>, own: X) -> Arc<Self> {
+        Arc::new(Self::with_queue(shared, process, own, Queue::default()))
     }
 
-    /// Wraps a stub that is a copy of this one's.
-    pub fn copy(&self, process: Arc<StubProcess>) -> Arc<Self> {
+    /// Wraps a stub that is a copy of this one's. Waiting operations have been executed before, and the
+    /// caller keeps others from executing more.
+    pub fn copy(&self, process: Arc<StubProcess>, own: X) -> Arc<Self> {
         let queue = self.queue.lock().for_copy();
-        Arc::new(Self::with_queue(self.shared.clone(), process, queue))
+        Arc::new(Self::with_queue(self.shared.clone(), process, own, queue))
     }
 
-    fn with_queue(shared: Arc<Shared>, process: Arc<StubProcess>, queue: Queue) -> Self {
+    fn with_queue(shared: Arc<Shared>, process: Arc<StubProcess>, own: X, queue: Queue) -> Self {
         Self {
             shared,
             queue: Mutex::new(queue),
             queued: AtomicU64::new(0),
             done: AtomicU64::new(0),
-            executor: Mutex::new(Executor::default()),
+            executor: Mutex::new(Executor { own, stranded: Vec::new() }),
             refused: AtomicU64::new(0),
             process,
         }
@@ -94,9 +103,9 @@ impl Space {
         self.queued.fetch_add(1, Ordering::Release);
     }
 
-    /// The memory file behind guest memory.
-    pub fn memory(&self) -> &Arc<MemoryFile> {
-        &self.shared.memory
+    /// What all address spaces share.
+    pub fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// Whether operations wait to be executed.
@@ -104,26 +113,26 @@ impl Space {
         self.done.load(Ordering::Acquire) != self.queued.load(Ordering::Acquire)
     }
 
-    /// Executes what waits, in a stopped thread of the stub.
-    pub fn flush(&self, tracee: &Tracee, interrupted: &mut bool) -> Result<()> {
+    /// Executes what waits.
+    pub fn flush(&self, with: X::With<'_>) -> Result<()> {
         if !self.has_work() {
             return Ok(());
         }
-        self.flush_locked(tracee, interrupted).map(drop)
+        self.flush_locked(with).map(drop)
     }
 
     /// Executes what waits, and keeps others from executing more until the guard is dropped.
-    pub fn flush_locked(
-        &self,
-        tracee: &Tracee,
-        interrupted: &mut bool,
-    ) -> Result<MutexGuard<'_, Executor>> {
+    pub fn flush_locked(&self, with: X::With<'_>) -> Result<MutexGuard<'_, Executor<X>>> {
         let mut executor = self.executor.lock();
         let (work, upto) = {
             let mut queue = self.queue.lock();
             (queue.take(), self.queued.load(Ordering::Relaxed))
         };
-        let result = executor.execute(&self.shared, tracee, &work.operations, interrupted);
+        let result = if work.operations.is_empty() {
+            Ok(())
+        } else {
+            executor.own.execute(&self.shared, with, &work.operations)
+        };
         let Work { operations, frames } = work;
         match result {
             Ok(()) => {
@@ -143,6 +152,11 @@ impl Space {
         }
     }
 
+    /// Exclusive use of what executes operations.
+    pub fn executor(&self) -> MutexGuard<'_, Executor<X>> {
+        self.executor.lock()
+    }
+
     /// Ends the stub, which is not as the guest's memory manager believes.
     fn refuse(&self, error: &PlatformError) {
         let errno = match error {
@@ -154,78 +168,12 @@ impl Space {
     }
 }
 
-impl Executor {
-    fn execute(
-        &mut self,
-        shared: &Shared,
-        tracee: &Tracee,
-        operations: &[Operation],
-        interrupted: &mut bool,
-    ) -> Result<()> {
-        let needs_list =
-            |op: &Operation| matches!(op, Operation::Map { source: MapSource::HostFd(..), .. });
-        if operations.len() < BATCH_FROM && !operations.iter().any(needs_list) {
-            for operation in operations {
-                let mut plan = Plan::default();
-                plan.add(operation);
-                for call in &plan.calls {
-                    match inject::syscall(tracee, Entries::STUB, call, interrupted)? {
-                        Err(error) if !is_hint(call) => return Err(refused(error)),
-                        _ => {}
-                    }
-                }
-            }
-            return Ok(());
-        }
-        let mut rest = operations;
-        while !rest.is_empty() {
-            let mut plan = Plan::default();
-            let pages = match self.pages.take() {
-                Some(pages) => pages,
-                None => {
-                    let pages = BatchPages::new(&shared.memory)?;
-                    inject::syscall(tracee, Entries::STUB, &pages.map_call(), interrupted)?
-                        .map_err(refused)?;
-                    plan.calls.extend(BatchPages::setup_calls());
-                    pages
-                }
-            };
-            let pages = self.pages.insert(pages);
-            const { assert!(CAPACITY > 8) };
-            while let Some((first, others)) = rest.split_first() {
-                if !plan.add(first) {
-                    break;
-                }
-                rest = others;
-            }
-            pages.write(&plan.calls, plan.descriptors.len())?;
-            let transfer = (!plan.descriptors.is_empty()).then(|| shared.link.begin());
-            for fd in &plan.descriptors {
-                if let Some(transfer) = &transfer {
-                    transfer
-                        .send(*fd)
-                        .map_err(|e| PlatformError::host("send a file descriptor to a stub", e))?;
-                }
-            }
-            let mut next = 0;
-            while let Err((failed, error)) =
-                inject::batch(tracee, next, plan.calls.len(), interrupted)?
-            {
-                if !plan.calls.get(failed).is_some_and(is_hint) {
-                    return Err(refused(error));
-                }
-                next = failed + 1;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn refused(error: Errno) -> PlatformError {
+/// What the host's refusal of mapping work is to the caller.
+pub fn refused(error: Errno) -> PlatformError {
     PlatformError::host("change the mappings of a guest process", error)
 }
 
-impl AddressSpace for Space {
+impl<X: Execute> AddressSpace for Space<X> {
     fn map(&self, addr: u64, len: u64, prot: Prot, source: MapSource, replaced: Vec<Frames>) {
         if let Some(range) = range(addr, len) {
             self.push(|queue| queue.map(range, prot, source, replaced));
@@ -260,12 +208,12 @@ impl AddressSpace for Space {
 
 /// The range, if it is one that guest memory may use: nothing else ever reaches a stub.
 fn range(addr: u64, len: u64) -> Option<Range<u64>> {
-    let guest = crate::stub::layout::GUEST;
+    let guest = super::layout::GUEST;
     let end = addr.checked_add(len)?;
     (addr >= guest.start && end <= guest.end).then_some(addr..end)
 }
 
-impl Drop for Space {
+impl<X> Drop for Space<X> {
     fn drop(&mut self) {
         // The stub goes first: after that no mapping can reach the frames dropped with the fields.
         self.process.end();

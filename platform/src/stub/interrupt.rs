@@ -1,12 +1,14 @@
+#![expect(unsafe_code, reason = "tgkill(2)")]
 //! Interrupting guest code from another thread.
+//!
+//! Host calls: `tgkill`.
 
-use super::tracee::tgkill;
 use crate::Interrupter;
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Sent to a stub's thread to make it stop. What else arrives means the same.
-const SIGNAL: i32 = libc::SIGUSR1;
+pub const SIGNAL: i32 = libc::SIGUSR1;
 
 const IDLE: u32 = 0;
 /// Guest code runs, or is about to.
@@ -70,4 +72,10 @@ impl Interrupter for InterruptState {
             tgkill(pid, tid, SIGNAL);
         }
     }
+}
+
+/// Sends a signal to one thread of a stub.
+pub fn tgkill(pid: i32, tid: i32, signal: i32) {
+    // SAFETY: plain values. Failure means that the thread is gone.
+    let _ = unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, signal) };
 }
