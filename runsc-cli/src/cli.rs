@@ -70,7 +70,7 @@ pub enum PlatformName {
     Auto,
     /// `PTRACE_SYSEMU`: works everywhere, needs nothing.
     Ptrace,
-    /// Seccomp notifications: half the price of a system call; needs Linux 5.19.
+    /// Seccomp notifications: half the price of a system call; needs Linux 5.19 and FSGSBASE.
     Systrap,
 }
 

@@ -14,12 +14,12 @@ usage: conformance [OPTIONS] [AREA | AREA::CASE | TEXT]...
   --each             one sandbox per case instead of one per area
   --jobs N           runs at a time (default: the number of CPUs)
   --repeat N         do everything N times
-  --platforms LIST   platforms, separated by commas (default: $RUNSC_PLATFORMS or ptrace);
+  --platforms LIST   platforms, separated by commas (default: $RUNSC_PLATFORMS or both);
                      `native` compares Linux with itself
 environment: RUNSC names the runsc to test (default: the one built beside this test)";
 
 /// The platforms that `runsc` offers.
-const PLATFORMS: &str = "ptrace";
+const PLATFORMS: &str = "ptrace,systrap";
 
 fn main() -> ExitCode {
     match suite() {

@@ -199,12 +199,11 @@ pub const PTRACE_CALLS: &[HostCall] = calls! {
 /// What `--platform=systrap` needs besides.
 pub const SYSTRAP_CALLS: &[HostCall] = calls! {
     getpid SYS_getpid Run "identity of the sentry";
-
     pidfd_getfd SYS_pidfd_getfd Run "listeners of guest threads";
     pidfd_open SYS_pidfd_open Run "listeners of guest threads";
-    ptrace SYS_ptrace Run "running guest code where that is cheaper";
-    uname SYS_uname Run "what the host can do";
-    wait4 SYS_wait4 Run "stops and ends of stubs";
+    setsockopt SYS_setsockopt Run "control sockets of agents: credentials, time limit";
+    socketpair SYS_socketpair Run "control sockets of agents";
+    wait4 SYS_wait4 Run "ends of stubs";
 };
 
 #[cfg(test)]

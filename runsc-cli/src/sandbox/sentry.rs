@@ -106,7 +106,8 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
     confine::empty_root()?;
     confine::drop_privileges(attached)?;
     let platform = match platform {
-        PlatformName::Auto | PlatformName::Ptrace => boot::PlatformKind::Ptrace,
+        PlatformName::Auto => boot::PlatformKind::Auto,
+        PlatformName::Ptrace => boot::PlatformKind::Ptrace,
         PlatformName::Systrap => boot::PlatformKind::Systrap,
     };
     let host_seccomp = match host_seccomp {

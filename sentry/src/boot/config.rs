@@ -9,6 +9,8 @@ use std::sync::Arc;
 /// How guest code is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlatformKind {
+    /// Systrap, or where the host does not support it, ptrace, with a line that says so.
+    Auto,
     /// `PTRACE_SYSEMU`.
     Ptrace,
     /// Seccomp notifications.

@@ -33,8 +33,8 @@ pub fn run(config: Config) -> Result<ExitStatus, BootError> {
     let what = "cannot make the memory file";
     let memory = MemoryFile::new().map_err(|source| BootError::Host { what, source })?;
     // Before the first thread is started: stubs descend from a copy of this process.
-    let platform = platform(config.platform, &memory)?;
-    confine(&config)?;
+    let (platform, filter) = platform(config.platform, &memory)?;
+    confine(&config, filter)?;
     let client = Arc::new(Client::connect(config.channels).map_err(BootError::Gofer)?);
     let log = config.log.map(|fd| Arc::new(Log(fd)) as Arc<dyn LogSink>);
     let kernel = Kernel::new(
@@ -96,32 +96,36 @@ fn follow_size(console: Option<&Console>) {
 }
 
 /// Gives up what only setting up needed. The process has one thread still, and its stubs descend from another.
-fn confine(config: &Config) -> Result<(), BootError> {
+fn confine(config: &Config, filter: &seccomp::Filter) -> Result<(), BootError> {
     let failed =
         |what| move |e| BootError::Host { what, source: PlatformError::host("seccomp", e) };
     let cpus = thread::affinity(0).map_or(1, |set| set.cpus().count());
     seccomp::limit_arenas(cpus * ARENAS_PER_CPU);
     seccomp::hide_process().map_err(failed("cannot hide the process"))?;
-    let filter = match config.platform {
-        PlatformKind::Ptrace => &seccomp::PTRACE,
-        PlatformKind::Systrap => &seccomp::SYSTRAP,
-    };
     let report = config.log.as_ref().map_or(libc::STDERR_FILENO, AsRawFd::as_raw_fd);
     filter
         .install(config.host_seccomp, report)
         .map_err(failed("cannot install the filter of host calls"))
 }
 
-fn platform(kind: PlatformKind, memory: &Arc<MemoryFile>) -> Result<Arc<dyn Platform>, BootError> {
-    match kind {
-        PlatformKind::Ptrace => {
-            let platform = PtracePlatform::new(memory.clone());
-            platform.map(|p| p as Arc<dyn Platform>).map_err(|e| BootError::Platform("ptrace", e))
+/// A platform, and the filter for the host calls that it needs.
+type Backend = (Arc<dyn Platform>, &'static seccomp::Filter);
+
+fn platform(kind: PlatformKind, memory: &Arc<MemoryFile>) -> Result<Backend, BootError> {
+    let ptrace = || match PtracePlatform::new(memory.clone()) {
+        Ok(platform) => Ok((platform as Arc<dyn Platform>, &seccomp::PTRACE)),
+        Err(error) => Err(BootError::Platform("ptrace", error)),
+    };
+    if kind == PlatformKind::Ptrace {
+        return ptrace();
+    }
+    match SystrapPlatform::new(memory.clone()) {
+        Ok(platform) => Ok((platform, &seccomp::SYSTRAP)),
+        Err(PlatformError::Unsupported(why)) if kind == PlatformKind::Auto => {
+            tracing::warn!("using the ptrace platform, which is slower: {why}");
+            ptrace()
         }
-        PlatformKind::Systrap => {
-            let platform = SystrapPlatform::new(memory.clone());
-            platform.map(|p| p as Arc<dyn Platform>).map_err(|e| BootError::Platform("systrap", e))
-        }
+        Err(error) => Err(BootError::Platform("systrap", error)),
     }
 }
 

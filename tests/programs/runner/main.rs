@@ -27,7 +27,7 @@ struct Options {
     #[arg(long)]
     native_only: bool,
     /// Platforms to run the sandbox on, comma separated.
-    #[arg(long, env = "RUNSC_PLATFORMS", value_delimiter = ',', default_value = "ptrace")]
+    #[arg(long, env = "RUNSC_PLATFORMS", value_delimiter = ',', default_value = "ptrace,systrap")]
     platform: Vec<String>,
     /// The sandbox's command; by default the release build of this workspace, or $RUNSC.
     #[arg(long, env = "RUNSC")]
