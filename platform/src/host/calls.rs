@@ -81,6 +81,12 @@ const TERMINAL: &[u32] = &[
     0x4008_2104,
 ];
 
+/// Families of sockets that are made.
+const UNIX: &[u32] = &[libc::AF_UNIX as u32];
+
+/// Options of sockets that are set.
+const CONTROL_OPTIONS: &[u32] = &[libc::SO_PASSCRED as u32, libc::SO_RCVTIMEO as u32];
+
 /// Flags of `clone(2)` for a thread of the sentry, as the C library has them.
 const THREAD: &[u32] = &[(libc::CLONE_VM
     | libc::CLONE_FS
@@ -183,7 +189,6 @@ pub const HOST_CALLS: &[HostCall] = calls! {
     setsid SYS_setsid Setup "zygote: away from the terminal";
     shutdown SYS_shutdown Run "channels to a gofer that breaks the protocol";
     sigaltstack SYS_sigaltstack Run "overflow guard of each thread";
-    socketpair SYS_socketpair Setup "ptrace: the channel that carries descriptors to stubs";
     tgkill SYS_tgkill Run "interrupting guest code";
     write SYS_write Run "donated pipes and terminals, log";
     writev SYS_writev Run "donated pipes and terminals";
@@ -193,6 +198,7 @@ pub const HOST_CALLS: &[HostCall] = calls! {
 pub const PTRACE_CALLS: &[HostCall] = calls! {
     getpid SYS_getpid Run "identity of the sentry";
     ptrace SYS_ptrace Run "running guest code";
+    socketpair SYS_socketpair Setup "the channel that carries descriptors to stubs";
     wait4 SYS_wait4 Run "stops and ends of stubs";
 };
 
@@ -201,8 +207,8 @@ pub const SYSTRAP_CALLS: &[HostCall] = calls! {
     getpid SYS_getpid Run "identity of the sentry";
     pidfd_getfd SYS_pidfd_getfd Run "listeners of guest threads";
     pidfd_open SYS_pidfd_open Run "listeners of guest threads";
-    setsockopt SYS_setsockopt Run "control sockets of agents: credentials, time limit";
-    socketpair SYS_socketpair Run "control sockets of agents";
+    setsockopt SYS_setsockopt Run (Either(2, CONTROL_OPTIONS)) "control sockets of agents: credentials, time limit";
+    socketpair SYS_socketpair Run (Either(0, UNIX)) "control sockets of agents";
     wait4 SYS_wait4 Run "ends of stubs";
 };
 
