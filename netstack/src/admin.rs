@@ -107,7 +107,15 @@ impl Stack {
         if !iface.is_loopback() {
             let max = if ip.is_ipv4() { 32 } else { 128 };
             if addr.cidr.prefix_len() < max {
-                self.routes.write().add(connected_route(id, addr.cidr))?;
+                let route = connected_route(id, addr.cidr);
+                let mut routes = self.routes.write();
+                // The first address of a network is its source.
+                let known = |e: &RouteEntry| {
+                    (e.dst, e.iface, e.via, e.metric) == (route.dst, id, None, route.metric)
+                };
+                if !routes.entries().iter().any(known) {
+                    routes.add(route)?;
+                }
             }
             if let IpAddr::V6(v6) = ip {
                 let joined = iface.groups.lock().join(solicited_node(v6).into(), self.now());
@@ -140,12 +148,20 @@ impl Stack {
     }
 
     pub(crate) fn address_gone(&self, iface: &Iface, old: IfaceAddr) {
-        let still = iface.addresses.read().list().iter().any(|a| {
-            a.cidr.prefix_len() == old.cidr.prefix_len() && a.cidr.contains(old.cidr.addr())
-        });
-        if !still {
-            self.routes.write().remove(&connected_route(iface.id, old.cidr));
+        let other = iface
+            .addresses
+            .read()
+            .list()
+            .iter()
+            .map(|a| a.cidr)
+            .find(|a| a.prefix_len() == old.cidr.prefix_len() && a.contains(old.cidr.addr()));
+        let mut routes = self.routes.write();
+        routes.remove(&connected_route(iface.id, old.cidr));
+        if let Some(other) = other {
+            // There is room: one was just removed.
+            let _ = routes.add(connected_route(iface.id, other));
         }
+        drop(routes);
         if let IpAddr::V6(v6) = old.cidr.addr() {
             // Not a member when the interface is the loopback's; nothing to undo then.
             let _ = iface.groups.lock().leave(solicited_node(v6).into(), self.now());
@@ -260,5 +276,12 @@ impl Stack {
 }
 
 fn connected_route(iface: IfaceId, cidr: Cidr) -> RouteEntry {
-    RouteEntry { dst: cidr, via: None, iface, source: Some(cidr.addr()), metric: 0, mtu: None }
+    RouteEntry {
+        dst: cidr.network(),
+        via: None,
+        iface,
+        source: Some(cidr.addr()),
+        metric: 0,
+        mtu: None,
+    }
 }

@@ -46,6 +46,21 @@ impl Cidr {
         }
     }
 
+    /// The network alone: the host part is zero.
+    pub fn network(self) -> Self {
+        let addr = match self.addr {
+            IpAddr::V4(a) => {
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.len)).unwrap_or(0);
+                Ipv4Addr::from(u32::from(a) & mask).into()
+            }
+            IpAddr::V6(a) => {
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.len)).unwrap_or(0);
+                Ipv6Addr::from(u128::from(a) & mask).into()
+            }
+        };
+        Self { addr, len: self.len }
+    }
+
     /// The network's broadcast address; networks of one or two addresses have none (RFC 3021).
     pub fn broadcast(self) -> Option<Ipv4Addr> {
         match self.addr {
@@ -90,6 +105,7 @@ pub(crate) struct RouteTable {
 impl RouteTable {
     /// Adds a route; one with the same destination, interface, next hop and metric is replaced.
     pub(crate) fn add(&mut self, entry: RouteEntry) -> Result<()> {
+        let entry = RouteEntry { dst: entry.dst.network(), ..entry };
         self.remove(&entry);
         if self.entries.len() >= MAX_ROUTES {
             return Err(Error::NoBuffers);
@@ -102,7 +118,7 @@ impl RouteTable {
 
     /// Removes the route with the same destination, interface, next hop and metric.
     pub(crate) fn remove(&mut self, entry: &RouteEntry) -> bool {
-        let key = |e: &RouteEntry| (e.dst, e.iface, e.via, e.metric);
+        let key = |e: &RouteEntry| (e.dst.network(), e.iface, e.via, e.metric);
         let before = self.entries.len();
         self.entries.retain(|e| key(e) != key(entry));
         self.entries.len() != before

@@ -22,7 +22,7 @@ use crate::timers::{TimerKey, Timers};
 use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 /// Interfaces of a stack; one bit each in `dirty`.
@@ -56,6 +56,8 @@ pub struct Stack {
     pub(crate) endpoints: AtomicUsize,
     pub(crate) orphans: AtomicUsize,
     pub(crate) ip_id: AtomicU16,
+    /// How far connections to a hash of destinations have used up the local ports (RFC 6056, algorithm 4).
+    pub(crate) port_cursors: Vec<AtomicU32>,
     stats: Stats,
     pool: Mutex<Vec<Vec<u8>>>,
     next_id: AtomicU64,
@@ -102,6 +104,7 @@ impl Stack {
             budget: Budget::new(config.memory_limit),
             endpoints: AtomicUsize::new(0),
             orphans: AtomicUsize::new(0),
+            port_cursors: (0..256).map(|_| AtomicU32::new(random.next_u64() as u32)).collect(),
             ip_id: AtomicU16::new(random.next_u64() as u16),
             stats: Stats::default(),
             pool: Mutex::default(),

@@ -3,6 +3,7 @@
 use super::reassembly::{FragmentKey, Outcome, Piece};
 use super::{DstKind, IpInfo};
 use crate::iface::Iface;
+use crate::iface::address::IfaceAddr;
 use crate::link::RxFrame;
 use crate::stack::Stack;
 use crate::time::Instant;
@@ -262,7 +263,12 @@ impl Stack {
             return None;
         }
         if from_outside && self.is_local(src.into()) {
-            return None;
+            // But who has the address that we only try to get must be heard.
+            let addresses = iface.addresses.read();
+            let tentative = |a: &IfaceAddr| a.tentative_until.is_some();
+            if !addresses.find(src.into()).is_some_and(tentative) {
+                return None;
+            }
         }
         if dst.is_multicast() {
             return iface.groups.lock().is_member(dst.into()).then_some(DstKind::Group);

@@ -56,7 +56,8 @@ impl Stack {
         let src = src.filter(|s| !s.is_unspecified());
         if self.is_local(dst) {
             let iface = self.iface(LOOPBACK)?;
-            let mtu = iface.caps.mtu;
+            // The loopback's MTU is one more than an IPv4 packet can have.
+            let mtu = iface.caps.mtu.min(ipv4::MAX);
             return Ok(Route { iface, next: NextHop::Host(dst), src: src.unwrap_or(dst), mtu });
         }
         if let IpAddr::V4(v4) = dst {
@@ -108,7 +109,7 @@ impl Stack {
                 own.or_else(|| self.any_source(dst, hop)).ok_or(Error::AddressNotAvailable)?
             }
         };
-        let mtu = mtu.map_or(iface.caps.mtu, |mtu| mtu.min(iface.caps.mtu));
+        let mtu = mtu.unwrap_or(usize::MAX).min(iface.caps.mtu).min(ipv4::MAX);
         Ok(Route { iface, next, src, mtu })
     }
 

@@ -106,7 +106,7 @@ impl Reassembly {
     pub(crate) fn add(&mut self, key: FragmentKey, piece: Piece<'_>, until: Instant) -> Outcome {
         let end = piece.offset + piece.data.len();
         // All but the last carry a multiple of eight bytes; an empty one says nothing.
-        if (piece.more && !end.is_multiple_of(8)) || (piece.data.is_empty() && piece.more) {
+        if piece.more && (!end.is_multiple_of(8) || piece.data.is_empty()) {
             return self.kill(&key);
         }
         if piece.head.len().max(20) + end > crate::wire::ipv4::MAX {

@@ -183,7 +183,11 @@ impl Conn {
         match self.recovery.phase {
             Phase::Recovery | Phase::Reduced => self.proportional(d, advanced && !losses),
             Phase::Open | Phase::Loss => {
-                if d.bytes > 0 && (self.cwnd_limited || self.recovery.phase == Phase::Loss) {
+                // Only for what arrived in order: what is out of order may mean a loss.
+                if advanced
+                    && d.bytes > 0
+                    && (self.cwnd_limited || self.recovery.phase == Phase::Loss)
+                {
                     let srtt = self.rtt.srtt.unwrap_or_default();
                     self.cc.on_ack(d.bytes, self.snd.mss, srtt, cx.now);
                 }

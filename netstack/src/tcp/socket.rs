@@ -194,8 +194,10 @@ impl TcpSocket {
             // A port that is free for this peer; other peers may have it, too.
             let (low, high) = stack.config.local_ports;
             let count = u64::from(high.saturating_sub(low)) + 1;
-            let start = siphash(stack.keys.port, &ends(0).words())
-                .wrapping_add(stack.random.next_u64() & 0xff);
+            let hash = siphash(stack.keys.port, &ends(0).words());
+            let cursor = stack.port_cursors.get(hash as usize % stack.port_cursors.len().max(1));
+            let used = cursor.map_or(0, |c| c.fetch_add(1, Ordering::Relaxed));
+            let start = (hash >> 8).wrapping_add(used.into());
             let mut candidates = (0..count).map(|n| low + (start.wrapping_add(n) % count) as u16);
             let found = candidates.find(|&port| {
                 let free = stack.demux.tcp_ports.lock().is_free(port);
@@ -250,8 +252,7 @@ impl TcpSocket {
     /// Queues data to be sent; how much there was room for.
     ///
     /// # Errors
-    /// A pending error first; [`Error::WouldBlock`]; [`Error::BrokenPipe`] after a shutdown or a reset;
-    /// [`Error::NotConnected`].
+    /// A pending error first; [`Error::WouldBlock`]; [`Error::BrokenPipe`] when not connected, or not any more.
     pub fn send(&self, data: &[u8]) -> Result<usize> {
         self.write(data, false)
     }
@@ -266,15 +267,12 @@ impl TcpSocket {
 
     fn write(&self, data: &[u8], urgent: bool) -> Result<usize> {
         self.run(|state, cx| {
-            let c = state.conn().ok_or(Error::NotConnected)?;
+            let c = state.conn().ok_or(Error::BrokenPipe)?;
             if let Some(error) = c.error.take() {
                 return Err(error);
             }
             match c.state {
                 State::SynSent | State::SynReceived if !c.snd.fin => return Err(Error::WouldBlock),
-                State::Closed if !c.snd.fin && c.bytes_acked == 0 && c.bytes_received == 0 => {
-                    return Err(Error::NotConnected);
-                }
                 _ if c.snd.fin => return Err(Error::BrokenPipe),
                 State::Established | State::CloseWait => {}
                 _ => return Err(Error::BrokenPipe),

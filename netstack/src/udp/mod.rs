@@ -180,7 +180,7 @@ impl Stack {
             let queue = state.options.receive_errors;
             let connected = state.remote == Some(to);
             let matters = error.fatal || error.error == Error::MessageSize;
-            if !queue && !(connected && matters) {
+            if !(queue || (connected && matters)) {
                 return;
             }
             let data = quoted.transport.get(udp::HEADER..).unwrap_or_default().to_vec();
