@@ -94,6 +94,43 @@ pub trait Source {
     fn write_host(&mut self, fd: BorrowedFd<'_>, offset: Option<u64>, max: usize) -> Result<usize>;
 }
 
+/// The first bytes of another source.
+pub struct Limited<'a> {
+    inner: &'a mut dyn Source,
+    left: usize,
+}
+
+impl<'a> Limited<'a> {
+    /// At most `max` bytes of `inner`.
+    pub fn new(inner: &'a mut dyn Source, max: usize) -> Self {
+        Self { inner, left: max }
+    }
+}
+
+impl Source for Limited<'_> {
+    fn remaining(&self) -> usize {
+        self.inner.remaining().min(self.left)
+    }
+
+    fn take(&mut self, buf: &mut [u8]) -> Result<usize> {
+        let max = buf.len().min(self.left);
+        let n = self.inner.take(buf.get_mut(..max).unwrap_or_default())?;
+        self.left -= n.min(self.left);
+        Ok(n)
+    }
+
+    fn rewind(&mut self, n: usize) {
+        self.inner.rewind(n);
+        self.left += n;
+    }
+
+    fn write_host(&mut self, fd: BorrowedFd<'_>, offset: Option<u64>, max: usize) -> Result<usize> {
+        let n = self.inner.write_host(fd, offset, max.min(self.left))?;
+        self.left -= n.min(self.left);
+        Ok(n)
+    }
+}
+
 /// A [`Sink`] over a kernel buffer.
 #[derive(Debug)]
 pub struct BufSink<'a> {

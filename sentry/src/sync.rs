@@ -67,6 +67,8 @@ pub mod rank {
     /// A dentry's parent, name and children: the last reference to a file, and with it to its dentry,
     /// may go while almost anything is locked.
     pub const DENTRY: u16 = 80;
+    /// Tables of System V objects; the objects' own locks are leaves.
+    pub const IPC: u16 = 86;
     /// Anything that takes no further lock.
     pub const LEAF: u16 = 90;
 }

@@ -127,6 +127,10 @@ impl FileOps for EventFd {
         )
     }
 
+    fn ignores_position(&self) -> bool {
+        true
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }

@@ -305,6 +305,10 @@ impl FileOps for Inotify {
         }
     }
 
+    fn ignores_position(&self) -> bool {
+        true
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }

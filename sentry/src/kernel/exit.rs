@@ -197,6 +197,7 @@ fn parent_death(kernel: &Kernel, group: &Arc<ThreadGroup>, task: &Task, last: bo
 
 fn end_process(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, task: &Task, status: i32) {
     crate::time::process_timers::delete_all(kernel, group);
+    super::ipc::sem::exit(group);
     let id = group.tgid();
     if group.is_namespace_init() {
         end_of_namespace(kernel, group);

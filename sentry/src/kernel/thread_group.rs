@@ -1,6 +1,7 @@
 //! A process: the tasks that share a process id (`signal_struct`).
 
 use super::accounting::Usage;
+use super::ipc::sem::Set;
 use super::namespace::PidNamespace;
 use super::rlimit::{Limit, Limits, Rlimit};
 use super::signal::{GroupSignals, SigHandlers};
@@ -8,8 +9,8 @@ use super::{ControllingTty, Kernel, SigInfo, Task};
 use crate::sync::{Mutex, MutexGuard, RwLock, rank};
 use crate::time::process_timers::ProcessTimers;
 use crate::wait::WaitQueue;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 /// A process.
 pub struct ThreadGroup {
@@ -56,6 +57,8 @@ pub struct ThreadGroup {
     pub coredump_filter: AtomicU32,
     /// `PR_SET_THP_DISABLE`.
     pub thp_disable: AtomicBool,
+    /// Semaphore sets that it has to put right at its end (`SEM_UNDO`).
+    pub semaphores: Mutex<Vec<Weak<Set>>, { rank::LEAF }>,
 }
 
 impl ThreadGroup {
@@ -95,6 +98,7 @@ impl ThreadGroup {
             oom_score_adj: AtomicI32::new(0),
             coredump_filter: AtomicU32::new(0x33),
             thp_disable: AtomicBool::new(false),
+            semaphores: Mutex::new(Vec::new()),
         })
     }
 

@@ -31,7 +31,7 @@ fn trim(mut text: &[u8]) -> &[u8] {
 }
 
 /// Parses the start of a file that begins with `#!`. `ENOEXEC` if there is no interpreter, or its path
-/// may have been cut off.
+/// may have been cut off; `EACCES` if the file ends before there is one.
 pub fn parse(head: &[u8]) -> Result<Line> {
     let text = head.get(2..).unwrap_or_default();
     let end = text.iter().position(|&b| b == b'\n');
@@ -42,7 +42,11 @@ pub fn parse(head: &[u8]) -> Result<Line> {
                 Some(nul) => text.get(..nul).unwrap_or_default(),
                 None => text,
             };
-            let start = text.iter().position(|&b| !blank(b)).ok_or(Errno::ENOEXEC)?;
+            // Linux looks for the path in a buffer filled up with zeroes, finds an empty one and
+            // opens the working directory.
+            let short = text.len() + 2 < HEAD;
+            let start = text.iter().position(|&b| !blank(b));
+            let start = start.ok_or(if short { Errno::EACCES } else { Errno::ENOEXEC })?;
             let path = text.get(start..).unwrap_or_default();
             // A full buffer without the end of the path: the rest is unknown.
             if head.len() >= HEAD && text.len() + 2 >= HEAD && !path.iter().any(|&b| blank(b)) {
@@ -85,8 +89,8 @@ mod tests {
         assert_eq!(parse(b"#! \t/bin/sh  -e -x \t\n"), line("/bin/sh", Some("-e -x")));
         assert_eq!(parse(b"#!/bin/sh"), line("/bin/sh", None));
         assert_eq!(parse(b"#!\n/bin/sh\n"), Err(Errno::ENOEXEC));
-        assert_eq!(parse(b"#!  "), Err(Errno::ENOEXEC));
-        assert_eq!(parse(b"#!"), Err(Errno::ENOEXEC));
+        assert_eq!(parse(b"#!  "), Err(Errno::EACCES));
+        assert_eq!(parse(b"#!"), Err(Errno::EACCES));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::usercopy::Memory;
 use crate::errno::{Errno, Result};
 use platform::host::mapping::FileMapping;
 use platform::memory_file::AtomicOp;
-use platform::{Frames, MapSource};
+use platform::{Frames, MapSource, Prot};
 use std::os::fd::BorrowedFd;
 
 /// Names a futex: the same word has the same key in every process that maps it (`futex(2)`).
@@ -50,7 +50,9 @@ impl MemoryManager {
         let state = self.read_state();
         let vma = state.vmas.find(addr.0).ok_or(Errno::EFAULT)?;
         if vma.private() {
-            return Ok(own);
+            // Linux takes the page for writing; it can do without only in a page of a file.
+            let writable = vma.prot.contains(Prot::WRITE) || vma.backing.is_some();
+            return if writable { Ok(own) } else { Err(Errno::EFAULT) };
         }
         let (start, run) = state.runs.find(addr.0).ok_or(Errno::EFAULT)?;
         match &run.source {

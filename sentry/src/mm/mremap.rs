@@ -46,6 +46,9 @@ impl MemoryManager {
             return Err(Errno::EINVAL);
         }
         let mut edit = self.edit();
+        if new_len > edit.state.layout.high {
+            return Err(Errno::EINVAL);
+        }
         let vma = edit.state.vmas.find(old.0).ok_or(Errno::EFAULT)?.clone();
         if fixed || keep {
             return edit.move_to(old.0, old_len, new_len, new.0, flags).map(UserAddr);

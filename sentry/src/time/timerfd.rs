@@ -177,6 +177,10 @@ impl FileOps for TimerFd {
         }
     }
 
+    fn ignores_position(&self) -> bool {
+        true
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }

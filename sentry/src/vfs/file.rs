@@ -2,7 +2,7 @@
 
 use super::notify::{self, Happened};
 use super::path::Path;
-use super::{Attr, FileType};
+use super::{Attachments, Attr, FileType};
 use crate::errno::{Errno, Result};
 use crate::io::{Sink, Source};
 use crate::kernel::{CurrentTask, Task};
@@ -133,7 +133,8 @@ pub trait FileOps: Send + Sync + Any {
         false
     }
 
-    /// True when every `lseek(2)` is accepted and leads to 0 (`/dev/null`).
+    /// True when every `lseek(2)` is accepted and leads to 0 (`/dev/null`, `eventfd(2)`), whether there
+    /// is a position or not.
     fn ignores_position(&self) -> bool {
         false
     }
@@ -228,6 +229,11 @@ pub trait FileOps: Send + Sync + Any {
         Err(Errno::EOPNOTSUPP)
     }
 
+    /// What hangs on the object behind the file, for files without a path that can be locked (pipes).
+    fn attachments(&self) -> Option<&Attachments> {
+        None
+    }
+
     /// Attributes for files that no inode stands behind in the VFS (pipes, sockets, anonymous
     /// inodes); `None`: ask the inode of [`File::path`].
     fn attr(&self) -> Option<Result<Attr>> {
@@ -307,12 +313,19 @@ enum Guard {
     Writes,
     /// Counted by `Attachments::deny_write`.
     Runs,
+    /// Nothing: the kernel's own file, of which watchers are not told.
+    Quiet,
 }
 
 impl File {
     /// A new description. `path` is where it was opened, for files that have a name.
     pub fn new(ops: Arc<dyn FileOps>, path: Option<Path>, flags: OpenFlags) -> Arc<File> {
         Self::guarded(ops, path, flags, Guard::None)
+    }
+
+    /// As [`File::new`], for the kernel's own use: nobody is told when it is closed.
+    pub(crate) fn new_quiet(ops: Arc<dyn FileOps>, path: Path, flags: OpenFlags) -> Arc<File> {
+        Self::guarded(ops, Some(path), flags, Guard::Quiet)
     }
 
     /// As [`File::new`], for a regular file opened for writing: as long as it is open no one can
@@ -424,13 +437,13 @@ impl Drop for File {
         super::locks::release_file(self);
         self.ops.release(self);
         if let Some(path) = &self.path {
-            if !self.flags().contains(OpenFlags::PATH) {
+            if !self.flags().contains(OpenFlags::PATH) && self.guard != Guard::Quiet {
                 let written = self.flags().writable();
                 let what = if written { Happened::CLOSE_WRITE } else { Happened::CLOSE_NOWRITE };
                 notify::happened(path, what);
             }
             match self.guard {
-                Guard::None => {}
+                Guard::None | Guard::Quiet => {}
                 Guard::Writes => path.inode().attachments().end_write(),
                 Guard::Runs => path.inode().attachments().end_deny_write(),
             }

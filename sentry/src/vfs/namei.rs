@@ -161,6 +161,7 @@ pub fn link(ctx: &WalkContext, old: &Path, start: Path, path: &[u8]) -> Result<(
             return Err(Errno::EPERM);
         }
         dir.link(name, old.inode())?;
+        notify::link_count(old.inode());
         Ok(old.inode().clone())
     })?;
     Ok(())

@@ -116,6 +116,13 @@ fn happened_to(dentry: &Arc<Dentry>, what: Happened) {
     tell(&**dentry.inode(), what, 0, None);
 }
 
+/// An inode has one more name.
+pub fn link_count(inode: &Arc<dyn Inode>) {
+    if active() {
+        tell(&**inode, Happened::ATTRIB, 0, None);
+    }
+}
+
 /// `child` was made in `dir`.
 pub fn created(dir: &Arc<Dentry>, child: &Arc<Dentry>) {
     if active() {

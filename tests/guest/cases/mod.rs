@@ -29,6 +29,7 @@ mod pty;
 mod seccomp;
 mod sessions;
 mod signals;
+mod sysv;
 mod threads;
 mod time;
 mod unix;
@@ -64,6 +65,7 @@ crate::registry::areas![
     pty,
     procfs,
     devices,
+    sysv,
     namespaces,
     mounts,
     seccomp,

@@ -290,6 +290,10 @@ impl FileOps for Epoll {
         drop(ready);
     }
 
+    fn ignores_position(&self) -> bool {
+        true
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }

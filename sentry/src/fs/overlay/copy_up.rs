@@ -108,5 +108,5 @@ pub(super) fn open(
     let dentry = Dentry::new_unlinked(inode.clone(), b"");
     let path = Path { mount: mount.clone(), dentry };
     let ops = inode.clone().open(&path, flags)?;
-    Ok(File::new(ops, Some(path), flags))
+    Ok(File::new_quiet(ops, path, flags))
 }

@@ -14,7 +14,7 @@ use crate::io::{Sink, Source};
 use crate::kernel::{Credentials, Task};
 use crate::mm::PAGE_SIZE;
 use crate::sync::{Mutex, rank};
-use crate::vfs::{Attr, File, FileOps, OpenFlags};
+use crate::vfs::{Attachments, Attr, File, FileOps, OpenFlags};
 use crate::wait::{EventMask, WaitQueue};
 use buffer::Buffer;
 use std::any::Any;
@@ -39,6 +39,8 @@ pub struct Pipe {
     state: Mutex<State, { rank::INODE }>,
     queue: WaitQueue,
     identity: Identity,
+    /// Its locks.
+    attachments: Attachments,
 }
 
 struct State {
@@ -69,6 +71,7 @@ impl Pipe {
             }),
             queue: WaitQueue::new(),
             identity: Identity::new(creds),
+            attachments: Attachments::default(),
         })
     }
 
@@ -285,6 +288,10 @@ impl FileOps for PipeFile {
 
     fn release(&self, file: &File) {
         self.pipe.detach(file.flags());
+    }
+
+    fn attachments(&self) -> Option<&Attachments> {
+        Some(&self.pipe.attachments)
     }
 
     fn as_any(&self) -> &dyn Any {

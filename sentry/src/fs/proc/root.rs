@@ -3,9 +3,9 @@
 use super::process::ProcessDir;
 use super::{sysctl, system};
 use crate::errno::{Errno, Result};
-use crate::fs::pseudo::{Directory, Link, Listed, Node, empty, link};
-use crate::kernel::Kernel;
-use crate::kernel::namespace::PidNamespace;
+use crate::fs::pseudo::{Directory, Link, Listed, Node, directory, link, text_fn};
+use crate::kernel::namespace::{IpcNamespace, PidNamespace};
+use crate::kernel::{Kernel, ipc};
 use std::sync::{Arc, Weak};
 
 /// `/proc`.
@@ -24,9 +24,23 @@ impl Root {
         fixed.push(("thread-self", link(SelfLink { pids: pids.clone(), thread: true })));
         fixed.push(("mounts", link(crate::fs::pseudo::FixedLink("self/mounts"))));
         fixed.push(("net", link(crate::fs::pseudo::FixedLink("self/net"))));
-        fixed.push(("sysvipc", empty()));
+        fixed.push(("sysvipc", sysvipc()));
         Self { kernel: Arc::downgrade(kernel), pids: pids.clone(), fixed }
     }
+}
+
+/// `/proc/sysvipc`: what the IPC namespace of whoever looks holds.
+fn sysvipc() -> Node {
+    let of = |make: fn(&IpcNamespace) -> String| {
+        text_fn(move || {
+            crate::kernel::current().map_or(String::new(), |task| make(&task.namespaces().ipc))
+        })
+    };
+    directory(vec![
+        ("msg", of(ipc::msg::proc_text)),
+        ("sem", of(ipc::sem::proc_text)),
+        ("shm", of(ipc::shm::proc_text)),
+    ])
 }
 
 /// Reads a name as a process or thread id: digits only, no leading zero.

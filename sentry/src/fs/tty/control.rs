@@ -188,6 +188,7 @@ fn common(tty: &Arc<Tty>, task: &Task, _file: &File, cmd: u32, arg: u64) -> Resu
         }
         TIOCGPGRP => put_int(task, arg, task.local_id(tty.foreground().max(0)) as usize),
         TIOCSPGRP => {
+            tty.may_set_foreground(task)?;
             let pgid: i32 = task.mm()?.read_obj(addr)?;
             let pgid = if pgid > 0 { task.global_id(pgid) } else { pgid };
             tty.set_foreground(task, pgid)?;

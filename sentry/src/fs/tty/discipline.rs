@@ -62,6 +62,9 @@ pub struct Discipline {
     /// Between `\` and `/` of `ECHOPRT`.
     erasing: bool,
     output: VecDeque<u8>,
+    /// How much of the output is on its way: a signal's character drops the echo of what was typed
+    /// together with it, but nothing older.
+    shown: usize,
     /// Output is stopped (`^S`, `TCOOFF`).
     pub stopped: bool,
     column: usize,
@@ -280,6 +283,11 @@ impl Discipline {
         self.input.len() - self.complete
     }
 
+    /// Bytes that are typed together follow.
+    pub fn begin(&mut self) {
+        self.shown = self.output.len();
+    }
+
     /// A byte was typed.
     pub fn input(&mut self, byte: u8) -> Option<Effect> {
         let t = self.termios;
@@ -319,7 +327,7 @@ impl Discipline {
             if let Some((_, effect)) = signals.into_iter().find(|(index, _)| t.is(*index, c)) {
                 if !t.l(NOFLSH) {
                     self.flush_input();
-                    self.flush_output();
+                    self.output.truncate(self.shown);
                 }
                 if t.i(IXON) {
                     self.stopped = false;

@@ -103,8 +103,8 @@ impl Tty {
         Ok(())
     }
 
-    /// `TIOCSPGRP`.
-    pub(super) fn set_foreground(&self, task: &Task, pgid: i32) -> Result<()> {
+    /// `ENOTTY` unless the task may use `TIOCSPGRP`; a background task is stopped first.
+    pub(super) fn may_set_foreground(&self, task: &Task) -> Result<()> {
         match self.check_foreground(task, Signal::SIGTTOU) {
             Err(Errno::EIO) => return Err(Errno::ENOTTY),
             other => other?,
@@ -112,6 +112,11 @@ impl Tty {
         if !self.controls(task) {
             return Err(Errno::ENOTTY);
         }
+        Ok(())
+    }
+
+    /// `TIOCSPGRP`, by a task that may use it.
+    pub(super) fn set_foreground(&self, task: &Task, pgid: i32) -> Result<()> {
         if pgid < 0 {
             return Err(Errno::EINVAL);
         }

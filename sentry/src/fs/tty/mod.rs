@@ -146,6 +146,7 @@ impl Tty {
         let mut done = 0;
         {
             let mut state = self.state();
+            state.discipline.begin();
             for &byte in data {
                 if state.discipline.room() == 0 {
                     break;
@@ -227,13 +228,11 @@ impl ControllingTty for Tty {
     }
 
     fn session_ended(&self, sid: i32) {
+        // As Linux does with pseudo-terminals: open files go on working, without a session.
         let mine =
             self.session.compare_exchange(sid, 0, Ordering::SeqCst, Ordering::SeqCst).is_ok();
         if mine {
             self.foreground.store(0, Ordering::SeqCst);
-            self.generation.fetch_add(1, Ordering::SeqCst);
-            let all = EventMask::READABLE | EventMask::WRITABLE | EventMask::HUP | EventMask::ERR;
-            self.slave_queue.notify(all);
         }
     }
 

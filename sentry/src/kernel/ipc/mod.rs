@@ -1,5 +1,8 @@
 //! System V IPC (`sysvipc(7)`): objects that are found by a key and live until they are removed.
 
+pub mod ids;
+pub mod msg;
+pub mod sem;
 pub mod shm;
 
 use super::Credentials;
@@ -73,6 +76,12 @@ impl Permissions {
         if owner || creds.has_in(ns.user_ns(), CAP_SYS_ADMIN) { Ok(()) } else { Err(Errno::EPERM) }
     }
 
+    /// `IPC_SET`: another owner, other permission bits.
+    pub fn change(&mut self, uid: u32, gid: u32, mode: u32) {
+        (self.uid, self.gid) = (uid, gid);
+        self.mode = self.mode & !0o777 | mode & 0o777;
+    }
+
     /// As `struct ipc64_perm`.
     pub fn bytes(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(48);
@@ -83,4 +92,9 @@ impl Permissions {
         out.resize(48, 0);
         out
     }
+}
+
+/// Seconds since the epoch.
+fn now() -> i64 {
+    crate::fs::anon::now() / 1_000_000_000
 }

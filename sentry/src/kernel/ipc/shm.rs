@@ -3,7 +3,7 @@
 //! A segment is an unnamed file on the internal tmpfs; attaching it is a shared mapping. Every area
 //! that maps it holds the file, so the number of attachments is the number of references.
 
-use super::{IPC_CREAT, IPC_EXCL, IPC_PRIVATE, Permissions};
+use super::{IPC_CREAT, IPC_EXCL, IPC_PRIVATE, Permissions, now};
 use crate::errno::{Errno, Result};
 use crate::fs::tmpfs::memfd::{self, MemfdFlags};
 use crate::kernel::namespace::IpcNamespace;
@@ -64,10 +64,6 @@ pub struct Segments {
 struct Table {
     segments: BTreeMap<i32, Segment>,
     seq: u16,
-}
-
-fn now() -> i64 {
-    crate::fs::anon::now() / 1_000_000_000
 }
 
 /// Segments marked for removal go when nobody has them attached.
@@ -246,9 +242,7 @@ pub fn set(
 ) -> Result<()> {
     find(ns, id)?.perm.check_owner(ns, creds)?;
     update(ns, id, |s| {
-        s.perm.uid = uid;
-        s.perm.gid = gid;
-        s.perm.mode = s.perm.mode & !0o777 | mode & 0o777;
+        s.perm.change(uid, gid, mode);
         s.times[2] = now();
     });
     Ok(())

@@ -111,6 +111,10 @@ pub fn unshare(t: &mut CurrentTask, flags: F) -> Result<()> {
         return Err(Errno::EINVAL);
     }
     let change = create(t, flags)?;
+    if flags.intersects(F::NEWIPC | F::SYSVSEM) {
+        // Who leaves the semaphores settles first.
+        crate::kernel::ipc::sem::exit(t.group());
+    }
     if flags.contains(F::FILES) {
         let own = t.files().fork();
         t.set_files(own);

@@ -2,7 +2,7 @@
 
 use super::{Counted, Kind, UserNamespace, next_id};
 use crate::errno::Result;
-use crate::kernel::ipc::shm::Segments;
+use crate::kernel::ipc::{msg::Queues, sem::Sets, shm::Segments};
 use std::sync::Arc;
 
 /// An IPC namespace.
@@ -11,20 +11,33 @@ pub struct IpcNamespace {
     user_ns: Arc<UserNamespace>,
     /// Shared memory segments.
     pub shm: Segments,
+    /// Semaphore sets.
+    pub sem: Sets,
+    /// Message queues.
+    pub msg: Queues,
     _counted: Option<Counted>,
 }
 
 impl IpcNamespace {
+    fn new(id: u64, user_ns: &Arc<UserNamespace>, counted: Option<Counted>) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            user_ns: user_ns.clone(),
+            shm: Segments::default(),
+            sem: Sets::default(),
+            msg: Queues::default(),
+            _counted: counted,
+        })
+    }
+
     pub(super) fn initial(user_ns: &Arc<UserNamespace>) -> Arc<Self> {
-        let id = Kind::Ipc.initial_id();
-        Arc::new(Self { id, user_ns: user_ns.clone(), shm: Segments::default(), _counted: None })
+        Self::new(Kind::Ipc.initial_id(), user_ns, None)
     }
 
     /// A new one that belongs to `user_ns`. `ENOSPC` when there are too many.
     pub fn create(user_ns: &Arc<UserNamespace>) -> Result<Arc<Self>> {
         let counted = Some(Counted::new(Kind::Ipc)?);
-        let (id, shm) = (next_id(), Segments::default());
-        Ok(Arc::new(Self { id, user_ns: user_ns.clone(), shm, _counted: counted }))
+        Ok(Self::new(next_id(), user_ns, counted))
     }
 
     /// Inode number.

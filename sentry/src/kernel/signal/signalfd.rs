@@ -134,6 +134,10 @@ impl FileOps for SignalFd {
         format!("sigmask:\t{:016x}\n", self.mask().0)
     }
 
+    fn ignores_position(&self) -> bool {
+        true
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }

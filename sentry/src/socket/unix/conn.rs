@@ -473,7 +473,7 @@ impl Socket for ConnSocket {
             return Err(Errno::EPROTOTYPE);
         }
         if self.is_listening() {
-            let refused = !listener.is_listening() || std::ptr::eq(&*listener, self);
+            let refused = !listener.is_listening();
             return Err(if refused { Errno::ECONNREFUSED } else { Errno::EINVAL });
         }
         let attempt = |t: &CurrentTask| {

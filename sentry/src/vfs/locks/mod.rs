@@ -8,6 +8,7 @@ mod range;
 mod wait_graph;
 
 use super::File;
+use super::attachments::Attachments;
 use crate::errno::{Errno, Result};
 use crate::kernel::{CurrentTask, Wake};
 use crate::mm::UserAddr;
@@ -80,18 +81,25 @@ struct WholeLock {
 /// Every inode that has had locks, for `/proc/locks`.
 static ALL: Mutex<Vec<Weak<FileLocks>>, { rank::LEAF }> = Mutex::new(Vec::new());
 
+fn attachments(file: &File) -> Option<&Attachments> {
+    match file.path() {
+        Some(path) => Some(path.inode().attachments()),
+        None => file.ops().attachments(),
+    }
+}
+
 fn existing(file: &File) -> Option<Arc<FileLocks>> {
-    file.path()?.inode().attachments().get()
+    attachments(file)?.get()
 }
 
 fn of(file: &File) -> Result<Arc<FileLocks>> {
     if let Some(locks) = existing(file) {
         return Ok(locks);
     }
-    // Files without an inode of their own (pipes, sockets) cannot be locked here.
-    let path = file.path().ok_or(Errno::ENOLCK)?;
-    let attr = path.inode().attr()?;
-    let locks = path.inode().attachments().get_or_insert_with(|| FileLocks {
+    // Files without an inode of their own (sockets) cannot be locked here.
+    let attachments = attachments(file).ok_or(Errno::ENOLCK)?;
+    let attr = file.attr()?;
+    let locks = attachments.get_or_insert_with(|| FileLocks {
         state: Mutex::default(),
         queue: WaitQueue::new(),
         dev: attr.dev,

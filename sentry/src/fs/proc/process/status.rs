@@ -93,7 +93,7 @@ fn write_status(subject: &Subject, out: &mut String) -> std::fmt::Result {
         writeln!(out, "SigPnd:\t{:016x}\nShdPnd:\t{:016x}", own.0, shared.0)?;
         let handlers = group.signals().handlers.clone();
         writeln!(out, "SigBlk:\t{:016x}", task.blocked().0)?;
-        writeln!(out, "SigIgn:\t{:016x}", handlers.ignored().0)?;
+        writeln!(out, "SigIgn:\t{:016x}", handlers.explicitly_ignored().0)?;
         writeln!(out, "SigCgt:\t{:016x}", handlers.caught().0)?;
         let c = task.creds();
         for (name, set) in [

@@ -18,14 +18,13 @@ pub fn lseek(t: &mut CurrentTask, fd: Fd, offset: i64, whence: u32) -> SysResult
     if whence > SEEK_HOLE {
         return Err(Errno::EINVAL);
     }
+    if file.ops().ignores_position() {
+        return Ok(0);
+    }
     if !file.ops().seekable() {
         return Err(Errno::ESPIPE);
     }
     let mut pos = file.pos();
-    if file.ops().ignores_position() {
-        *pos = 0;
-        return Ok(0);
-    }
     let new = target(&file, *pos, offset, whence)?;
     *pos = new;
     Ok(new)

@@ -2,6 +2,7 @@
 
 use crate::errno::Errno;
 use crate::kernel::CurrentTask;
+use crate::mm::{PAGE_SIZE, UserAddr};
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::{Fd, Flags};
 use crate::vfs::FileType;
@@ -52,5 +53,30 @@ pub fn sync_file_range(
     if flags.0 & !WRITE != 0 {
         file.ops().sync(true)?;
     }
+    Ok(0)
+}
+
+/// `cachestat(2)`. Where a page of a host file is, only the host knows: all of the file counts as
+/// cached, nothing as dirty.
+pub fn cachestat(
+    t: &mut CurrentTask,
+    fd: Fd,
+    range: UserAddr,
+    stat: UserAddr,
+    flags: u32,
+) -> SysResult {
+    let file = t.file(fd.0)?;
+    let [start, len]: [u64; 2] = t.mm().read_obj(range)?;
+    if flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let attr = file.attr()?;
+    let size = if attr.file_type() == FileType::Regular { attr.size } else { 0 };
+    let end = if len == 0 { size } else { start.saturating_add(len).min(size) };
+    let pages = match start < end {
+        true => end.div_ceil(PAGE_SIZE) - start / PAGE_SIZE,
+        false => 0,
+    };
+    t.mm().write_obj(stat, &[pages, 0, 0, 0, 0])?;
     Ok(0)
 }

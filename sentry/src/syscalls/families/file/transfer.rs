@@ -1,7 +1,7 @@
 //! `read(2)`, `write(2)` and their vectored and positioned kin.
 
 use crate::errno::{Errno, Result};
-use crate::io::{Sink, Source};
+use crate::io::{Limited, Sink, Source};
 use crate::kernel::signal::{SigInfo, Signal};
 use crate::kernel::{CurrentTask, Rlimit};
 use crate::mm::sink::IoVec;
@@ -145,14 +145,14 @@ fn write_file(
         match at {
             At::Offset(offset) => {
                 check_end(offset, source.remaining())?;
-                let offset = start_of_write(t, file, offset, flags)?;
-                ops.write(file, &mut source, offset)?
+                let (offset, room) = start_of_write(t, file, offset, flags)?;
+                ops.write(file, &mut Limited::new(&mut source, room), offset)?
             }
             At::Position => {
                 let mut pos = file.pos();
                 check_end(*pos, source.remaining())?;
-                let start = start_of_write(t, file, *pos, flags)?;
-                let n = ops.write(file, &mut source, start)?;
+                let (start, room) = start_of_write(t, file, *pos, flags)?;
+                let n = ops.write(file, &mut Limited::new(&mut source, room), start)?;
                 let appends = file.flags().contains(OpenFlags::APPEND) && flags & RWF_NOAPPEND == 0;
                 *pos = if appends { ops.size()? } else { start.saturating_add(n as u64) };
                 n
@@ -212,8 +212,13 @@ fn write_stream(
     }
 }
 
-/// Where a write starts, after `RWF_APPEND` and `RLIMIT_FSIZE` (`SIGXFSZ`).
-fn start_of_write(t: &CurrentTask, file: &Arc<File>, offset: u64, flags: u32) -> Result<u64> {
+/// Where a write starts, after `RWF_APPEND`, and how many bytes `RLIMIT_FSIZE` leaves it (`SIGXFSZ`).
+fn start_of_write(
+    t: &CurrentTask,
+    file: &Arc<File>,
+    offset: u64,
+    flags: u32,
+) -> Result<(u64, usize)> {
     let append = flags & RWF_APPEND != 0;
     let offset = if append { file.ops().size()? } else { offset };
     let limit = t.limit(Rlimit::Fsize).soft;
@@ -225,8 +230,11 @@ fn start_of_write(t: &CurrentTask, file: &Arc<File>, offset: u64, flags: u32) ->
             t.task().send_signal(&SigInfo::user(Signal::SIGXFSZ, t.tgid(), t.creds().uid));
             return Err(Errno::EFBIG);
         }
+        if regular {
+            return Ok((offset, usize::try_from(limit - start).unwrap_or(usize::MAX)));
+        }
     }
-    Ok(offset)
+    Ok((offset, usize::MAX))
 }
 
 /// A write by an ordinary user takes set-id bits away.

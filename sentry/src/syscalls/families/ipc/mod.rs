@@ -2,8 +2,10 @@
 
 pub mod epoll;
 pub mod inotify;
+pub mod msg;
 pub mod poll;
 pub mod select;
+pub mod sem;
 pub mod shm;
 pub mod simple;
 pub mod splice;
@@ -11,8 +13,10 @@ pub mod wait;
 
 pub use epoll::*;
 pub use inotify::*;
+pub use msg::*;
 pub use poll::{poll, ppoll, restart_poll};
 pub use select::{pselect6, select};
+pub use sem::*;
 pub use shm::*;
 pub use simple::*;
 pub use splice::*;

@@ -437,8 +437,15 @@ pub fn copy_file_range(
     flags: Flags,
 ) -> SysResult {
     let (input, output) = (t.file(fd_in.0)?, t.file(fd_out.0)?);
-    let mut from = Position::of(t, &input, off_in)?;
-    let mut to = Position::of(t, &output, off_out)?;
+    // To Linux a negative offset is a large one here.
+    let position = |file, addr| {
+        Position::of(t, file, addr).map_err(|e| match e {
+            Errno::EINVAL => Errno::EOVERFLOW,
+            e => e,
+        })
+    };
+    let mut from = position(&input, off_in)?;
+    let mut to = position(&output, off_out)?;
     if flags.0 != 0 {
         return Err(Errno::EINVAL);
     }
@@ -469,7 +476,9 @@ pub fn copy_file_range(
         return Err(Errno::EINVAL);
     }
     let n = copy(t, (&input, &mut from), (&output, &mut to), len.min(MAX_COUNT))?;
-    from.store(t, &input)?;
-    to.store(t, &output)?;
+    if n > 0 {
+        from.store(t, &input)?;
+        to.store(t, &output)?;
+    }
     Ok(n as u64)
 }

@@ -1,12 +1,14 @@
-//! Another process's memory: `process_vm_readv(2)` and `process_vm_writev(2)`.
+//! Another process's memory: `process_vm_readv(2)`, `process_vm_writev(2)`, `process_madvise(2)`.
 
 use crate::errno::{Errno, Result};
 use crate::io::{Sink, Source};
-use crate::kernel::CurrentTask;
+use crate::kernel::credentials::CAP_SYS_NICE;
 use crate::kernel::ptrace::access;
+use crate::kernel::{CurrentTask, pidfd};
 use crate::mm::sink::IOV_MAX;
-use crate::mm::{MemoryManager, UserAddr, UserSink, UserSource};
+use crate::mm::{Advice, MemoryManager, PAGE_SIZE, UserAddr, UserSink, UserSource};
 use crate::syscalls::SysResult;
+use crate::syscalls::arg::Fd;
 use std::sync::Arc;
 
 /// Memory of a process that the caller may look into (`ptrace_may_access`). 0 is the caller's own.
@@ -109,4 +111,56 @@ fn copy(mut from: UserSource<'_>, mut to: UserSink<'_>) -> Result<u64> {
             return Ok(done);
         }
     }
+}
+
+/// `process_madvise(2)`: advice for a list of ranges of another process. Returns how many bytes got it.
+pub fn process_madvise(
+    t: &mut CurrentTask,
+    pidfd: Fd,
+    ranges: UserAddr,
+    count: u64,
+    advice: i32,
+    flags: u32,
+) -> SysResult {
+    if flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let ranges = t.mm().read_iovecs_unchecked(ranges, count)?;
+    let group = pidfd::group_of(t, pidfd.0)?;
+    let own = group.tgid() == t.tgid();
+    // What another process may be advised takes nothing from it: WILLNEED, COLD and PAGEOUT.
+    if !matches!(advice, 3 | 20 | 21) {
+        return Err(Errno::EINVAL);
+    }
+    let mm = if own { t.mm().clone() } else { may_access(t, t.local_id(group.tgid()))? };
+    if !own && !t.creds().has(CAP_SYS_NICE) {
+        return Err(Errno::EPERM);
+    }
+    let mut done = 0;
+    for range in ranges {
+        let result = match range.base.0.is_multiple_of(PAGE_SIZE) {
+            true => mm.madvise(range.base, range.len, Advice::Hint),
+            false => Err(Errno::EINVAL),
+        };
+        match result {
+            Ok(()) => done += range.len,
+            Err(error) if done == 0 => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(done)
+}
+
+/// `process_mrelease(2)`: memory of a process that is being killed goes by itself here. `EINVAL` for
+/// one that is not.
+pub fn process_mrelease(t: &mut CurrentTask, pidfd: Fd, flags: u32) -> SysResult {
+    if flags != 0 {
+        return Err(Errno::EINVAL);
+    }
+    let group = pidfd::group_of(t, pidfd.0)?;
+    if group.is_dead() {
+        return Err(Errno::ESRCH);
+    }
+    let ending = group.signals().group_exit.is_some();
+    if ending { Ok(0) } else { Err(Errno::EINVAL) }
 }

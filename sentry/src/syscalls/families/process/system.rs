@@ -2,7 +2,7 @@
 
 use crate::errno::Errno;
 use crate::kernel::CurrentTask;
-use crate::kernel::credentials::CAP_SYS_ADMIN;
+use crate::kernel::credentials::{CAP_SYS_ADMIN, CAP_SYS_TTY_CONFIG};
 use crate::kernel::version::UTS;
 use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
@@ -143,4 +143,15 @@ fn current_cpu(t: &CurrentTask) -> u32 {
     let sched = t.sched.lock();
     let first = sched.affinity.iter().enumerate().find(|(_, word)| **word != 0);
     first.map_or(0, |(i, word)| i as u32 * 64 + word.trailing_zeros())
+}
+
+/// `vhangup(2)`: hangs the caller's terminal up. `EPERM` without `CAP_SYS_TTY_CONFIG`.
+pub fn vhangup(t: &mut CurrentTask) -> SysResult {
+    if !t.creds().has(CAP_SYS_TTY_CONFIG) {
+        return Err(Errno::EPERM);
+    }
+    if let Some(tty) = crate::fs::tty::job::controlling(t) {
+        tty.hang_up();
+    }
+    Ok(0)
 }

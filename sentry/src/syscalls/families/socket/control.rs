@@ -46,7 +46,7 @@ pub fn read(t: &CurrentTask, addr: UserAddr, len: u64, msg: &mut SendMsg) -> Res
                         if files.len() >= MAX_FILES {
                             return Err(Errno::EINVAL);
                         }
-                        files.push(t.file(word(fd, 0).unwrap_or(-1))?);
+                        files.push(t.files().get_raw(word(fd, 0).unwrap_or(-1))?);
                     }
                 }
                 Some(SCM_CREDENTIALS) => {
@@ -58,6 +58,11 @@ pub fn read(t: &CurrentTask, addr: UserAddr, len: u64, msg: &mut SendMsg) -> Res
                         Ucred { pid: field(0)?, uid: field(4)? as u32, gid: field(8)? as u32 };
                     let creds = creds.named_by(t).ok_or(Errno::EINVAL)?;
                     check_credentials(t, creds)?;
+                    let kernel = t.kernel();
+                    if kernel.task(creds.pid).is_none() && kernel.thread_group(creds.pid).is_none()
+                    {
+                        return Err(Errno::ESRCH);
+                    }
                     msg.creds = Some(creds);
                     msg.explicit_creds = true;
                 }
