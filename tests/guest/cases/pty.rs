@@ -180,6 +180,20 @@ fn switching_from_raw_to_canonical() {
     p!(poll(&[(slave, POLLIN)], 5000), set_termios(slave, |t| t.c_lflag |= ICANON), ready(slave));
 }
 
+fn end_of_file_typed_before_raw_mode() {
+    let (master, slave) = open_pair();
+    quiet(slave);
+    wr(master, "\x04");
+    p!(poll(&[(slave, POLLIN)], 5000));
+    p!(set_termios(slave, |t| t.c_lflag &= !ICANON), ready(slave));
+    set_termios(slave, |t| t.c_lflag |= ICANON);
+    wr(master, "ab\x04");
+    p!(poll(&[(slave, POLLIN)], 5000));
+    // There and back: the end of file is an end of file again.
+    set_termios(slave, |t| t.c_lflag &= !ICANON);
+    p!(set_termios(slave, |t| t.c_lflag |= ICANON), rd(slave, 10));
+}
+
 fn window_size() {
     let (master, slave) = open_pair();
     let mut size = [9u16; 4];
@@ -434,6 +448,7 @@ cases![
     raw_mode,
     minimum_and_time,
     switching_from_raw_to_canonical,
+    end_of_file_typed_before_raw_mode,
     window_size,
     queue_sizes_and_flush,
     hang_up_when_the_master_closes,

@@ -85,11 +85,15 @@ impl Discipline {
         if was != new.l(ICANON) {
             self.complete = self.input.len();
             self.erasing = false;
-            if new.l(ICANON) && !self.input.is_empty() {
+            // What ended lines is forgotten: an end of file becomes the byte that stands for it.
+            for cell in &mut self.input {
+                cell.0 &= 0xff;
+            }
+            if new.l(ICANON)
+                && let Some(last) = self.input.back_mut()
+            {
                 // What was typed before the switch can still be read.
-                if let Some(last) = self.input.back_mut() {
-                    last.0 |= Cell::END;
-                }
+                last.0 |= if last.0 == 0 { Cell::EOF } else { Cell::END };
             }
         }
         if !new.i(IXON) {
