@@ -38,6 +38,7 @@ impl From<TransportError> for ClientError {
         match error {
             TransportError::Closed | TransportError::Socket(_) => Self::GoferDied,
             TransportError::Malformed(what) => Self::Protocol(what),
+            TransportError::NoDescriptor => Self::Errno(Errno::ENFILE),
             // Paths are bounded before they are sent, so only a value can be too large.
             TransportError::TooLarge => Self::Errno(Errno::E2BIG),
         }

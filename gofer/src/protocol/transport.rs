@@ -25,6 +25,9 @@ pub enum TransportError {
     /// The other side does not keep to the protocol.
     #[error("malformed message: {0}")]
     Malformed(&'static str),
+    /// The descriptor of a message could not be received, or it had several.
+    #[error("no room for a descriptor")]
+    NoDescriptor,
     /// A message of ours is larger than [`MAX_MESSAGE`].
     #[error("message too large")]
     TooLarge,
@@ -117,7 +120,8 @@ impl Transport {
             return Err(TransportError::Malformed("larger than the limit"));
         }
         if received.flags.contains(ReturnFlags::CTRUNC) || fds.len() > 1 {
-            return Err(TransportError::Malformed("more descriptors than one"));
+            // There is room for one, unless the receiver has too many open.
+            return Err(TransportError::NoDescriptor);
         }
         let bytes = self.buffer.get(..received.bytes).unwrap_or_default();
         let (message, rest) = postcard::take_from_bytes(bytes)

@@ -32,7 +32,10 @@ impl Server {
             let next = match transport.receive::<Envelope<'_>>() {
                 Ok((envelope, None)) => self.handle(&envelope, &mut session),
                 // The sentry has nothing to send a descriptor for.
-                Ok((_, Some(_))) | Err(TransportError::Malformed(_)) => Next::Close(Errno::PROTO),
+                Ok((_, Some(_)))
+                | Err(TransportError::Malformed(_) | TransportError::NoDescriptor) => {
+                    Next::Close(Errno::PROTO)
+                }
                 Err(_) => return,
             };
             let (reply, fd, stay) = match next {

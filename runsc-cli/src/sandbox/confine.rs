@@ -4,6 +4,7 @@
 use anyhow::Context;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::{Gid, Uid, chdir, pivot_root, setgroups, setresgid, setresuid};
 use std::fs::File;
@@ -60,6 +61,15 @@ pub fn close_others<'a>(keep: impl Iterator<Item = BorrowedFd<'a>>) -> anyhow::R
         first = last.saturating_add(2);
     }
     Ok(())
+}
+
+/// Allows as many descriptors as the host lets this process have: each open host file is one, and each
+/// guest thread. The guest's own limits are the kernel's.
+pub fn allow_descriptors() {
+    // Failing, the limit stays, and what needs more gets an error.
+    if let Ok((_, most)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, most, most);
+    }
 }
 
 /// Makes the root an empty, read-only directory, in which nothing of the host is visible.

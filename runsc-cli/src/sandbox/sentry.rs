@@ -104,6 +104,7 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
     let keep = channels.iter().chain(&log).chain(&listener).chain(files.iter().map(|(_, fd)| fd));
     confine::close_others(keep.map(AsFd::as_fd).chain([control.as_fd()]))?;
     confine::empty_root()?;
+    confine::allow_descriptors();
     confine::drop_privileges(attached)?;
     let platform = match platform {
         PlatformName::Auto => boot::PlatformKind::Auto,

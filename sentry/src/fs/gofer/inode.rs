@@ -220,9 +220,32 @@ impl GoferInode {
         };
         self.seen(attr);
         let fd = Arc::new(fd);
-        let mut fds = self.fds.lock();
-        let place = if write { &mut fds.write } else { &mut fds.read };
-        Ok(place.get_or_insert(fd).clone())
+        let fd = {
+            let mut fds = self.fds.lock();
+            let place = if write { &mut fds.write } else { &mut fds.read };
+            place.get_or_insert(fd).clone()
+        };
+        self.fs.donated.remember(&self.myself);
+        Ok(fd)
+    }
+
+    /// Closes the donated descriptors, unless an open file or a mapping uses them: the name they were
+    /// opened by may be gone. Returns whether it did.
+    pub(super) fn close_unused(&self) -> bool {
+        if self.mapped.lock().upgrade().is_some() {
+            return false;
+        }
+        let unused = {
+            let mut fds = self.fds.lock();
+            let used =
+                |fd: &Option<Arc<OwnedFd>>| fd.as_ref().is_some_and(|fd| Arc::strong_count(fd) > 1);
+            if used(&fds.read) || used(&fds.write) {
+                return false;
+            }
+            std::mem::take(&mut *fds)
+        };
+        drop(unused);
+        true
     }
 
     /// Fetches the whole directory.

@@ -10,10 +10,12 @@
 mod children;
 mod convert;
 mod directory;
+mod donated;
 mod file;
 mod inode;
 mod modify;
 
+use donated::Donated;
 pub use inode::GoferInode;
 
 use super::super_block::next_dev;
@@ -42,6 +44,8 @@ pub struct GoferFs {
     devs: Mutex<FxHashMap<u64, u64>, { rank::LEAF }>,
     /// Inodes in use by host device and number: names of one file are one inode.
     inodes: Mutex<FxHashMap<(u64, u64), Weak<GoferInode>>, { rank::LEAF }>,
+    /// Which inodes have descriptors.
+    donated: Donated,
     dev: u64,
 }
 
@@ -57,6 +61,7 @@ impl GoferFs {
             root,
             devs: Mutex::new(devs),
             inodes: Mutex::default(),
+            donated: Donated::default(),
             dev,
         });
         Ok(GoferInode::root(&fs, root, attr))
