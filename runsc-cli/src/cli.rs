@@ -47,6 +47,9 @@ pub struct Global {
     /// host's kernel (for debugging; the sandbox is weaker then).
     #[arg(long, value_enum, default_value_t = HostSeccomp::Enforce, value_name = "MODE")]
     pub host_seccomp: HostSeccomp,
+    /// Programs with set-user-ID and set-group-ID bits get the rights of their file's user and group.
+    #[arg(long)]
+    pub allow_suid: bool,
     /// Leave the host's cgroups alone.
     #[arg(long)]
     pub ignore_cgroups: bool,

@@ -1,8 +1,8 @@
-//! `linux` of a config.json, but for what limits the sandbox from outside.
+//! `linux` of a config.json.
 
 use anyhow::{Context, bail};
-use oci_spec::runtime::{LinuxDeviceType, Spec};
-use sentry::boot::DeviceSpec;
+use oci_spec::runtime::{LinuxDeviceType, LinuxResources, Spec};
+use sentry::boot::{DeviceSpec, LimitSpec};
 
 /// Device nodes beyond the default ones.
 pub fn devices(spec: &Spec) -> anyhow::Result<Vec<DeviceSpec>> {
@@ -57,6 +57,21 @@ pub fn sysctl(spec: &Spec) -> anyhow::Result<Vec<(String, String)>> {
     }
     list.sort();
     Ok(list)
+}
+
+/// The limits that act inside, too; the cgroups of the host hold for the sandbox as a whole. Zero means "as
+/// before" and a negative number "none".
+pub fn limits(resources: Option<&LinuxResources>) -> LimitSpec {
+    let limit = |value: Option<i64>| match value {
+        None | Some(0) => None,
+        Some(value) => Some(u64::try_from(value).unwrap_or(u64::MAX)),
+    };
+    let memory = resources.and_then(|resources| resources.memory().as_ref());
+    let pids = resources.and_then(|resources| resources.pids().as_ref());
+    LimitSpec {
+        tasks: limit(pids.map(|pids| pids.limit())),
+        memory: limit(memory.and_then(|memory| memory.limit())),
+    }
 }
 
 /// Paths that look empty.

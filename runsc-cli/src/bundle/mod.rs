@@ -3,11 +3,11 @@
 //! Follows the OCI runtime specification 1.2; what the sandbox cannot do is refused by name.
 
 pub mod capabilities;
-mod linux;
+pub mod linux;
 pub mod mounts;
 pub mod process;
 
-use crate::cli::Overlay;
+use crate::cli::{Global, Overlay};
 use crate::sandbox::Exports;
 use anyhow::{Context, bail};
 use oci_spec::runtime::{Linux, LinuxNamespaceType, ProcessBuilder, Spec, SpecBuilder};
@@ -33,14 +33,14 @@ pub struct Bundle {
     pub exports: Exports,
 }
 
-/// Reads a bundle's configuration. With `Overlay::None` writes to a root that is not read-only reach the
+/// Reads a bundle's configuration. With `--overlay2=none` writes to a root that is not read-only reach the
 /// bundle.
-pub fn load(bundle: &Path, id: &str, overlay: Overlay) -> anyhow::Result<Bundle> {
+pub fn load(bundle: &Path, id: &str, flags: &Global) -> anyhow::Result<Bundle> {
     let directory = std::path::absolute(bundle)
         .with_context(|| format!("cannot use {} as bundle directory", bundle.display()))?;
     let path = directory.join(CONFIG);
     let config = parse(&path)?;
-    let (container, exports) = translate(&config, &directory, id, overlay)
+    let (container, exports) = translate(&config, &directory, id, flags)
         .with_context(|| format!("{} cannot be used", path.display()))?;
     Ok(Bundle { config, directory, container, exports })
 }
@@ -79,11 +79,12 @@ fn translate(
     spec: &Spec,
     bundle: &Path,
     id: &str,
-    overlay: Overlay,
+    flags: &Global,
 ) -> anyhow::Result<(ContainerSpec, Exports)> {
     if !spec.version().starts_with("1.") {
         bail!("ociVersion {:?} is not supported: this runtime follows 1.x", spec.version());
     }
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let root = spec.root().as_ref().context("\"root\" is missing")?;
     let process = spec.process().as_ref().context("\"process\" is missing: nothing to run")?;
     let read_only = root.readonly().unwrap_or(false);
@@ -92,7 +93,7 @@ fn translate(
     if !rootfs.is_dir() {
         bail!("the root file system {} is not a directory", rootfs.display());
     }
-    let overlay = match overlay {
+    let overlay = match flags.overlay2 {
         // Mount points have to be made somewhere: for a read-only root, never in the bundle.
         Overlay::None if read_only => Some(crate::commands::OVERLAY_SIZE),
         Overlay::Memory => Some(crate::commands::OVERLAY_SIZE),
@@ -111,6 +112,8 @@ fn translate(
         sysctl: linux::sysctl(spec)?,
         masked_paths: linux::masked_paths(spec),
         read_only_paths: linux::read_only_paths(spec),
+        limits: linux::limits(resources),
+        allow_suid: flags.allow_suid,
         process: process::translate(process)?,
     };
     Ok((container, exports))

@@ -6,7 +6,7 @@ use crate::cli::{DoArgs, Global};
 use crate::sandbox::{Exports, Life, Sandbox, standard_streams, terminal::Terminal};
 use anyhow::{Context, bail};
 use nix::unistd::{getegid, geteuid, getgroups};
-use sentry::boot::{ContainerSpec, Ids, MountKind, MountSpec, ProcessSpec, RootSpec};
+use sentry::boot::{ContainerSpec, Ids, LimitSpec, MountKind, MountSpec, ProcessSpec, RootSpec};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -38,6 +38,8 @@ pub fn run(global: &Global, args: DoArgs) -> anyhow::Result<u8> {
         sysctl: Vec::new(),
         masked_paths: Vec::new(),
         read_only_paths: Vec::new(),
+        limits: LimitSpec::default(),
+        allow_suid: global.allow_suid,
         process: process(&args, host_root)?,
     };
     let files = standard_streams();

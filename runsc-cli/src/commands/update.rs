@@ -1,9 +1,12 @@
 //! `runsc update`: changes the limits of a container.
 
+use crate::bundle::linux::limits;
 use crate::cli::{Global, UpdateArgs};
 use crate::container::Container;
-use anyhow::{Context, bail};
+use crate::log;
+use anyhow::Context;
 use oci_spec::runtime::LinuxResources;
+use sentry::boot::protocol::Request;
 use serde_json::{Map, Value, json};
 use std::path::Path;
 
@@ -11,13 +14,15 @@ use std::path::Path;
 pub fn run(global: &Global, args: &UpdateArgs) -> anyhow::Result<u8> {
     let resources = resources(args)?;
     let container = Container::open(&global.state_root(), &args.id)?;
-    container.running()?;
+    let control = container.running()?;
     match &container.state()?.cgroup {
         Some(group) => group.limit(&resources)?,
-        None => {
-            bail!("container {:?} has no cgroup, so that its limits cannot be changed", args.id)
-        }
+        None => log::warn(&format!(
+            "container {:?} has no cgroup of its own, so that its limits change inside only",
+            args.id
+        )),
     }
+    control.ask(&Request::Limit(limits(Some(&resources))), &[])?;
     Ok(0)
 }
 

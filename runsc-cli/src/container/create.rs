@@ -42,7 +42,7 @@ pub fn create(
 ) -> anyhow::Result<(Container, Running)> {
     crate::state::check_id(id)?;
     let Bundle { config, directory, container: spec, exports } =
-        bundle::load(&options.bundle, id, global.overlay2)?;
+        bundle::load(&options.bundle, id, global)?;
     let files = files(&spec.process, options)?;
     let entry = Entry::create(&global.state_root(), id)?;
     let linux = config.linux().as_ref();

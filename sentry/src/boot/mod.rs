@@ -17,6 +17,6 @@ mod stdio;
 pub use config::{BootError, Config, ExitStatus, HostSeccomp, PlatformKind};
 pub use run::run;
 pub use spec::{
-    CapabilitySets, ContainerSpec, DeviceSpec, Ids, MountKind, MountSpec, ProcessSpec, RlimitSpec,
-    RootSpec,
+    CapabilitySets, ContainerSpec, DeviceSpec, Ids, LimitSpec, MountKind, MountSpec, ProcessSpec,
+    RlimitSpec, RootSpec,
 };

@@ -5,7 +5,7 @@
 //! owns the container's first process; a connection that starts another one ([`Request::Exec`]) owns that.
 //! [`Request::Resize`] and [`Target::Own`] mean the process that the connection owns.
 
-use super::ProcessSpec;
+use super::{LimitSpec, ProcessSpec};
 use platform::host::{Errno, io, socket};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -58,6 +58,8 @@ pub enum Request {
     Status,
     /// Answer: [`Reply::Stats`].
     Stats,
+    /// Change what the sandbox may use. Answer: [`Reply::Done`].
+    Limit(LimitSpec),
 }
 
 /// Who gets a signal.

@@ -47,6 +47,7 @@ pub fn run(config: Config) -> Result<ExitStatus, BootError> {
                 .unwrap_or_else(|| "(none)".into())
                 .into_bytes(),
             memory_total: config.memory_total,
+            setuid_exec: config.spec.allow_suid,
             strace: log.filter(|_| config.strace),
             ..KernelConfig::default()
         },
@@ -54,6 +55,7 @@ pub fn run(config: Config) -> Result<ExitStatus, BootError> {
         memory,
     )
     .map_err(BootError::Kernel)?;
+    kernel.limits.set(config.spec.limits.tasks, config.spec.limits.memory);
     dev::register();
     let namespace = mounts::build(&kernel, &client, &config.spec)?;
     watch_gofer(&client)?;

@@ -186,6 +186,10 @@ impl Session {
             Request::Resume => refused("container not paused"),
             Request::Status => Reply::Status(self.container.status()),
             Request::Stats => Reply::Stats(self.container.stats()),
+            Request::Limit(limits) => {
+                self.container.kernel.limits.set(limits.tasks, limits.memory);
+                Reply::Done
+            }
         })
     }
 

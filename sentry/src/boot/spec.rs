@@ -23,8 +23,21 @@ pub struct ContainerSpec {
     pub masked_paths: Vec<String>,
     /// Paths that cannot be written to.
     pub read_only_paths: Vec<String>,
+    /// What it may use.
+    pub limits: LimitSpec,
+    /// Programs with set-user-ID and set-group-ID bits get that user's and group's rights.
+    pub allow_suid: bool,
     /// The first process.
     pub process: ProcessSpec,
+}
+
+/// What a sandbox may use; `None`: as much as there is, or what it was before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct LimitSpec {
+    /// Most tasks (processes and threads) at a time; `clone(2)` fails with `EAGAIN` beyond.
+    pub tasks: Option<u64>,
+    /// Memory that programs are told of, in bytes.
+    pub memory: Option<u64>,
 }
 
 /// A device node.

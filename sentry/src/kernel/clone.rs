@@ -149,7 +149,7 @@ fn in_own_pid_ns(t: &CurrentTask) -> bool {
 
 fn check_limits(t: &CurrentTask) -> Result<()> {
     let kernel = t.kernel();
-    let max = kernel.config.max_tasks;
+    let max = kernel.limits.tasks();
     if kernel.task_count() >= max {
         return Err(Errno::EAGAIN);
     }

@@ -1,6 +1,7 @@
 //! What a sandbox is configured with.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Where `--strace` and other diagnostic lines go.
 pub trait LogSink: Send + Sync {
@@ -17,9 +18,9 @@ pub struct KernelConfig {
     pub domainname: Vec<u8>,
     /// CPUs that programs are told of.
     pub cpus: u32,
-    /// Most tasks that may exist at a time; `clone(2)` fails with `EAGAIN` beyond.
+    /// Most tasks that a sandbox may ever have at a time; see [`SandboxLimits`].
     pub max_tasks: usize,
-    /// Memory that programs are told of, in bytes.
+    /// Memory of the host, in bytes: the most that programs are told of.
     pub memory_total: u64,
     /// Where every system call is logged; `None`: nowhere.
     pub strace: Option<Arc<dyn LogSink>>,
@@ -43,6 +44,48 @@ impl Default for KernelConfig {
             init_immune: false,
             setuid_exec: true,
         }
+    }
+}
+
+/// What a sandbox may use. Can be changed while it runs (`runsc update`).
+#[derive(Debug)]
+pub struct SandboxLimits {
+    most_tasks: usize,
+    most_memory: u64,
+    tasks: AtomicUsize,
+    memory: AtomicU64,
+}
+
+impl SandboxLimits {
+    /// As much as the configuration allows.
+    pub fn new(config: &KernelConfig) -> Self {
+        Self {
+            most_tasks: config.max_tasks,
+            most_memory: config.memory_total,
+            tasks: AtomicUsize::new(config.max_tasks),
+            memory: AtomicU64::new(config.memory_total),
+        }
+    }
+
+    /// Changes what is given; never to more than the configuration allows.
+    pub fn set(&self, tasks: Option<u64>, memory: Option<u64>) {
+        if let Some(tasks) = tasks {
+            let tasks = usize::try_from(tasks).unwrap_or(usize::MAX).min(self.most_tasks);
+            self.tasks.store(tasks, Ordering::Relaxed);
+        }
+        if let Some(memory) = memory {
+            self.memory.store(memory.min(self.most_memory), Ordering::Relaxed);
+        }
+    }
+
+    /// Most tasks that may exist at a time; `clone(2)` fails with `EAGAIN` beyond.
+    pub fn tasks(&self) -> usize {
+        self.tasks.load(Ordering::Relaxed)
+    }
+
+    /// Memory that programs are told of, in bytes.
+    pub fn memory(&self) -> u64 {
+        self.memory.load(Ordering::Relaxed)
     }
 }
 

@@ -37,7 +37,7 @@ pub mod tty;
 pub mod version;
 pub mod wait;
 
-pub use config::{KernelConfig, LogSink};
+pub use config::{KernelConfig, LogSink, SandboxLimits};
 pub use credentials::Credentials;
 pub use current::{CurrentTask, Wake};
 pub use inspect::current;

@@ -5,7 +5,7 @@ use super::namespace::{Names, Namespaces};
 use super::outside::Outsiders;
 use super::signal::SigInfo;
 use super::tree::Tree;
-use super::{ControllingTty, KernelConfig, Task, ThreadGroup};
+use super::{ControllingTty, KernelConfig, SandboxLimits, Task, ThreadGroup};
 use crate::errno::{Errno, Result};
 use crate::loader::Vdso;
 use crate::sync::{Mutex, MutexGuard, rank};
@@ -24,6 +24,8 @@ pub struct Kernel {
     pub vdso: Vdso,
     /// How it was configured.
     pub config: KernelConfig,
+    /// What it may use.
+    pub limits: SandboxLimits,
     /// The clocks.
     pub time: TimeSource,
     /// Timers.
@@ -77,6 +79,7 @@ impl Kernel {
             vdso,
             memory,
             platform,
+            limits: SandboxLimits::new(&config),
             config,
             timers: TimerQueue::new(),
             futexes: FutexTable::new(),

@@ -240,6 +240,7 @@ fn run_case(
     let on_platform = |platform: &String| {
         let prefix = [
             runsc.display().to_string(),
+            "--allow-suid".into(),
             "do".into(),
             format!("--platform={platform}"),
             "--".into(),

@@ -48,9 +48,9 @@ impl Programs {
         match place {
             Place::Native(tmp) => run(&args, Some(tmp), limit),
             Place::Sandbox(platform) => {
-                let mut all: Vec<OsString> = vec![self.runsc.clone().into(), "do".into()];
+                let mut all: Vec<OsString> = vec![self.runsc.clone().into()];
                 all.push(format!("--platform={platform}").into());
-                all.push("--".into());
+                all.extend(["--allow-suid", "do", "--"].map(OsString::from));
                 all.extend(args);
                 run(&all, None, limit)
             }

@@ -111,7 +111,7 @@ fn kernel_settings(kernel: &Arc<Kernel>) -> Node {
         ("shmmax", text(Fixed("18446744073692774399\n"))),
         ("shmmni", text(Fixed("4096\n"))),
         ("tainted", text(Fixed("0\n"))),
-        ("threads-max", of_kernel(kernel, |k| format!("{}\n", k.config.max_tasks))),
+        ("threads-max", of_kernel(kernel, |k| format!("{}\n", k.limits.tasks()))),
         ("version", text_fn(|| format!("{}\n", UTS.version))),
         ("yama", directory(vec![("ptrace_scope", text(Fixed("0\n")))])),
     ])

@@ -65,7 +65,7 @@ pub fn meminfo(kernel: &Arc<Kernel>) -> String {
 pub fn usage(kernel: &Arc<Kernel>) -> (u64, u64) {
     // A host that cannot tell what the file holds fails everywhere else first.
     let used = kernel.memory.committed_bytes().unwrap_or(0);
-    (kernel.config.memory_total.max(used), used)
+    (kernel.limits.memory().max(used), used)
 }
 
 /// `/proc/vmstat`: the counters that tools read.

@@ -80,7 +80,7 @@ struct SysInfo {
 pub fn sysinfo(t: &mut CurrentTask, at: UserAddr) -> SysResult {
     let kernel = t.kernel();
     let used = kernel.memory.committed_bytes().unwrap_or(0);
-    let total = kernel.config.memory_total.max(used);
+    let total = kernel.limits.memory().max(used);
     let info = SysInfo {
         uptime: (kernel.time.uptime() / crate::time::NANOS) as i64,
         totalram: total,
