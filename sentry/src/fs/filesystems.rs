@@ -36,7 +36,7 @@ const TYPES: &[(&str, Make)] = &[
     }),
     ("devtmpfs", |m, _| Ok(dev::mount(&m.kernel.memory)?)),
     ("proc", |m, _| Ok(proc::mount(m.kernel, m.pid_ns, next_dev()))),
-    ("mqueue", |m, options| in_memory(m, "mqueue", options, "mode=1777")),
+    ("mqueue", |m, _| Ok(m.namespaces.ipc.mqueue.root().clone())),
     ("cgroup2", |m, options| in_memory(m, "cgroup2", options, "mode=755")),
     ("devpts", |_, options| devpts::mount(options)),
     ("sysfs", |m, _| Ok(sysfs::mount(m.kernel, next_dev()))),

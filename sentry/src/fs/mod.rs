@@ -10,6 +10,7 @@ pub mod gofer;
 pub mod host;
 pub mod inotify;
 pub mod ioctl;
+pub mod mqueue;
 pub mod nsfs;
 pub mod overlay;
 pub mod pipe;

@@ -111,3 +111,22 @@ pub struct SetAttr {
     /// New modification time.
     pub mtime: Option<TimeSet>,
 }
+
+impl SetAttr {
+    /// Makes the changes, the size apart, and notes when.
+    pub fn apply(&self, attr: &mut Attr) {
+        let now = crate::fs::anon::now();
+        let time = |set: TimeSet| match set {
+            TimeSet::Now => now,
+            TimeSet::At(at) => at,
+        };
+        if let Some(mode) = self.mode {
+            attr.mode = attr.mode & !0o7777 | mode & 0o7777;
+        }
+        attr.uid = self.uid.unwrap_or(attr.uid);
+        attr.gid = self.gid.unwrap_or(attr.gid);
+        attr.atime = self.atime.map_or(attr.atime, time);
+        attr.mtime = self.mtime.map_or(attr.mtime, time);
+        attr.ctime = now;
+    }
+}

@@ -174,6 +174,7 @@ impl FdTable {
     /// A descriptor of this table no longer stands for `file`: what is tied to the descriptor rather
     /// than to the open file description goes (POSIX record locks).
     pub fn closed(&self, file: Arc<File>) {
+        file.ops().flush(&file);
         super::locks::release_posix(&file, self.id);
     }
 

@@ -250,6 +250,9 @@ pub trait FileOps: Send + Sync + Any {
         String::new()
     }
 
+    /// A descriptor of the calling task no longer stands for the file (`close(2)`).
+    fn flush(&self, _file: &File) {}
+
     /// The last reference to the open file description is gone.
     fn release(&self, _file: &File) {}
 

@@ -6,7 +6,7 @@ use super::notify::{self, Happened};
 use super::path::Path;
 use super::permission::{self, Access};
 use super::walk::{self, Last, WalkContext, WalkFlags, Walker};
-use super::{Dentry, FileType, SetAttr, device};
+use super::{Dentry, FileType, Inode, Owner, SetAttr, device};
 use crate::errno::{Errno, Result};
 use crate::fs::pipe::{FifoSlot, open_fifo};
 use crate::kernel::CurrentTask;
@@ -129,6 +129,17 @@ pub(crate) fn create(
     mode: u32,
     rdev: u64,
 ) -> Result<(Arc<Dentry>, bool)> {
+    create_with(ctx, dir, name, mode, |mode, owner| dir.inode().create(name, mode, rdev, owner))
+}
+
+/// As [`create`], with a function that makes the inode from its mode and owner.
+pub(crate) fn create_with(
+    ctx: &WalkContext,
+    dir: &Path,
+    name: &[u8],
+    mode: u32,
+    make: impl FnOnce(u32, Owner) -> Result<Arc<dyn Inode>>,
+) -> Result<(Arc<Dentry>, bool)> {
     let _entries = dir.dentry.lock_entries();
     match dir.dentry.lookup_locked(name, b"") {
         Ok(child) => return Ok((child, false)),
@@ -143,7 +154,7 @@ pub(crate) fn create(
     let dir_attr = dir.inode().attr()?;
     permission::check_attr(&dir_attr, &ctx.creds, Access::WRITE | Access::EXEC)?;
     let (owner, mode) = permission::new_inode(&dir_attr, &ctx.creds, mode & !ctx.umask);
-    let inode = dir.inode().create(name, mode, rdev, owner)?;
+    let inode = make(mode, owner)?;
     let child = dir.dentry.insert(name, inode);
     notify::created(&dir.dentry, &child);
     Ok((child, true))

@@ -19,6 +19,7 @@ mod locks;
 mod memory;
 mod memory_more;
 mod mounts;
+mod mqueue;
 mod namespaces;
 mod paths;
 mod pipes;
@@ -66,6 +67,7 @@ crate::registry::areas![
     procfs,
     devices,
     sysv,
+    mqueue,
     namespaces,
     mounts,
     seccomp,

@@ -9,7 +9,7 @@ use crate::sync::{Mutex, rank};
 use crate::vfs::device::Device;
 use crate::vfs::{
     Attachments, Attr, DirEntry, File, FileOps, FileSystem, FileType, Inode, OpenFlags, Path,
-    SetAttr, TimeSet,
+    SetAttr,
 };
 use std::any::Any;
 use std::sync::Arc;
@@ -85,20 +85,7 @@ impl Inode for DevptsInode {
     }
 
     fn set_attr(&self, changes: &SetAttr) -> Result<()> {
-        let mut attr = self.attr.lock();
-        let now = anon::now();
-        let time = |set: TimeSet| match set {
-            TimeSet::Now => now,
-            TimeSet::At(at) => at,
-        };
-        if let Some(mode) = changes.mode {
-            attr.mode = attr.mode & !0o7777 | mode & 0o7777;
-        }
-        attr.uid = changes.uid.unwrap_or(attr.uid);
-        attr.gid = changes.gid.unwrap_or(attr.gid);
-        attr.atime = changes.atime.map_or(attr.atime, time);
-        attr.mtime = changes.mtime.map_or(attr.mtime, time);
-        attr.ctime = now;
+        changes.apply(&mut self.attr.lock());
         Ok(())
     }
 

@@ -28,7 +28,7 @@ fn may_write() -> Result<()> {
 }
 
 /// The numbers in what was written.
-fn numbers(data: &[u8]) -> Result<Vec<i64>> {
+pub(super) fn numbers(data: &[u8]) -> Result<Vec<i64>> {
     let text = std::str::from_utf8(data).map_err(|_| Errno::EINVAL)?;
     text.trim_matches(['\0', '\n', ' '])
         .split_ascii_whitespace()

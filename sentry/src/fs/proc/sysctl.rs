@@ -5,9 +5,12 @@
 use super::net_settings;
 use super::system::of_kernel;
 use crate::errno::{Errno, Result};
+use crate::fs::mqueue::{HARD_MSGMAX, HARD_MSGSIZEMAX, Settings};
 use crate::fs::pseudo::{Fixed, Node, Rights, Text, directory, empty, text, text_fn};
 use crate::kernel::namespace::UtsNamespace;
 use crate::kernel::{Kernel, version::UTS};
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Weak};
 
 /// The tree.
@@ -44,6 +47,7 @@ fn fs() -> Node {
         ),
         ("lease-break-time", text(Fixed("45\n"))),
         ("leases-enable", text(Fixed("1\n"))),
+        ("mqueue", mqueue()),
         ("nr_open", text(Fixed("1048576\n"))),
         ("overflowgid", text(Fixed("65534\n"))),
         ("overflowuid", text(Fixed("65534\n"))),
@@ -56,6 +60,46 @@ fn fs() -> Node {
         ("protected_symlinks", text(Fixed("0\n"))),
         ("suid_dumpable", text(Fixed("0\n"))),
     ])
+}
+
+fn mqueue() -> Node {
+    let number = |place, range| text(QueueLimit { place, range });
+    let (msgs, bytes) = (1..=HARD_MSGMAX, 128..=HARD_MSGSIZEMAX);
+    directory(vec![
+        ("msg_default", number(|s| &s.msg_default, msgs.clone())),
+        ("msg_max", number(|s| &s.msg_max, msgs)),
+        ("msgsize_default", number(|s| &s.msgsize_default, bytes.clone())),
+        ("msgsize_max", number(|s| &s.msgsize_max, bytes)),
+        ("queues_max", number(|s| &s.queues_max, i32::MIN..=i32::MAX)),
+    ])
+}
+
+/// A limit of message queues in the IPC namespace of whoever looks.
+struct QueueLimit {
+    place: fn(&Settings) -> &AtomicI32,
+    range: RangeInclusive<i32>,
+}
+
+impl Text for QueueLimit {
+    fn read(&self) -> Result<Vec<u8>> {
+        let task = crate::kernel::current().ok_or(Errno::ENOENT)?;
+        let namespaces = task.namespaces();
+        let value = (self.place)(namespaces.ipc.mqueue.settings()).load(Ordering::Relaxed);
+        Ok(format!("{value}\n").into_bytes())
+    }
+
+    fn write(&self, data: &[u8]) -> Result<()> {
+        let task = crate::kernel::current().ok_or(Errno::ENOENT)?;
+        let [n] = net_settings::numbers(data)?[..] else { return Err(Errno::EINVAL) };
+        let n = i32::try_from(n).ok().filter(|n| self.range.contains(n)).ok_or(Errno::EINVAL)?;
+        let namespaces = task.namespaces();
+        (self.place)(namespaces.ipc.mqueue.settings()).store(n, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn rights(&self) -> Rights {
+        Rights::root(0o644)
+    }
 }
 
 fn kernel_settings(kernel: &Arc<Kernel>) -> Node {

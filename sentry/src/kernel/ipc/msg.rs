@@ -40,7 +40,7 @@ static BYTES: AtomicUsize = AtomicUsize::new(0);
 /// A message.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Message {
-    /// Its type, at least 1.
+    /// Its type, at least 1; in POSIX queues its priority.
     pub kind: i64,
     /// What it says.
     pub text: Vec<u8>,

@@ -2,6 +2,7 @@
 
 use super::{Counted, Kind, UserNamespace, next_id};
 use crate::errno::Result;
+use crate::fs::mqueue::Mqueue;
 use crate::kernel::ipc::{msg::Queues, sem::Sets, shm::Segments};
 use std::sync::Arc;
 
@@ -15,6 +16,8 @@ pub struct IpcNamespace {
     pub sem: Sets,
     /// Message queues.
     pub msg: Queues,
+    /// POSIX message queues.
+    pub mqueue: Mqueue,
     _counted: Option<Counted>,
 }
 
@@ -26,6 +29,7 @@ impl IpcNamespace {
             shm: Segments::default(),
             sem: Sets::default(),
             msg: Queues::default(),
+            mqueue: Mqueue::default(),
             _counted: counted,
         })
     }

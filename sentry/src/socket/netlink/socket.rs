@@ -63,6 +63,19 @@ struct Received {
     bytes: usize,
 }
 
+impl Received {
+    /// Queues datagrams, as far as there is room.
+    fn put(&mut self, datagrams: impl IntoIterator<Item = Vec<u8>>) {
+        for datagram in datagrams {
+            if self.bytes + datagram.len() > MAX_QUEUED {
+                break;
+            }
+            self.bytes += datagram.len();
+            self.queue.push_back(datagram);
+        }
+    }
+}
+
 fn sockaddr(port: u32, groups: u32) -> Vec<u8> {
     let family = [(AF_NETLINK as u16).to_ne_bytes(), [0; 2]].concat();
     [&family[..], &port.to_ne_bytes(), &groups.to_ne_bytes()].concat()
@@ -114,6 +127,12 @@ impl NetlinkSocket {
         SWITCHES.iter().position(|s| *s == name).is_some_and(|i| setup.switches & 1 << i != 0)
     }
 
+    /// Gives it a datagram from the kernel.
+    pub fn deliver(&self, datagram: Vec<u8>) {
+        self.received.lock().put([datagram]);
+        self.queue.notify(EventMask::READABLE);
+    }
+
     /// Answers everything in one datagram.
     fn handle(&self, task: &Task, data: &[u8]) {
         let (port, capped) = {
@@ -140,14 +159,7 @@ impl NetlinkSocket {
                 Ok(()) if request.flags & ACK == 0 => {}
                 result => answer.status(&request, result, capped),
             }
-            let mut received = self.received.lock();
-            for datagram in answer.into_datagrams() {
-                if received.bytes + datagram.len() > MAX_QUEUED {
-                    break;
-                }
-                received.bytes += datagram.len();
-                received.queue.push_back(datagram);
-            }
+            self.received.lock().put(answer.into_datagrams());
         }
         self.queue.notify(EventMask::READABLE);
     }

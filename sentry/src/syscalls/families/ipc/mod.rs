@@ -2,6 +2,7 @@
 
 pub mod epoll;
 pub mod inotify;
+pub mod mq;
 pub mod msg;
 pub mod poll;
 pub mod select;
@@ -13,6 +14,7 @@ pub mod wait;
 
 pub use epoll::*;
 pub use inotify::*;
+pub use mq::*;
 pub use msg::*;
 pub use poll::{poll, ppoll, restart_poll};
 pub use select::{pselect6, select};
