@@ -125,6 +125,7 @@ fn it_is_locked_up() {
     let f = read_only(dir);
     assert_eq!(f.isolation, Isolation::FULL, "this host grants no namespaces");
     assert_eq!(status_field(&f, "NoNewPrivs"), "1");
+    assert_eq!(status_field(&f, "Seccomp"), "2");
     let read_search = if is_root() { 1 << 2 } else { 0 };
     for field in ["CapPrm", "CapEff"] {
         assert_eq!(status_field(&f, field), format!("{read_search:016x}"), "{field}");

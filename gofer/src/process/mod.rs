@@ -8,13 +8,16 @@
 mod fork;
 mod maps;
 
+use std::io::IoSlice;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::io::Errno;
+use rustix::net::{SendAncillaryBuffer, SendFlags};
 use rustix::process::{Pid, Signal, WaitOptions};
 
 use crate::protocol::{MAX_EXPORTS, TransportError, channel_count, channel_pair};
+use crate::sandbox::seccomp::filter_for;
 use crate::sandbox::{Entered, Isolation, enter};
 use crate::server::{Export, Server};
 use fork::Forked;
@@ -32,6 +35,8 @@ pub struct Options {
     /// Where it says why it had to abort. Nowhere by default, because whoever waits for the end of
     /// that stream would wait for the sandbox.
     pub stderr: Option<OwnedFd>,
+    /// What becomes of host calls that are not in [`crate::server::calls`].
+    pub filter_mode: platform::host::seccomp::Mode,
     /// Number of channels; one for each CPU by default.
     pub channels: usize,
 }
@@ -44,6 +49,7 @@ impl Options {
             isolate: true,
             die_with_starter: false,
             stderr: None,
+            filter_mode: platform::host::seccomp::Mode::Enforce,
             channels: channel_count(),
         }
     }
@@ -111,6 +117,9 @@ impl Gofer {
     }
 }
 
+/// Arenas of the allocator; its requests need little memory.
+const ARENAS: usize = 2;
+
 const STATUS_READY: u8 = 1;
 const STATUS_FAILED: u8 = 2;
 
@@ -152,12 +161,15 @@ fn run(
     namespaces: Isolation,
     starter: Pid,
 ) {
-    let Options { exports, die_with_starter, stderr, .. } = options;
+    let Options { exports, die_with_starter, stderr, filter_mode, .. } = options;
+    // By sendmsg(2), the one call to send that the filter allows.
     let report = |kind: u8, text: &[u8]| {
         let mut message = vec![kind];
         message.extend_from_slice(text.get(..text.len().min(4000)).unwrap_or_default());
         // Nobody may be listening any more, which is theirs to know.
-        let _ = rustix::net::send(status, &message, rustix::net::SendFlags::NOSIGNAL);
+        let parts = [IoSlice::new(&message)];
+        let mut nothing = SendAncillaryBuffer::new(&mut []);
+        let _ = rustix::net::sendmsg(status, &parts, &mut nothing, SendFlags::NOSIGNAL);
     };
     let mut keep: Vec<BorrowedFd<'_>> = channels.iter().map(AsFd::as_fd).collect();
     keep.push(status.as_fd());
@@ -177,6 +189,13 @@ fn run(
             }
             // Modes come from the guest, whose umask the sentry has applied.
             rustix::process::umask(rustix::fs::Mode::empty());
+            // The last of start-up. What is said of a violation goes where what it says when it aborts does.
+            let filter = filter_for(&exports);
+            platform::host::seccomp::limit_arenas(ARENAS);
+            if let Err(error) = filter.install(filter_mode, libc::STDERR_FILENO) {
+                report(STATUS_FAILED, format!("the filter of its host calls: {error}").as_bytes());
+                return;
+            }
             report(STATUS_READY, &isolation.bits().to_le_bytes());
             Arc::new(Server::new(exports, fds)).run(channels);
         }

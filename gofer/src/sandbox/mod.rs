@@ -8,6 +8,7 @@
 
 mod mounts;
 mod privileges;
+pub mod seccomp;
 mod sys;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

@@ -1,99 +1,94 @@
 //! Every host system call of a running gofer.
 //!
-//! The seccomp filter is generated from [`CALLS`]; a call that is added to the server is added here.
-//! Start-up ([`crate::sandbox`]) makes others, before any filter is in place.
+//! Its seccomp filters ([`crate::sandbox::seccomp`]) are made from these tables when they are compiled; a call that is
+//! added to the server is added here. Start-up ([`crate::sandbox`]) makes others, before any filter is in place.
 
-use libc::c_long;
+use platform::host::calls::Limit::{Either, With, Without};
+use platform::host::calls::{EXECUTABLE, HostCall, THREAD, host_calls};
 
-/// One host system call the gofer may make.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct HostCall {
-    /// Its number.
-    pub number: c_long,
-    /// Its name.
-    pub name: &'static str,
-    /// What it is needed for.
-    pub purpose: &'static str,
-}
+/// Flags of every `openat(2)`: it never waits, for the other side of a FIFO, say.
+const OPEN: u32 = (libc::O_NONBLOCK | libc::O_CLOEXEC) as u32;
 
-macro_rules! calls {
-    ($($number:ident $name:literal $purpose:literal;)*) => {
-        &[$($crate::server::calls::HostCall {
-            number: libc::$number,
-            name: $name,
-            purpose: $purpose,
-        }),*]
-    };
-}
-pub(crate) use calls;
+/// Commands of `fcntl(2)`.
+const FCNTL: &[u32] = &[libc::F_DUPFD_CLOEXEC as u32, libc::F_GETFD as u32];
 
-/// All of them, by what they are for.
-pub const CALLS: &[HostCall] = calls! {
-    // Channels.
-    SYS_recvmsg "recvmsg" "wait for a request";
-    SYS_sendmsg "sendmsg" "send a reply, with a donated descriptor";
-    SYS_shutdown "shutdown" "close a channel whose other end breaks the protocol";
-    SYS_ppoll "ppoll" "wait for the first message of a channel";
-    // Finding files.
-    SYS_openat2 "openat2" "open one component without access, beneath a directory";
-    SYS_openat "openat" "open a file that was found, through /proc/self/fd; create one";
-    SYS_statx "statx" "attributes";
-    SYS_fstatfs "fstatfs" "state of a file system; tell the kernel's own file systems";
-    SYS_readlinkat "readlinkat" "target of a symbolic link";
-    SYS_getdents64 "getdents64" "list a directory";
-    SYS_fcntl "fcntl" "duplicate a descriptor (F_DUPFD_CLOEXEC)";
-    SYS_close "close" "let go of a file";
-    // Changing files; unused when every export is read-only.
-    SYS_mkdirat "mkdirat" "create a directory";
-    SYS_mknodat "mknodat" "create a file, FIFO or socket node";
-    SYS_symlinkat "symlinkat" "create a symbolic link";
-    SYS_linkat "linkat" "create a hard link";
-    SYS_unlinkat "unlinkat" "remove a name";
-    SYS_renameat2 "renameat2" "move a name";
-    SYS_fchmod "fchmod" "mode of a file just created";
-    SYS_fchmodat "fchmodat" "mode, through /proc/self/fd";
-    SYS_fchownat "fchownat" "owner";
-    SYS_ftruncate "ftruncate" "size";
-    SYS_utimensat "utimensat" "time stamps";
-    SYS_fsync "fsync" "write a file or directory to the disk";
-    SYS_fdatasync "fdatasync" "write a file's data to the disk";
-    SYS_fsetxattr "fsetxattr" "set an extended attribute";
-    SYS_fremovexattr "fremovexattr" "remove an extended attribute";
-    // Extended attributes.
-    SYS_fgetxattr "fgetxattr" "value of an extended attribute";
-    SYS_flistxattr "flistxattr" "names of extended attributes";
-    // Unix sockets in exports that allow it.
-    SYS_socket "socket" "AF_UNIX only: make a connection to donate";
-    SYS_connect "connect" "connect to a Unix socket that was found";
-    // Who it is.
-    SYS_geteuid "geteuid" "recognise a file just created as its own";
-    // Threads and memory.
-    SYS_clone3 "clone3" "start a channel's thread";
-    SYS_clone "clone" "the same, on hosts without clone3";
-    SYS_sched_getaffinity "sched_getaffinity" "which CPUs there are; a thread's stack bounds";
-    SYS_sched_setaffinity "sched_setaffinity" "bind a channel's thread to its CPU";
-    SYS_set_robust_list "set_robust_list" "start of a thread (libc)";
-    SYS_rseq "rseq" "start of a thread (libc)";
-    SYS_rt_sigprocmask "rt_sigprocmask" "start and end of a thread (libc)";
-    SYS_sigaltstack "sigaltstack" "stack overflow handler of a thread (standard library)";
-    SYS_gettid "gettid" "name of a thread in an error message (standard library)";
-    SYS_prctl "prctl" "name of a thread (PR_SET_NAME)";
-    SYS_futex "futex" "locks, and waiting for threads to end";
-    SYS_mmap "mmap" "memory";
-    SYS_mprotect "mprotect" "memory: heaps and stack guards of threads";
-    SYS_mremap "mremap" "memory: grow a large buffer";
-    SYS_munmap "munmap" "memory";
-    SYS_madvise "madvise" "memory: give back a thread's stack";
-    SYS_brk "brk" "memory";
-    SYS_restart_syscall "restart_syscall" "go on with ppoll after a stop";
-    SYS_sched_yield "sched_yield" "a contended lock";
-    // The end.
-    SYS_exit "exit" "end of a thread";
-    SYS_exit_group "exit_group" "end of the gofer";
-    SYS_write "write" "why it had to abort, on standard error";
-    SYS_rt_sigaction "rt_sigaction" "abort (libc)";
-    SYS_getpid "getpid" "abort (libc)";
-    SYS_tgkill "tgkill" "abort (libc)";
+/// The bit that character and block devices have and FIFOs, sockets and regular files have not.
+const DEVICE: u32 = libc::S_IFCHR;
+
+/// Calls that the C library makes and does without: they fail with these errors.
+pub const REFUSED: &[(i64, i32, &str)] = &[
+    // Its flags are in memory, where a filter cannot look; clone(2) follows, whose flags are limited.
+    (libc::SYS_clone3, libc::ENOSYS, "thread"),
+    (libc::SYS_openat, libc::ENOENT, "allocator: /proc/sys/vm/overcommit_memory, CPUs in /sys"),
+];
+
+/// What every gofer needs, sorted by name.
+pub const CALLS: &[HostCall] = host_calls! {
+    brk SYS_brk Run "memory";
+    clone SYS_clone Run (Either(0, THREAD)) "start a channel's thread";
+    close SYS_close Run "let go of a file";
+    exit SYS_exit Run "end of a thread";
+    exit_group SYS_exit_group Run "end of the gofer";
+    fcntl SYS_fcntl Run (Either(1, FCNTL)) "duplicate a descriptor; a check before closing one (standard library, debug builds)";
+    fdatasync SYS_fdatasync Run "write a file's data to the disk";
+    fgetxattr SYS_fgetxattr Run "value of an extended attribute";
+    flistxattr SYS_flistxattr Run "names of extended attributes";
+    fstatfs SYS_fstatfs Run "state of a file system; tell the kernel's own file systems";
+    fsync SYS_fsync Run "write a file or directory to the disk";
+    futex SYS_futex Run "locks, and waiting for threads to end";
+    getdents64 SYS_getdents64 Run "list a directory";
+    geteuid SYS_geteuid Run "recognise a file just created as its own";
+    getpid SYS_getpid Run "abort (C library)";
+    gettid SYS_gettid Run "name of a thread in an error message (standard library)";
+    madvise SYS_madvise Run "memory: give back a thread's stack";
+    mmap SYS_mmap Run (Without(2, EXECUTABLE)) "memory";
+    mprotect SYS_mprotect Run (Without(2, EXECUTABLE)) "memory: heaps and stack guards of threads";
+    mremap SYS_mremap Run "memory: grow a large buffer";
+    munmap SYS_munmap Run "memory";
+    openat SYS_openat Run (With(2, OPEN)) "open a file that was found, through /proc/self/fd; create one";
+    openat2 SYS_openat2 Run "open one component without access, beneath a directory";
+    ppoll SYS_ppoll Run "wait for the first message of a channel";
+    prctl SYS_prctl Run (Either(0, &[libc::PR_SET_NAME as u32])) "name of a thread";
+    readlinkat SYS_readlinkat Run "target of a symbolic link";
+    recvmsg SYS_recvmsg Run "wait for a request";
+    restart_syscall SYS_restart_syscall Run "go on with ppoll after a stop";
+    rseq SYS_rseq Run "start of a thread (C library)";
+    rt_sigaction SYS_rt_sigaction Run "abort (C library)";
+    rt_sigprocmask SYS_rt_sigprocmask Run "start and end of a thread (C library)";
+    rt_sigreturn SYS_rt_sigreturn Run "return from a handler";
+    sched_getaffinity SYS_sched_getaffinity Run "which CPUs there are; a thread's stack bounds";
+    sched_setaffinity SYS_sched_setaffinity Run "bind a channel's thread to its CPU";
+    sched_yield SYS_sched_yield Run "a contended lock";
+    sendmsg SYS_sendmsg Run "send a reply, with a donated descriptor";
+    set_robust_list SYS_set_robust_list Run "start of a thread (C library)";
+    shutdown SYS_shutdown Run "close a channel whose other end breaks the protocol";
+    sigaltstack SYS_sigaltstack Run "stack overflow handler of a thread (standard library)";
+    statx SYS_statx Run "attributes";
+    tgkill SYS_tgkill Run (Either(2, &[libc::SIGABRT as u32])) "abort (C library)";
+    write SYS_write Run "why it had to abort, on standard error";
+};
+
+/// What a gofer with an export that can be written to needs besides.
+pub const CHANGING_CALLS: &[HostCall] = host_calls! {
+    fchmod SYS_fchmod Run "mode of a file just created";
+    fchmodat SYS_fchmodat Run "mode, through /proc/self/fd";
+    fchownat SYS_fchownat Run "owner";
+    fremovexattr SYS_fremovexattr Run "remove an extended attribute";
+    fsetxattr SYS_fsetxattr Run "set an extended attribute";
+    ftruncate SYS_ftruncate Run "size";
+    linkat SYS_linkat Run "create a hard link";
+    mkdirat SYS_mkdirat Run "create a directory";
+    mknodat SYS_mknodat Run (Without(2, DEVICE)) "create a file, FIFO or socket node; never a device";
+    renameat2 SYS_renameat2 Run "move a name";
+    symlinkat SYS_symlinkat Run "create a symbolic link";
+    unlinkat SYS_unlinkat Run "remove a name";
+    utimensat SYS_utimensat Run "time stamps";
+};
+
+/// What a gofer with an export whose sockets may be connected to needs besides.
+pub const CONNECTING_CALLS: &[HostCall] = host_calls! {
+    connect SYS_connect Run "connect to a Unix socket that was found";
+    socket SYS_socket Run (Either(0, &[libc::AF_UNIX as u32])) "make a connection to donate";
 };
 
 #[cfg(test)]
@@ -101,9 +96,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_call_is_listed_twice() {
-        for (index, call) in CALLS.iter().enumerate() {
-            assert!(!CALLS[..index].iter().any(|other| other.number == call.number), "{call:?}");
+    fn sorted_unique_and_fewer_than_the_sentrys() {
+        let mut all: Vec<&str> = Vec::new();
+        for table in [CALLS, CHANGING_CALLS, CONNECTING_CALLS] {
+            assert!(table.windows(2).all(|pair| pair[0].name < pair[1].name));
+            all.extend(table.iter().map(|call| call.name));
         }
+        let count = all.len();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), count);
+        assert!(count < 60, "{count} host calls");
     }
 }

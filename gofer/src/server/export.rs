@@ -78,9 +78,9 @@ impl Export {
 #[derive(Debug)]
 pub struct OpenedExport {
     root: OwnedFd,
-    pub(super) read_only: bool,
+    pub(crate) read_only: bool,
     pub(super) hidden: Hidden,
-    pub(super) allow_connect: bool,
+    pub(crate) allow_connect: bool,
 }
 
 impl OpenedExport {

@@ -1,10 +1,10 @@
-//! The list of host system calls the sentry makes.
+//! The list of host system calls the sentry makes, and what such a list consists of: the gofer has one, too.
 //!
 //! The sentry's seccomp filter is generated from these tables when it is compiled ([`super::seccomp`]): what
 //! every platform needs, and what one platform needs besides. To allow a call, add a line. A test keeps the
 //! tables sorted and free of duplicates.
 
-use Limit::{Any, Either, Without};
+use Limit::{Either, Without};
 
 /// When a host call is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub enum Limit {
     Either(u8, &'static [u32]),
     /// The argument must not have any of these bits.
     Without(u8, u32),
+    /// The argument must have all of these bits.
+    With(u8, u32),
 }
 
 /// One host system call.
@@ -42,27 +44,27 @@ pub struct HostCall {
     pub purpose: &'static str,
 }
 
-/// One line of the table: the name appears once, the number follows from it. A limit stands in parentheses.
-macro_rules! calls {
+/// A table. One line for each call: the name appears once, the number follows from it. A limit stands in
+/// parentheses.
+#[macro_export]
+macro_rules! host_calls {
+    (@limit) => {
+        $crate::host::calls::Limit::Any
+    };
+    (@limit $limit:expr) => {
+        $limit
+    };
     ($($name:ident $number:ident $phase:ident $(($($limit:tt)+))? $purpose:literal;)*) => {
-        &[$(HostCall {
+        &[$($crate::host::calls::HostCall {
             name: stringify!($name),
             number: libc::$number,
-            phase: Phase::$phase,
-            limit: limit!($($($limit)+)?),
+            phase: $crate::host::calls::Phase::$phase,
+            limit: $crate::host_calls!(@limit $($($limit)+)?),
             purpose: $purpose,
         },)*]
     };
 }
-
-macro_rules! limit {
-    () => {
-        Any
-    };
-    ($limit:expr) => {
-        $limit
-    };
-}
+pub use host_calls;
 
 /// Requests of `ioctl(2)`: terminals, and bytes that wait in a pipe.
 const TERMINAL: &[u32] = &[
@@ -87,8 +89,8 @@ const UNIX: &[u32] = &[libc::AF_UNIX as u32];
 /// Options of sockets that are set.
 const CONTROL_OPTIONS: &[u32] = &[libc::SO_PASSCRED as u32, libc::SO_RCVTIMEO as u32];
 
-/// Flags of `clone(2)` for a thread of the sentry, as the C library has them.
-const THREAD: &[u32] = &[(libc::CLONE_VM
+/// Flags of `clone(2)` for a thread, as the C library has them.
+pub const THREAD: &[u32] = &[(libc::CLONE_VM
     | libc::CLONE_FS
     | libc::CLONE_FILES
     | libc::CLONE_SIGHAND
@@ -110,8 +112,8 @@ const FCNTL: &[u32] = &[
     libc::F_OFD_SETLKW as u32,
 ];
 
-/// No memory of the sentry is both written and executed: none becomes executable.
-const EXECUTABLE: u32 = libc::PROT_EXEC as u32;
+/// No memory is both written and executed: none becomes executable.
+pub const EXECUTABLE: u32 = libc::PROT_EXEC as u32;
 
 /// Calls that the C library makes and does without: the filter fails them with these errors. They are not made.
 pub const REFUSED: &[(i64, i32, &str)] = &[
@@ -121,7 +123,7 @@ pub const REFUSED: &[(i64, i32, &str)] = &[
 ];
 
 /// What every platform needs, sorted by name.
-pub const HOST_CALLS: &[HostCall] = calls! {
+pub const HOST_CALLS: &[HostCall] = host_calls! {
     accept4 SYS_accept4 Run "control connections";
     arch_prctl SYS_arch_prctl Setup "C library, at start";
     brk SYS_brk Run "allocator";
@@ -195,7 +197,7 @@ pub const HOST_CALLS: &[HostCall] = calls! {
 };
 
 /// What `--platform=ptrace` needs besides.
-pub const PTRACE_CALLS: &[HostCall] = calls! {
+pub const PTRACE_CALLS: &[HostCall] = host_calls! {
     getpid SYS_getpid Run "identity of the sentry";
     ptrace SYS_ptrace Run "running guest code";
     socketpair SYS_socketpair Setup "the channel that carries descriptors to stubs";
@@ -203,7 +205,7 @@ pub const PTRACE_CALLS: &[HostCall] = calls! {
 };
 
 /// What `--platform=systrap` needs besides.
-pub const SYSTRAP_CALLS: &[HostCall] = calls! {
+pub const SYSTRAP_CALLS: &[HostCall] = host_calls! {
     getpid SYS_getpid Run "identity of the sentry";
     pidfd_getfd SYS_pidfd_getfd Run "listeners of guest threads";
     pidfd_open SYS_pidfd_open Run "listeners of guest threads";

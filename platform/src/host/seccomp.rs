@@ -1,5 +1,5 @@
 #![expect(unsafe_code, reason = "installs a filter and a handler for its violations")]
-//! The sentry's own seccomp filter (`seccomp(2)`).
+//! Seccomp filters (`seccomp(2)`) of our own processes: the sentry's, and the kind of which the gofer has one.
 //!
 //! Made from the tables of [`super::calls`] when this is compiled, so that starting costs one system call. A call
 //! that is not allowed is not made: the thread gets `SIGSYS`, whose handler says which call it was and ends the
@@ -8,7 +8,7 @@
 use super::Errno;
 use super::calls::{HOST_CALLS, HostCall, Limit, PTRACE_CALLS, Phase, REFUSED, SYSTRAP_CALLS};
 use nix::libc::{self, sock_filter};
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
 
 /// Exit status of a sentry that made a forbidden call: as by `SIGSYS`.
 const EXIT_STATUS: i32 = 128 + libc::SIGSYS;
@@ -25,6 +25,7 @@ pub enum Mode {
 const LOAD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
 const IF_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
 const IF_AT_LEAST: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
 const IF_ANY: u16 = (libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K) as u16;
 const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
 
@@ -43,14 +44,17 @@ const CAPACITY: usize = 256;
 
 /// A filter.
 pub struct Filter {
+    who: &'static str,
+    tables: &'static [&'static [HostCall]],
+    refused: &'static [(i64, i32, &'static str)],
     code: [sock_filter; CAPACITY],
     len: usize,
 }
 
 /// The filter of a sentry with `--platform=ptrace`.
-pub static PTRACE: Filter = Filter::new(PTRACE_CALLS);
+pub static PTRACE: Filter = Filter::new("sentry", &[HOST_CALLS, PTRACE_CALLS], REFUSED);
 /// The filter of a sentry with `--platform=systrap`.
-pub static SYSTRAP: Filter = Filter::new(SYSTRAP_CALLS);
+pub static SYSTRAP: Filter = Filter::new("sentry", &[HOST_CALLS, SYSTRAP_CALLS], REFUSED);
 
 const fn op(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
     sock_filter { code, jt, jf, k }
@@ -60,9 +64,14 @@ const ALLOW: sock_filter = op(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0);
 const TRAP: sock_filter = op(RETURN, libc::SECCOMP_RET_TRAP, 0, 0);
 
 impl Filter {
-    /// Of what every platform needs, and of what one needs besides.
-    const fn new(platform: &[HostCall]) -> Self {
-        let mut filter = Self { code: [ALLOW; CAPACITY], len: 0 };
+    /// Of the calls in `tables`, for the process `who`. Those of `refused` (number, errno, who makes it) fail with
+    /// that error where they would end it else.
+    pub const fn new(
+        who: &'static str,
+        tables: &'static [&'static [HostCall]],
+        refused: &'static [(i64, i32, &'static str)],
+    ) -> Self {
+        let mut filter = Self { who, tables, refused, code: [ALLOW; CAPACITY], len: 0 };
         filter.push(op(LOAD, ARCH, 0, 0));
         filter.push(op(IF_EQUAL, ARCH_X86_64, 1, 0));
         filter.push(TRAP);
@@ -70,14 +79,19 @@ impl Filter {
         filter.push(op(IF_AT_LEAST, X32, 0, 1));
         filter.push(TRAP);
         let mut i = 0;
-        while i < REFUSED.len() {
-            let (number, errno, _) = REFUSED[i];
-            filter.push(op(IF_EQUAL, number as u32, 0, 1));
-            filter.push(op(RETURN, libc::SECCOMP_RET_ERRNO | errno as u32, 0, 0));
+        while i < tables.len() {
+            filter.push_all(tables[i]);
             i += 1;
         }
-        filter.push_all(HOST_CALLS);
-        filter.push_all(platform);
+        // After the tables: a call whose arguments are not as they say has been decided there.
+        let mut i = 0;
+        while i < refused.len() {
+            let number = refused[i].0;
+            filter.push(op(IF_EQUAL, number as u32, 0, 1));
+            let refuse = filter.otherwise(number);
+            filter.push(refuse);
+            i += 1;
+        }
         filter.push(TRAP);
         filter
     }
@@ -86,6 +100,18 @@ impl Filter {
     const fn push(&mut self, op: sock_filter) {
         self.code[self.len] = op;
         self.len += 1;
+    }
+
+    /// What becomes of a call that is not allowed.
+    const fn otherwise(&self, number: i64) -> sock_filter {
+        let mut i = 0;
+        while i < self.refused.len() {
+            if self.refused[i].0 == number {
+                return op(RETURN, libc::SECCOMP_RET_ERRNO | self.refused[i].1 as u32, 0, 0);
+            }
+            i += 1;
+        }
+        TRAP
     }
 
     const fn push_all(&mut self, calls: &[HostCall]) {
@@ -100,6 +126,7 @@ impl Filter {
 
     const fn push_call(&mut self, call: &HostCall) {
         let number = call.number as u32;
+        let otherwise = self.otherwise(call.number);
         match call.limit {
             Limit::Any => {
                 self.push(op(IF_EQUAL, number, 0, 1));
@@ -115,14 +142,22 @@ impl Filter {
                     self.push(op(IF_EQUAL, values[i], count - i as u8, 0));
                     i += 1;
                 }
-                self.push(TRAP);
+                self.push(otherwise);
                 self.push(ALLOW);
             }
             Limit::Without(index, bits) => {
                 self.push(op(IF_EQUAL, number, 0, 4));
                 self.push(op(LOAD, ARGS + 8 * index as u32, 0, 0));
                 self.push(op(IF_ANY, bits, 0, 1));
-                self.push(TRAP);
+                self.push(otherwise);
+                self.push(ALLOW);
+            }
+            Limit::With(index, bits) => {
+                self.push(op(IF_EQUAL, number, 0, 5));
+                self.push(op(LOAD, ARGS + 8 * index as u32, 0, 0));
+                self.push(op(AND, bits, 0, 0));
+                self.push(op(IF_EQUAL, bits, 1, 0));
+                self.push(otherwise);
                 self.push(ALLOW);
             }
         }
@@ -134,8 +169,9 @@ impl Filter {
 
     /// Installs it for the calling thread and those it makes. The process has given up new privileges
     /// (`PR_SET_NO_NEW_PRIVS`). Violations are reported to the descriptor `report`.
-    pub fn install(&self, mode: Mode, report: i32) -> Result<(), Errno> {
+    pub fn install(&'static self, mode: Mode, report: i32) -> Result<(), Errno> {
         REPORT.store(report, Ordering::Relaxed);
+        INSTALLED.store(std::ptr::from_ref(self).cast_mut(), Ordering::Release);
         catch_violations()?;
         let logged: Vec<sock_filter>;
         let code = match mode {
@@ -186,6 +222,9 @@ pub fn hide_process() -> Result<(), Errno> {
 /// Where violations are reported.
 static REPORT: AtomicI32 = AtomicI32::new(libc::STDERR_FILENO);
 
+/// The filter, for the names of what it forbids.
+static INSTALLED: AtomicPtr<Filter> = AtomicPtr::new(std::ptr::null_mut());
+
 /// Installs the handler of `SIGSYS`.
 fn catch_violations() -> Result<(), Errno> {
     let handler: extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void) = violation;
@@ -220,9 +259,13 @@ extern "C" fn violation(_: i32, info: *mut libc::siginfo_t, context: *mut libc::
     let registers = unsafe { &(*context.cast::<libc::ucontext_t>()).uc_mcontext.gregs };
     let argument = |register: i32| registers.get(register as usize).copied().unwrap_or(0) as u64;
     let mut line = Line { bytes: [0; 256], len: 0 };
-    line.text(b"runsc: the sentry made the host call ");
-    let tables = [HOST_CALLS, PTRACE_CALLS, SYSTRAP_CALLS];
+    // SAFETY: null before a filter is installed, else a filter that lives for ever.
+    let filter = unsafe { INSTALLED.load(Ordering::Acquire).as_ref() };
+    let (who, tables) = filter.map_or(("process", &[][..]), |f| (f.who, f.tables));
     let known = tables.iter().copied().flatten().find(|call| call.number == i64::from(number));
+    line.text(b"runsc: the ");
+    line.text(who.as_bytes());
+    line.text(b" made the host call ");
     line.text(known.map_or("", |call| call.name).as_bytes());
     line.text(b" #");
     line.number(number.max(0) as u64, 10);
@@ -295,6 +338,10 @@ mod tests {
                     continue;
                 }
                 RETURN => return op.k,
+                AND => {
+                    accumulator &= op.k;
+                    continue;
+                }
                 IF_EQUAL => accumulator == op.k,
                 IF_AT_LEAST => accumulator >= op.k,
                 _ => accumulator & op.k != 0,
@@ -329,6 +376,10 @@ mod tests {
                             args[usize::from(index)] = u64::from(*value);
                             assert_eq!(evaluate(filter, number, args), YES, "{number} {value:x}");
                         }
+                    }
+                    Some(Limit::With(..)) => {
+                        assert_eq!(verdict, YES, "{number}");
+                        assert_eq!(evaluate(filter, number, [0; 6]), NO, "{number}");
                     }
                     Some(Limit::Without(..)) => {
                         assert_eq!(verdict, NO, "{number}");

@@ -1,12 +1,14 @@
 //! Starts the gofer.
 
 use super::export::Exports;
+use crate::cli::HostSeccomp;
 use anyhow::Context;
 use gofer::process::{Options, spawn};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
-use std::os::fd::OwnedFd;
+use sentry::boot;
+use std::os::fd::{AsFd, OwnedFd};
 
 /// A running gofer. Ended when dropped.
 pub struct Gofer {
@@ -15,8 +17,23 @@ pub struct Gofer {
 }
 
 /// Starts the gofer of these exports; also returns the sentry's ends of its channels.
-pub fn start(exports: Exports, attached: bool) -> anyhow::Result<(Gofer, Vec<OwnedFd>)> {
-    let options = Options { die_with_starter: attached, ..Options::new(exports.into_list()) };
+pub fn start(
+    exports: Exports,
+    attached: bool,
+    mode: HostSeccomp,
+) -> anyhow::Result<(Gofer, Vec<OwnedFd>)> {
+    let filter_mode = match mode {
+        HostSeccomp::Enforce => boot::HostSeccomp::Enforce,
+        HostSeccomp::Log => boot::HostSeccomp::Log,
+    };
+    // Only where somebody waits for the sandbox anyway may it keep standard error.
+    let stderr = if attached { std::io::stderr().as_fd().try_clone_to_owned().ok() } else { None };
+    let options = Options {
+        die_with_starter: attached,
+        filter_mode,
+        stderr,
+        ..Options::new(exports.into_list())
+    };
     let gofer = spawn(options).context("cannot start the gofer")?;
     let pid = Pid::from_raw(gofer.pid.as_raw_nonzero().get());
     Ok((Gofer { pid, kept: false }, gofer.channels))

@@ -96,7 +96,7 @@ impl Sandbox {
             Life::Foreground => (true, None),
             Life::Detached(detached) => (detached.attached, Some(detached)),
         };
-        let (gofer, channels) = gofer::start(self.exports, attached)?;
+        let (gofer, channels) = gofer::start(self.exports, attached, global.host_seccomp)?;
         let start = detached.is_none();
         let Detached { listener, console, network, .. } = detached.unwrap_or_default();
         let setup = sentry::Setup {

@@ -98,7 +98,7 @@ fn follow_size(console: Option<&Console>) {
 }
 
 /// Gives up what only setting up needed. The process has one thread still, and its stubs descend from another.
-fn confine(config: &Config, filter: &seccomp::Filter) -> Result<(), BootError> {
+fn confine(config: &Config, filter: &'static seccomp::Filter) -> Result<(), BootError> {
     let failed =
         |what| move |e| BootError::Host { what, source: PlatformError::host("seccomp", e) };
     let cpus = thread::affinity(0).map_or(1, |set| set.cpus().count());
