@@ -9,6 +9,7 @@ mod fork;
 mod maps;
 
 use std::io::IoSlice;
+use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
@@ -175,6 +176,8 @@ fn run(
     keep.push(status.as_fd());
     // A terminal's Ctrl-C is for the program in the sandbox.
     let _ = rustix::process::setsid();
+    // Closed by `enter`, under its own number.
+    let stderr = ManuallyDrop::new(stderr);
     let stderr = stderr.as_ref().map(AsFd::as_fd);
     match enter(exports, &keep, namespaces, stderr) {
         Ok(Entered { exports, fds, isolation }) => {
