@@ -50,11 +50,20 @@ pub fn begin_group_exit(t: &CurrentTask, status: i32) {
 
 /// Ends the task that the calling host thread runs. All that is left to do is to return.
 pub(super) fn exit(mut t: CurrentTask) {
-    let status = t.group().signals().group_exit.unwrap_or(t.exit_status);
+    let status = {
+        let mut signals = t.group().signals();
+        let status = signals.group_exit.unwrap_or(t.exit_status);
+        if signals.tasks.len() == 1 {
+            // The process is past being killed.
+            signals.group_exit = Some(status);
+        }
+        status
+    };
     super::ptrace::exit_stop(&mut t, status);
     super::futex::robust::exit(&mut t);
     super::futex::pi::exit(&mut t);
     clear_child_tid(&t);
+    note_resident(&t);
     let status = t.exit_status;
     let (task, shared, context, vfork) = t.into_parts();
     let group = task.group().clone();
@@ -72,6 +81,13 @@ pub(super) fn exit(mut t: CurrentTask) {
     leave(&kernel, &group, &task, status);
     kernel.task_count.fetch_sub(1, Ordering::Relaxed);
     super::inspect::set_current(None);
+}
+
+/// The last task of a process measures the memory that it leaves, for `ru_maxrss`.
+fn note_resident(t: &CurrentTask) {
+    if t.group().signals().tasks.len() == 1 {
+        t.group().note_resident(t.mm().usage(0, u64::MAX).total(), 0);
+    }
 }
 
 /// Clears the word that `pthread_join(3)` waits for (`set_tid_address(2)`).

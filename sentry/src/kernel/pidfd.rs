@@ -2,6 +2,7 @@
 
 use super::{CurrentTask, Rlimit, ThreadGroup};
 use crate::errno::{Errno, Result};
+use crate::fs::pseudo::PseudoInode;
 use crate::vfs::{Attr, File, FileOps, OpenFlags};
 use crate::wait::{EventMask, WaitQueue};
 use std::any::Any;
@@ -62,4 +63,14 @@ pub fn install(t: &CurrentTask, group: &Arc<ThreadGroup>) -> Result<i32> {
 pub fn group_of(t: &CurrentTask, fd: i32) -> Result<Arc<ThreadGroup>> {
     let file = t.files().get(fd)?;
     file.ops_as::<PidFd>().map(|p| p.group.clone()).ok_or(Errno::EBADF)
+}
+
+/// As [`group_of`], where a descriptor of `/proc/PID` is as good.
+pub fn group_to_signal(t: &CurrentTask, fd: i32) -> Result<Arc<ThreadGroup>> {
+    let file = t.files().get(fd)?;
+    if let Some(pidfd) = file.ops_as::<PidFd>() {
+        return Ok(pidfd.group.clone());
+    }
+    let inode = file.path().and_then(|path| path.inode().as_any().downcast_ref::<PseudoInode>());
+    inode.and_then(PseudoInode::process).ok_or(Errno::EBADF)
 }

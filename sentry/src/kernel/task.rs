@@ -118,6 +118,8 @@ pub struct Task {
     pub pdeath_signal: AtomicI32,
     /// `PR_SET_TIMERSLACK`, nanoseconds.
     pub timer_slack: AtomicU64,
+    /// What `PR_SET_TIMERSLACK` with 0 goes back to: the maker's timer slack.
+    pub default_timer_slack: u64,
     /// `personality(2)`.
     pub personality: AtomicU32,
     /// Scheduling policy, niceness and affinity.
@@ -187,6 +189,7 @@ impl Task {
             robust_list: AtomicU64::new(0),
             pdeath_signal: AtomicI32::new(0),
             timer_slack: AtomicU64::new(new.timer_slack),
+            default_timer_slack: new.timer_slack,
             personality: AtomicU32::new(new.personality),
             sched: Mutex::new(new.sched),
             switches: AtomicU64::new(0),

@@ -151,11 +151,20 @@ fn scheduling_attributes() {
 fn io_priorities() {
     p!(sc!(SYS_ioprio_get, 1, 0).ok(), sc!(SYS_ioprio_set, 1, 0, 2 << 13 | 5));
     p!(sc!(SYS_ioprio_get, 1, 0), sc!(SYS_ioprio_set, 1, 0, 7 << 13), sc!(SYS_ioprio_get, 9, 0));
+    p!(
+        sc!(SYS_ioprio_set, 1, 0, 0),
+        sc!(SYS_ioprio_get, 1, 0),
+        sc!(SYS_ioprio_get, 3, fresh_uid())
+    );
 }
 
 fn personality_and_prctl_basics() {
     p!(sc!(SYS_personality, 0xffff_ffffu32), prctl(9999, 0), prctl(PR_GET_TIMERSLACK, 0));
     p!(prctl(PR_SET_TIMERSLACK, 1000), prctl(PR_GET_TIMERSLACK, 0));
+    p!(run(|| {
+        p!(prctl(PR_SET_TIMERSLACK, 7), prctl(PR_SET_TIMERSLACK, 0), prctl(PR_GET_TIMERSLACK, 0));
+        0
+    }));
     p!(prctl(PR_GET_TSC, 8u64), prctl(PR_SET_DUMPABLE, 9), prctl(PR_GET_SECCOMP, 0));
     p!(prctl(PR_GET_THP_DISABLE, 0), prctl(PR_SET_VMA, 99));
 }

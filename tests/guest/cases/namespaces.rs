@@ -443,6 +443,38 @@ fn ids_of_children_inside_and_outside() {
     }));
 }
 
+fn owners_of_locks_inside_and_outside() {
+    p!(run(|| {
+        put(c"f", "0123456789");
+        let fd = open(c"f", O_RDWR, 0).fd();
+        let lock = |cmd: i32, kind: i32, start: u64| {
+            let mut words = [kind as u64, start, 1, 99];
+            let ret = sc!(SYS_fcntl, fd, cmd, at_mut(&mut words));
+            (ret, words[0] as u16, words[3] as i32)
+        };
+        let ([r, w], [done, end]) = (pipe(0), pipe(0));
+        lock(F_SETLK, F_WRLCK, 0);
+        unshare(CLONE_NEWPID);
+        let first = child(|| {
+            let (ret, kind, pid) = lock(F_GETLK, F_WRLCK, 0);
+            p!(ret, kind, pid);
+            lock(F_SETLK, F_WRLCK, 5);
+            p!(run(|| {
+                let (ret, kind, pid) = lock(F_GETLK, F_WRLCK, 5);
+                p!(ret, kind, pid);
+                0
+            }));
+            wr(w, "x");
+            rd(done, 1);
+            0
+        });
+        rd(r, 1);
+        let (ret, kind, pid) = lock(F_GETLK, F_WRLCK, 5);
+        p!(ret, kind, pid == first, wr(end, "x"), wait(first));
+        0
+    }));
+}
+
 fn the_first_process_is_immune_inside() {
     p!(run(|| {
         unshare(CLONE_NEWPID);
@@ -784,6 +816,7 @@ cases![
     host_name_is_ones_own,
     first_process_of_a_pid_namespace,
     ids_of_children_inside_and_outside,
+    owners_of_locks_inside_and_outside,
     the_first_process_is_immune_inside,
     everything_dies_with_the_first_process,
     orphans_go_to_the_first_process,

@@ -412,9 +412,40 @@ fn process_times_move_forward() {
     p!(sc!(SYS_getrusage, RUSAGE_CHILDREN, at_mut(&mut usage)));
     p!(sc!(SYS_getrusage, RUSAGE_THREAD, at_mut(&mut usage)));
     p!(sc!(SYS_getrusage, 5, at_mut(&mut usage)), sc!(SYS_getrusage, RUSAGE_SELF, 8u64));
+    p!(sc!(SYS_getrusage, -2, at_mut(&mut usage)));
+}
+
+/// A descriptor of `/proc/PID` is as good as a pidfd to send a signal.
+fn signals_through_proc() {
+    let pid = child(|| sc!(SYS_pause).errno());
+    let directory = |path: String| {
+        let path = CString::new(path).unwrap_or_default();
+        open(&*path, O_RDONLY, 0).fd()
+    };
+    let send = |fd: i32, signal: i32| sc!(SYS_pidfd_send_signal, fd, signal, 0u64, 0);
+    let of_child = directory(format!("/proc/{pid}"));
+    p!(send(directory(format!("/proc/{pid}/task/{pid}")), 0), send(directory("/proc".into()), 0));
+    p!(send(directory(format!("/proc/{pid}/stat")), 0), send(of_child, 0), send(of_child, 99));
+    p!(send(of_child, SIGTERM), wait(pid), send(of_child, 0));
+}
+
+/// A child that never asks for its usage has a resident set all the same.
+fn resident_sets_of_children() {
+    p!(run(|| {
+        run(|| {
+            std::mem::forget(std::hint::black_box(vec![1u8; 16 << 20]));
+            0
+        });
+        let mut usage = [0u64; 18];
+        sc!(SYS_getrusage, RUSAGE_CHILDREN, at_mut(&mut usage));
+        p!(usage[4] >= 16 << 10, usage[4] < 64 << 10);
+        0
+    }));
 }
 
 cases![
+    signals_through_proc,
+    resident_sets_of_children,
     exit_codes,
     exit_of_one_thread_ends_a_single_threaded_process,
     death_by_signal,

@@ -141,6 +141,17 @@ fn events_of_a_life() {
     );
 }
 
+/// A process that is about to end is past being killed: its last stop goes on.
+fn killing_in_the_exit_stop() {
+    for call in [SYS_exit, SYS_exit_group] {
+        let pid = tracee(|| syscall(call, &[3]).errno());
+        ptrace(PTRACE_SETOPTIONS, pid, 0, PTRACE_O_TRACEEXIT as u64);
+        p!(cont(pid, 0), status_of(pid), kill(pid, SIGKILL));
+        nap(20);
+        p!(wait_opt(pid, WNOHANG | __WALL), cont(pid, 0), wait(pid));
+    }
+}
+
 fn seize_interrupt_and_detach() {
     let [r, w] = pipe(0);
     let pid = child(|| {
@@ -230,6 +241,7 @@ cases![
     changing_a_system_call,
     memory_and_registers,
     events_of_a_life,
+    killing_in_the_exit_stop,
     seize_interrupt_and_detach,
     attach_and_detach,
     a_tracer_that_ends,

@@ -3,6 +3,7 @@
 use super::open::{OpenDirectory, OpenText};
 use super::{Directory, Node, PseudoFs};
 use crate::errno::{Errno, Result};
+use crate::kernel::ThreadGroup;
 use crate::vfs::{
     Attachments, Attr, FileOps, FileSystem, FileType, Inode, OpenFlags, Owner, Path, SetAttr,
 };
@@ -26,6 +27,14 @@ impl PseudoInode {
             ino: 1,
             attachments: Attachments::default(),
         })
+    }
+
+    /// The process that it is the directory of (`/proc/PID`).
+    pub fn process(&self) -> Option<Arc<ThreadGroup>> {
+        match &self.node {
+            Node::Directory(directory) => directory.process(),
+            Node::Text(_) | Node::Link(_) => None,
+        }
     }
 
     pub(super) fn child_ino(&self, name: &[u8]) -> u64 {

@@ -9,6 +9,7 @@ mod open;
 pub use inode::PseudoInode;
 
 use crate::errno::{Errno, Result};
+use crate::kernel::ThreadGroup;
 use crate::vfs::{FileSystem, FileType, Path, StatFs};
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -90,6 +91,11 @@ impl Listed {
 pub trait Directory: Send + Sync {
     /// What `name` stands for. `ENOENT` if nothing.
     fn lookup(&self, name: &[u8]) -> Result<Node>;
+
+    /// The process that the directory is about: its descriptor may be used as a pidfd.
+    fn process(&self) -> Option<Arc<ThreadGroup>> {
+        None
+    }
 
     /// The names, in the order in which they are to be listed.
     fn list(&self) -> Result<Vec<Listed>>;

@@ -47,6 +47,7 @@ pub(super) fn stop(t: &mut CurrentTask, why: Why) -> Option<(Resume, Option<SigI
     }
     let xstate = t.context.xstate().ok()?;
     let task = t.task().clone();
+    let ending = !why.dying || t.group().signals().group_exit.is_some();
     let tracer = {
         let mut trace = task.trace.lock();
         let tracer = trace.tracer()?;
@@ -69,8 +70,10 @@ pub(super) fn stop(t: &mut CurrentTask, why: Why) -> Option<(Resume, Option<SigI
     notify_tracer(&task, &tracer, code, why.code);
     drop(tracer);
     t.context.set_blocked(true);
+    // A process that is ending is past being killed; a thread that ends alone is not.
     loop {
-        let done = {
+        let killed = !ending && t.group().signals().group_exit.is_some();
+        let done = killed || {
             let trace = task.trace.lock();
             let resumed = trace.stopped.as_ref().is_none_or(|s| s.resume.is_some());
             resumed || !trace.is_traced()

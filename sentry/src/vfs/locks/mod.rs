@@ -140,7 +140,8 @@ pub fn fcntl(t: &mut CurrentTask, file: &Arc<File>, cmd: u32, arg: u64) -> Resul
                     answer.start = lock.start as i64;
                     let to_end = lock.end >= OFFSET_MAX;
                     answer.len = if to_end { 0 } else { (lock.end - lock.start + 1) as i64 };
-                    answer.pid = lock.pid;
+                    // A process that the caller's pid namespace does not know has no number: 0.
+                    answer.pid = t.local_id(lock.pid);
                 }
             }
             t.mm().write_obj(addr, &answer)?;

@@ -188,6 +188,10 @@ impl Directory for ProcessDir {
         found.map(|e| (e.node)(&self.subject)).ok_or(Errno::ENOENT)
     }
 
+    fn process(&self) -> Option<Arc<ThreadGroup>> {
+        self.subject.task.is_none().then(|| self.subject.group.clone())
+    }
+
     fn list(&self) -> Result<Vec<Listed>> {
         let listed = |e: &Entry| Listed {
             name: e.name.as_bytes().to_vec(),

@@ -90,7 +90,7 @@ pub fn prctl(t: &mut CurrentTask, op: i32, a2: u64, a3: u64, a4: u64, a5: u64) -
         PR_GET_SECUREBITS => return Ok(t.creds().securebits.into()),
         PR_SET_SECUREBITS => return set_securebits(t, a2),
         PR_SET_TIMERSLACK => {
-            let slack = if a2 == 0 { 50_000 } else { a2 };
+            let slack = if a2 == 0 { t.default_timer_slack } else { a2 };
             t.timer_slack.store(slack, Ordering::Relaxed);
         }
         PR_GET_TIMERSLACK => return Ok(t.timer_slack.load(Ordering::Relaxed)),

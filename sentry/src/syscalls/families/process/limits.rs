@@ -118,11 +118,6 @@ pub fn getrusage(t: &mut CurrentTask, who: i32, at: UserAddr) -> SysResult {
         0 => t.group().rusage(),
         -1 => t.group().children_rusage(),
         1 => t.task().rusage(),
-        -2 => {
-            let mut both = t.group().rusage();
-            both.add(&t.group().children_rusage());
-            both
-        }
         _ => return Err(Errno::EINVAL),
     };
     t.mm().write_obj(at, &RusageAbi::from(usage))?;

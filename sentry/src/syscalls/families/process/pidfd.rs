@@ -40,7 +40,7 @@ pub fn pidfd_send_signal(
     if flags & !7 != 0 || flags.count_ones() > 1 {
         return Err(Errno::EINVAL);
     }
-    let group = pidfd::group_of(t, fd.0)?;
+    let group = pidfd::group_to_signal(t, fd.0)?;
     let signo = Signal::new(signal.0);
     if signo.is_none() && signal.0 != 0 {
         return Err(Errno::EINVAL);

@@ -347,10 +347,13 @@ pub fn ioprio_set(t: &mut CurrentTask, which: i32, who: i32, ioprio: i32) -> Sys
 /// `ioprio_get(2)`
 pub fn ioprio_get(t: &mut CurrentTask, which: i32, who: i32) -> SysResult {
     let tasks = ioprio_targets(t, which, who)?;
-    let values = tasks.iter().map(|task| match task.sched.lock().ioprio {
-        // Not set: what follows from a niceness of 0.
-        0 => 2 << 13 | 4,
-        set => set,
+    let values = tasks.iter().map(|task| {
+        let sched = task.sched.lock();
+        match sched.ioprio {
+            // Not set: of one process that is told as it is, of many what follows from the niceness.
+            0 if which != IOPRIO_WHO_PROCESS => 2 << 13 | (sched.nice + 20) as u32 / 5,
+            set => set,
+        }
     });
     Ok(u64::from(values.min().unwrap_or(0)))
 }
