@@ -11,12 +11,18 @@ const OSXSAVE: u32 = 27;
 /// Legacy area plus header: the size without extended components.
 const MINIMUM: usize = 576;
 
+/// Components that a process must ask for: the tiles of AMX.
+const ON_REQUEST: u64 = 1 << 18;
+
 /// Layout of the XSAVE area on this host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct XsaveLayout {
-    /// Bytes of the standard-format area with all components that the host kernel has enabled.
+    /// Bytes of the standard-format area with all of `features`: what signal frames hold.
     pub size: usize,
-    /// Components enabled (XCR0).
+    /// Bytes with all components that the host kernel has enabled: what `PTRACE_SETREGSET` wants.
+    pub full_size: usize,
+    /// Components that programs may use: those enabled (XCR0) but the ones that Linux lets a process use only
+    /// on request (`ARCH_REQ_XCOMP_PERM`), which no stub has.
     pub features: u64,
     /// Where the PKRU component is, if enabled.
     pub pkru_offset: Option<usize>,
@@ -27,14 +33,21 @@ pub fn xsave_layout() -> XsaveLayout {
     static LAYOUT: OnceLock<XsaveLayout> = OnceLock::new();
     *LAYOUT.get_or_init(|| {
         if (cpuid(1, 0).ecx >> OSXSAVE) & 1 == 0 {
-            return XsaveLayout { size: MINIMUM, features: 3, pkru_offset: None };
+            let (size, full_size) = (MINIMUM, MINIMUM);
+            return XsaveLayout { size, full_size, features: 3, pkru_offset: None };
         }
-        let features = xcr0();
+        let features = xcr0() & !ON_REQUEST;
         let pkru = (features & (1 << PKRU) != 0)
             .then(|| cpuid(XSAVE_LEAF, PKRU).ebx as usize)
             .filter(|offset| *offset >= MINIMUM);
-        let size = (cpuid(XSAVE_LEAF, 0).ebx as usize).max(MINIMUM);
-        XsaveLayout { size, features, pkru_offset: pkru.filter(|offset| offset + 8 <= size) }
+        let full_size = (cpuid(XSAVE_LEAF, 0).ebx as usize).max(MINIMUM);
+        let ends = (2..u64::BITS).filter(|number| features >> number & 1 != 0).map(|number| {
+            let component = cpuid(XSAVE_LEAF, number);
+            component.ebx as usize + component.eax as usize
+        });
+        let size = ends.max().unwrap_or(MINIMUM).clamp(MINIMUM, full_size);
+        let pkru_offset = pkru.filter(|offset| offset + 8 <= size);
+        XsaveLayout { size, full_size, features, pkru_offset }
     })
 }
 

@@ -105,7 +105,7 @@ impl XState {
         cpu::xsave_layout().size
     }
 
-    /// Components the host has enabled (XCR0); `xfeatures` in a signal frame.
+    /// Components that programs may use; `xfeatures` in a signal frame.
     pub fn features() -> u64 {
         cpu::xsave_layout().features
     }

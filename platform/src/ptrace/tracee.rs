@@ -5,6 +5,7 @@
 //!
 //! Host calls: `ptrace`, `wait4`.
 
+use crate::cpu;
 use crate::stub::process::StubProcess;
 use crate::{Registers, XState};
 use nix::errno::Errno;
@@ -151,8 +152,10 @@ impl Tracee {
         if state.bytes.len() != XState::size() {
             return Err(Errno::EINVAL);
         }
-        let base = state.bytes.as_ptr().cast_mut().cast();
-        let mut vector = libc::iovec { iov_base: base, iov_len: state.bytes.len() };
+        // The kernel wants the components that the process may not use, too; they are in their initial state.
+        let mut bytes = state.bytes.to_vec();
+        bytes.resize(cpu::xsave_layout().full_size, 0);
+        let mut vector = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
         // SAFETY: the kernel only reads the buffer.
         Errno::result(unsafe {
             libc::ptrace(libc::PTRACE_SETREGSET, self.tid, XSTATE, &raw mut vector)
