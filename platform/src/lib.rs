@@ -28,6 +28,7 @@ pub mod registers;
 pub mod safecopy;
 mod stub;
 pub mod systrap;
+pub mod workers;
 
 pub use address_space::{AddressSpace, MapSource, Prot};
 pub use context::{Access, Context, Event, Fault, Interrupter, PendingContext};

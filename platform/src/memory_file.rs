@@ -116,23 +116,31 @@ impl MemoryFile {
 
     /// Bytes of a range of the file that hold storage.
     fn committed_in(&self, range: Range<u64>) -> u64 {
+        self.data_in(range).into_iter().map(|part| part.end - part.start).sum()
+    }
+
+    /// The parts of a range that hold storage, ascending.
+    fn data_in(&self, range: Range<u64>) -> Vec<Range<u64>> {
         use nix::unistd::{Whence, lseek};
         let seek = |at: u64, whence| {
             lseek(&self.fd, i64::try_from(at).unwrap_or(i64::MAX), whence)
                 .ok()
                 .and_then(|at| u64::try_from(at).ok())
         };
-        let (mut at, mut bytes) = (range.start, 0);
+        let (mut at, mut parts) = (range.start, Vec::new());
         // The file's position is used by nothing else, so seekers do not disturb each other.
         while let Some(data) = seek(at, Whence::SeekData).filter(|&data| data < range.end) {
             let hole = seek(data, Whence::SeekHole).unwrap_or(range.end).min(range.end);
-            bytes += hole.saturating_sub(data);
-            if hole >= range.end || hole <= at {
+            if hole <= data {
+                break;
+            }
+            parts.push(data..hole);
+            if hole >= range.end {
                 break;
             }
             at = hole;
         }
-        bytes
+        parts
     }
 
     /// Size of the file: the most guest memory there can be, in bytes.

@@ -212,6 +212,14 @@ impl Frames {
         self.part(range).map_or(0, |part| self.file.committed_in(part))
     }
 
+    /// The parts of a range that hold storage, ascending; the others read as zeroes. Empty for a range
+    /// that lies outside.
+    pub fn data(&self, range: Range<u64>) -> Vec<Range<u64>> {
+        let Some(part) = self.part(range) else { return Vec::new() };
+        let parts = self.file.data_in(part).into_iter();
+        parts.map(|part| part.start - self.start..part.end - self.start).collect()
+    }
+
     /// Bytes that hold storage in many parts together, each counted as often as it is named. Parts
     /// that are neighbours in the file are asked for at once: a process can have thousands of
     /// pages that were made one by one, and each question walks the file up to its next hole.
@@ -363,6 +371,12 @@ mod tests {
         frames.commit(0..4 * P).unwrap();
         assert_eq!(file.committed_bytes().unwrap(), 4 * P);
         frames.write(P, b"x").unwrap();
+        frames.write(6 * P, b"x").unwrap();
+        // What was only set aside counts as a hole.
+        assert_eq!(frames.data(0..8 * P), [P..2 * P, 6 * P..7 * P]);
+        assert_eq!(frames.data(2 * P..6 * P), []);
+        assert_eq!(frames.data(0..9 * P), []);
+        frames.decommit(6 * P..7 * P).unwrap();
         frames.decommit(0..2 * P).unwrap();
         assert_eq!(file.committed_bytes().unwrap(), 2 * P);
         assert_eq!(frames.load32(P), Ok(0));

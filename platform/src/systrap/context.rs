@@ -4,7 +4,7 @@ use super::agent::Space;
 use super::code::{self, END_THREAD, LOAD_BASES, SIGNAL_CALL};
 use super::frame::{self, Delivered};
 use super::listener::{Listener, Notification};
-use super::space::SystrapSpace;
+use super::space::{Member, SystrapSpace};
 use super::stack::SignalStack;
 use crate::placement::Slot;
 use crate::ptrace::fault;
@@ -57,20 +57,20 @@ pub struct SystrapContext {
     listener: Listener,
     stack: Option<SignalStack>,
     interrupts: Arc<InterruptState>,
-    space: Arc<SystrapSpace>,
+    space: Member,
 }
 
 /// A context that has no thread yet.
 #[derive(Debug)]
 pub struct SystrapPending {
     xstate: XState,
-    space: Arc<SystrapSpace>,
+    space: Member,
 }
 
 impl SystrapPending {
     /// A new thread of a stub, to start with this FP state.
     pub fn new(xstate: XState, space: Arc<SystrapSpace>) -> Self {
-        Self { xstate, space }
+        Self { xstate, space: Member::new(space) }
     }
 }
 
@@ -81,7 +81,7 @@ impl PendingContext for SystrapPending {
 }
 
 impl SystrapContext {
-    fn attach(space: Arc<SystrapSpace>, xstate: XState) -> Result<Self> {
+    fn attach(space: Member, xstate: XState) -> Result<Self> {
         let (stack, listener) = space.new_thread()?;
         let hello = listener.receive().map_err(lost)?.ok_or(PlatformError::StubDied)?;
         if !is_report(&hello) {
@@ -308,7 +308,7 @@ impl Context for SystrapContext {
 
     fn new_thread(&mut self) -> Result<Box<dyn PendingContext>> {
         let xstate = self.xstate()?;
-        Ok(Box::new(SystrapPending::new(xstate, self.space.clone())))
+        Ok(Box::new(SystrapPending::new(xstate, self.space.space().clone())))
     }
 
     fn fork(&mut self) -> Result<(Arc<dyn AddressSpace>, Box<dyn PendingContext>)> {
@@ -342,7 +342,7 @@ impl Context for SystrapContext {
     }
 
     fn address_space(&self) -> Arc<dyn AddressSpace> {
-        self.space.clone()
+        self.space.space().clone()
     }
 
     fn set_blocked(&mut self, blocked: bool) {
@@ -353,6 +353,10 @@ impl Context for SystrapContext {
 impl Drop for SystrapContext {
     fn drop(&mut self) {
         self.interrupts.retarget(None);
+        if self.space.has_one_member() {
+            // The stub ends with it.
+            return;
+        }
         // The guest's own exit(2) ends the thread as well as ours.
         let ended = match self.place {
             Place::InCall(id) if self.seen.orig_rax == libc::SYS_exit as u64 => {

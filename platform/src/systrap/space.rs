@@ -8,6 +8,7 @@ use crate::stub::space::Shared;
 use crate::{AddressSpace, Frames, MapSource, Prot, Result};
 use parking_lot::Mutex;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// A stub. Lock order: the inner space's `executor`, then `stacks`.
 #[derive(Debug)]
@@ -15,6 +16,42 @@ pub struct SystrapSpace {
     // Dropped first: then no mapping reaches the stacks any more.
     inner: Arc<Space>,
     stacks: Mutex<SignalStacks>,
+    /// How many guest threads it has, those about to start included.
+    members: AtomicUsize,
+}
+
+/// A guest thread's part in its address space.
+#[derive(Debug)]
+pub struct Member(Arc<SystrapSpace>);
+
+impl Member {
+    /// One more thread, made by another one of this address space or the first one.
+    pub fn new(space: Arc<SystrapSpace>) -> Self {
+        space.members.fetch_add(1, Ordering::Relaxed);
+        Self(space)
+    }
+
+    /// The address space.
+    pub fn space(&self) -> &Arc<SystrapSpace> {
+        &self.0
+    }
+}
+
+impl std::ops::Deref for Member {
+    type Target = SystrapSpace;
+
+    fn deref(&self) -> &SystrapSpace {
+        &self.0
+    }
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        if self.0.members.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // No guest code will run here again: the host can begin to take the stub apart.
+            self.0.kill();
+        }
+    }
 }
 
 impl SystrapSpace {
@@ -24,7 +61,7 @@ impl SystrapSpace {
     }
 
     fn wrap(inner: Arc<Space>) -> Arc<Self> {
-        Arc::new(Self { inner, stacks: Mutex::default() })
+        Arc::new(Self { inner, stacks: Mutex::default(), members: AtomicUsize::new(0) })
     }
 
     /// What does the mapping work.
@@ -55,6 +92,11 @@ impl SystrapSpace {
     /// Takes back the stack of a thread that has ended.
     pub fn give_stack(&self, stack: SignalStack) {
         self.stacks.lock().give(stack);
+    }
+
+    /// Whether there is one guest thread and no other to come.
+    pub fn has_one_member(&self) -> bool {
+        self.members.load(Ordering::Acquire) == 1
     }
 
     /// Ends the stub: one of its threads is not as it should be.

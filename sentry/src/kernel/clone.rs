@@ -9,7 +9,7 @@ use super::tree::Tree;
 use super::{CurrentTask, Kernel, Rlimit, Task, ThreadGroup, pidfd, run};
 use crate::errno::{Errno, Result};
 use crate::mm::UserAddr;
-use platform::host::thread::{self, TASK_STACK};
+use platform::host::thread;
 use platform::{PendingContext, Registers};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -439,7 +439,7 @@ pub(super) struct Start {
 impl Start {
     /// Starts the host thread. `EAGAIN` if the host refuses.
     pub(super) fn spawn(self) -> Result<()> {
-        thread::spawn("task", TASK_STACK, move || self.run()).map(drop).map_err(|e| {
+        platform::workers::spawn(move || self.run()).map_err(|e| {
             tracing::warn!("start a host thread for a task: {e}");
             Errno::EAGAIN
         })

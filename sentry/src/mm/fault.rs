@@ -1,6 +1,7 @@
 //! Page faults: copy-on-write, pages that appear on first use, growing stacks.
 
 use super::PAGE_SIZE;
+use super::hot::HotPages;
 use super::layout::STACK_GUARD_GAP;
 use super::manager::{Edit, MemoryManager};
 use super::runs::{Owner, Run};
@@ -11,7 +12,7 @@ use platform::{Access, Fault, Frames, MapSource, Prot};
 /// Bytes copied around a write to a page of a private file mapping.
 const FILE_AROUND: u64 = 16 * PAGE_SIZE;
 /// Bytes copied around a write to a page that is shared since a fork.
-const FORK_AROUND: u64 = 8 * PAGE_SIZE;
+const FORK_AROUND: u64 = HotPages::WINDOW;
 /// Least bytes by which a stack grows.
 const STACK_WINDOW: u64 = 128 << 10;
 /// Bytes that a lazily backed area gets at once.
@@ -217,6 +218,7 @@ impl Edit<'_> {
     fn break_cow(&mut self, vma: &Vma, page: u64) -> Result<Fixed, Denied> {
         let Some((start, run)) = self.state.runs.find(page) else { return Ok(Fixed::Nothing) };
         let Some(frames) = run.frames() else { return Ok(Fixed::Nothing) };
+        self.mm.hot.record(page);
         let low = start.max(vma.start);
         let high = start.wrapping_add(run.len).min(vma.end);
         if !frames.is_shared(low - start..high - start) {
@@ -332,14 +334,9 @@ fn copy_run(to: &Frames, run: &Run) -> Result<()> {
 }
 
 /// Copies pages that hold storage; the others read as zeroes here and there.
-fn copy_frames(to: &Frames, from: &Frames, len: u64) -> Result<()> {
-    let copy = |at: u64, n: u64| to.copy_from(at, from, at, n).map_err(|_| Errno::ENOMEM);
-    match from.committed(0..len) {
-        0 => Ok(()),
-        all if all >= len => copy(0, len),
-        _ => (0..len)
-            .step_by(PAGE_SIZE as usize)
-            .filter(|&at| from.committed(at..at + PAGE_SIZE) > 0)
-            .try_for_each(|at| copy(at, PAGE_SIZE)),
-    }
+pub(super) fn copy_frames(to: &Frames, from: &Frames, len: u64) -> Result<()> {
+    from.data(0..len).into_iter().try_for_each(|part| {
+        let len = part.end - part.start;
+        to.copy_from(part.start, from, part.start, len).map_err(|_| Errno::ENOMEM)
+    })
 }

@@ -1,10 +1,13 @@
 //! Copying an address space: `fork(2)`.
 
+use super::fault::copy_frames;
+use super::hot::HotPages;
 use super::manager::{Brk, MemoryManager, State};
 use super::runs::{Owner, Run, Runs};
 use super::vma::{VmaFlags, VmaTree};
 use crate::errno::{Errno, Result};
-use platform::{Context, MapSource, PendingContext, Prot};
+use platform::{Context, Frames, MapSource, PendingContext, Prot};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -16,7 +19,8 @@ impl MemoryManager {
         context: &mut dyn Context,
     ) -> Result<(Arc<MemoryManager>, Box<dyn PendingContext>)> {
         let mut edit = self.edit();
-        edit.share_private_pages();
+        let mut copies = edit.copy_hot_pages();
+        edit.share_private_pages(&copies);
         let mut vmas = VmaTree::default();
         let mut runs = Runs::default();
         let (mut left_out, mut wiped) = (Vec::new(), Vec::new());
@@ -33,8 +37,13 @@ impl MemoryManager {
             }
             vmas.insert(copy);
         }
+        let mut fresh = Vec::new();
         for (start, run) in edit.state.runs.iter() {
-            runs.insert(start, share(run));
+            match copies.remove(&start) {
+                // Until the child has mapped its copy, its stub has what the parent has.
+                Some(copy) => fresh.push((start, copy, run.frames().cloned())),
+                None => runs.insert(start, share(run)),
+            }
         }
         // Seen by the child, too: the host copies the stub after the queue has run.
         let (space, pending) = context.fork().map_err(|error| {
@@ -56,9 +65,18 @@ impl MemoryManager {
             self.memory.clone(),
             self.addresses.clone(),
             self.limits.clone(),
+            self.hot.clone(),
             state,
         );
         child.membarrier.store(self.membarrier.load(Ordering::Relaxed), Ordering::Relaxed);
+        if !fresh.is_empty() {
+            let mut edit = child.edit();
+            for (start, copy, before) in fresh {
+                if let Some(vma) = edit.state.vmas.find(start).cloned() {
+                    edit.map_run(start, Run::private(copy), &vma, before.into_iter().collect());
+                }
+            }
+        }
         if !left_out.is_empty() || !wiped.is_empty() {
             let mut edit = child.edit();
             for (start, end) in left_out {
@@ -94,13 +112,45 @@ impl Brk {
 }
 
 impl super::manager::Edit<'_> {
-    /// Makes all private pages copy-on-write, also in the stub.
-    fn share_private_pages(&mut self) {
+    /// Copies, for the child, of pages that one side would soon copy anyway, by the starts of the runs
+    /// that they are copies of.
+    fn copy_hot_pages(&mut self) -> BTreeMap<u64, Frames> {
+        let not_inherited = VmaFlags::DONTFORK | VmaFlags::WIPEONFORK;
+        let mut copies = BTreeMap::new();
+        for window in self.mm.hot.take() {
+            let end = window.saturating_add(HotPages::WINDOW);
+            let Some(vma) =
+                self.state.vmas.find(window).or_else(|| {
+                    self.state.vmas.find_or_above(window).filter(|vma| vma.start < end)
+                })
+            else {
+                continue;
+            };
+            if !vma.private() || !vma.writable() || vma.flags.intersects(not_inherited) {
+                continue;
+            }
+            let (low, high) = (window.max(vma.start), end.min(vma.end));
+            for (at, run) in self.state.runs.range_mut(low, high) {
+                let (Owner::Mine | Owner::Cow) = run.owner else { continue };
+                let Some(frames) = run.frames() else { continue };
+                // Without memory for copies the pages are shared, as all others.
+                let Ok(copy) = self.mm.memory.allocate(run.len) else { return copies };
+                if copy_frames(&copy, frames, run.len).is_err() {
+                    return copies;
+                }
+                copies.insert(at, copy);
+            }
+        }
+        copies
+    }
+
+    /// Makes all private pages copy-on-write, also in the stub, but those that the child has copies of.
+    fn share_private_pages(&mut self, copies: &BTreeMap<u64, Frames>) {
         let mut writable: Vec<(u64, u64, Prot)> = Vec::new();
         for vma in self.state.vmas.iter().filter(|vma| vma.private() && vma.writable()) {
             let prot = (vma.prot - Prot::WRITE) | Prot::READ;
             for (at, run) in self.state.runs.overlapping(vma.start, vma.end) {
-                if run.owner != Owner::Mine {
+                if run.owner != Owner::Mine || copies.contains_key(&at) {
                     continue;
                 }
                 let (from, to) = (at.max(vma.start), at.wrapping_add(run.len).min(vma.end));
@@ -113,8 +163,8 @@ impl super::manager::Edit<'_> {
         for (from, to, prot) in writable {
             self.mm.space.protect(from, to - from, prot);
         }
-        for (_, run) in self.state.runs.iter_mut() {
-            if run.owner == Owner::Mine {
+        for (at, run) in self.state.runs.iter_mut() {
+            if run.owner == Owner::Mine && !copies.contains_key(&at) {
                 run.owner = Owner::Cow;
             }
         }

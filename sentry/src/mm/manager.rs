@@ -1,5 +1,6 @@
 //! The memory manager of a guest process.
 
+use super::hot::HotPages;
 use super::layout::Layout;
 use super::runs::{Run, Runs};
 use super::vma::{Vma, VmaFlags, VmaName, VmaTree};
@@ -23,6 +24,8 @@ pub struct MemoryManager {
     pub(super) addresses: Range<u64>,
     pub(super) limits: Limits,
     generation: AtomicU64,
+    /// What is written after a fork; shared by all that descend from one program by forks.
+    pub(super) hot: Arc<HotPages>,
     pub(super) membarrier: AtomicU64,
     state: RwLock<State, { rank::MM }>,
 }
@@ -75,7 +78,8 @@ impl MemoryManager {
             lock_future: false,
             exec: Arc::default(),
         };
-        Ok((Self::assemble(space, memory.clone(), addresses, limits, state), pending))
+        let hot = Arc::default();
+        Ok((Self::assemble(space, memory.clone(), addresses, limits, hot, state), pending))
     }
 
     /// Puts the parts together under a new id.
@@ -84,6 +88,7 @@ impl MemoryManager {
         memory: Arc<MemoryFile>,
         addresses: Range<u64>,
         limits: Limits,
+        hot: Arc<HotPages>,
         state: State,
     ) -> Arc<MemoryManager> {
         Arc::new(MemoryManager {
@@ -93,6 +98,7 @@ impl MemoryManager {
             addresses,
             limits,
             generation: AtomicU64::new(0),
+            hot,
             membarrier: AtomicU64::new(0),
             state: RwLock::new(state),
         })

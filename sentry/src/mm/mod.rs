@@ -14,6 +14,7 @@ mod brk;
 mod fault;
 mod fork;
 pub mod futex;
+mod hot;
 mod layout;
 mod limits;
 mod lock;
