@@ -191,6 +191,15 @@ impl Stack {
         self.routes.read().entries().to_vec()
     }
 
+    /// How packets to `dst` leave, through `iface` when one is given: the source address and the interface.
+    ///
+    /// # Errors
+    /// [`Error::NetworkUnreachable`] without a route, [`Error::NoDevice`].
+    pub fn route_to(&self, dst: IpAddr, iface: Option<IfaceId>) -> Result<(IpAddr, IfaceId)> {
+        let route = self.find_route(dst, None, iface)?;
+        Ok((route.src, route.iface.id))
+    }
+
     /// The neighbours of an interface.
     ///
     /// # Errors

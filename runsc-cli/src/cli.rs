@@ -37,8 +37,8 @@ pub struct Global {
     /// File for the debug log (default: standard error).
     #[arg(long, value_name = "FILE")]
     pub debug_log: Option<PathBuf>,
-    /// Network of the sandbox; only `none` is there yet.
-    #[arg(long, value_enum, default_value_t = NetworkName::None)]
+    /// Network of the sandbox: that of the network namespace it is given, or none.
+    #[arg(long, value_enum, default_value_t = NetworkName::Sandbox)]
     pub network: NetworkName,
     /// Where writes to a container's root go: into the sandbox's memory, or to the bundle.
     #[arg(long, value_enum, default_value_t = Overlay::Memory, value_name = "WHERE")]
@@ -89,6 +89,9 @@ pub enum HostSeccomp {
 /// Values of `--network`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum NetworkName {
+    /// The interfaces of the network namespace that it is given (by the bundle, or `--net-ns`), which it takes
+    /// over; with no namespace, a loopback interface and nothing else.
+    Sandbox,
     /// A loopback interface and nothing else.
     None,
 }
@@ -399,6 +402,10 @@ pub struct DoArgs {
     /// are).
     #[arg(long, short = 'u', value_name = "USER[:GROUP]")]
     pub user: Option<String>,
+    /// Network namespace whose interfaces the sandbox takes over, with their addresses and routes; the host
+    /// has them no longer.
+    #[arg(long, value_name = "FILE")]
+    pub net_ns: Option<PathBuf>,
     /// Command and its arguments.
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<std::ffi::OsString>,

@@ -2,9 +2,10 @@
 //!
 //! For transfers directly into or out of guest memory see [`crate::memory_file::read_from_fd`].
 //!
-//! Host calls: `read`, `write`, `pread64`, `pwrite64`.
+//! Host calls: `read`, `write`, `writev`, `pread64`, `pwrite64`.
 
 use super::Errno;
+use std::io::IoSlice;
 use std::os::fd::BorrowedFd;
 
 fn position(offset: u64) -> Result<i64, Errno> {
@@ -28,6 +29,13 @@ pub fn write(fd: BorrowedFd<'_>, bytes: &[u8], offset: Option<u64>) -> Result<us
         Some(offset) => nix::sys::uio::pwrite(fd, bytes, position(offset)?),
         None => nix::unistd::write(fd, bytes),
     }
+}
+
+/// Writes several buffers in one call as `writev(2)`: to a socket, one packet. Returns how many bytes; `EINTR`
+/// passes through.
+pub fn write_vectored(fd: BorrowedFd<'_>, parts: &[&[u8]]) -> Result<usize, Errno> {
+    let parts: Vec<IoSlice<'_>> = parts.iter().map(|part| IoSlice::new(part)).collect();
+    nix::sys::uio::writev(fd, &parts)
 }
 
 #[cfg(test)]

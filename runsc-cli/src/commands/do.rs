@@ -43,7 +43,8 @@ pub fn run(global: &Global, args: DoArgs) -> anyhow::Result<u8> {
         process: process(&args, host_root)?,
     };
     let files = standard_streams();
-    Sandbox { spec, exports, files, life: Life::Foreground }.run(global)
+    let network = args.net_ns;
+    Sandbox { spec, exports, files, network, life: Life::Foreground }.run(global)
 }
 
 /// The mounts every sandbox of `do` has.

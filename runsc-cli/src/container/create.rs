@@ -73,10 +73,11 @@ pub fn create(
         let detached = Detached {
             listener: Some(listen_at(entry.dir(), SOCKET)?),
             console,
-            network: linux.and_then(bundle::network_namespace),
             attached: options.attached,
         };
-        let sandbox = Sandbox { spec, exports, files, life: Life::Detached(detached) };
+        let network = linux.and_then(bundle::network_namespace);
+        let life = Life::Detached(detached);
+        let sandbox = Sandbox { spec, exports, files, network, life };
         let state = &mut state;
         let running = sandbox
             .start(global, |sentry, gofer| prepare(&entry, state, sentry, gofer, oom_score_adj))?;

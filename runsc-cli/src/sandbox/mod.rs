@@ -15,6 +15,7 @@ mod export;
 mod gofer;
 mod identity;
 mod netns;
+mod network;
 mod sentry;
 pub mod spawn;
 pub mod supervise;
@@ -23,7 +24,7 @@ pub mod terminal;
 pub use confine::take_terminal;
 pub use export::Exports;
 
-use crate::cli::Global;
+use crate::cli::{Global, NetworkName};
 use ::sentry::boot::ContainerSpec;
 use anyhow::Context;
 use control::Control;
@@ -41,6 +42,8 @@ pub struct Sandbox {
     pub exports: Exports,
     /// Files of the first process, by their numbers there.
     pub files: Vec<(i32, OwnedFd)>,
+    /// Network namespace to join, and with `--network=sandbox` to take over.
+    pub network: Option<PathBuf>,
     /// How its processes are tied to this one.
     pub life: Life,
 }
@@ -60,8 +63,6 @@ pub struct Detached {
     pub listener: Option<OwnedFd>,
     /// The host's side of the first process's terminal, which becomes the sentry's controlling terminal.
     pub console: Option<OwnedFd>,
-    /// Network namespace to join.
-    pub network: Option<PathBuf>,
     /// They die with this process all the same.
     pub attached: bool,
 }
@@ -98,7 +99,7 @@ impl Sandbox {
         };
         let (gofer, channels) = gofer::start(self.exports, attached, global.host_seccomp)?;
         let start = detached.is_none();
-        let Detached { listener, console, network, .. } = detached.unwrap_or_default();
+        let Detached { listener, console, .. } = detached.unwrap_or_default();
         let setup = sentry::Setup {
             spec: self.spec,
             platform: global.platform,
@@ -111,11 +112,15 @@ impl Sandbox {
             console,
             start,
             attached,
+            network: None,
         };
         let gofer_pid = gofer.pid();
-        let (sentry, control) =
-            sentry::start(setup, network.as_deref(), |pid| prepare(pid, gofer_pid))
-                .context("cannot start the sentry")?;
+        let network = self.network.as_deref().map(|path| sentry::Network {
+            path,
+            take_over: global.network == NetworkName::Sandbox,
+        });
+        let (sentry, control) = sentry::start(setup, network, |pid| prepare(pid, gofer_pid))
+            .context("cannot start the sentry")?;
         Ok(Running { sentry, control, gofer })
     }
 }

@@ -3,6 +3,7 @@
 use anyhow::Context;
 use nix::sched::{CloneFlags, setns};
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// This process in another network namespace, until dropped: processes made meanwhile stay there.
@@ -21,6 +22,14 @@ impl Joined {
         setns(open(path)?, CloneFlags::CLONE_NEWNET)
             .with_context(|| format!("cannot join the network namespace {}", path.display()))?;
         Ok(Joined { own })
+    }
+
+    /// False when this process was in it all along: it may be the machine's own.
+    pub fn is_another(&self) -> anyhow::Result<bool> {
+        let what = "cannot tell network namespaces apart";
+        let before = self.own.metadata().context(what)?;
+        let now = std::fs::metadata("/proc/self/ns/net").context(what)?;
+        Ok((before.dev(), before.ino()) != (now.dev(), now.ino()))
     }
 }
 

@@ -3,11 +3,11 @@
 use super::control::Control;
 use super::netns::Joined;
 use super::spawn::{self, Child};
-use super::{confine, identity};
+use super::{confine, identity, network};
 use crate::cli::{HostSeccomp, PlatformName};
 use nix::unistd::Pid;
 use sentry::boot::protocol::{Connection, Reply};
-use sentry::boot::{self, ContainerSpec};
+use sentry::boot::{self, ContainerSpec, NetworkSpec};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -36,6 +36,16 @@ pub struct Setup {
     pub start: bool,
     /// It dies with this process.
     pub attached: bool,
+    /// The network that it takes over.
+    pub network: Option<NetworkSpec>,
+}
+
+/// A network namespace that somebody else has made.
+pub struct Network<'a> {
+    /// Where it is.
+    pub path: &'a Path,
+    /// The sandbox takes over its interfaces.
+    pub take_over: bool,
 }
 
 /// Namespaces of the sentry: all there are.
@@ -47,15 +57,20 @@ const NAMESPACES: i32 = libc::CLONE_NEWUSER
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWCGROUP;
 
-/// Starts the sentry, in a new network namespace or in the one at `network`. It waits for `prepare`, which gets
+/// Starts the sentry, in a new network namespace or in `network`. It waits for `prepare`, which gets
 /// its process id.
 pub fn start(
-    setup: Setup,
-    network: Option<&Path>,
+    mut setup: Setup,
+    network: Option<Network<'_>>,
     prepare: impl FnOnce(Pid) -> anyhow::Result<()>,
 ) -> anyhow::Result<(Child, Control)> {
     let (control, theirs) = Control::pair()?;
-    let joined = network.map(Joined::join).transpose()?;
+    let joined = network.as_ref().map(|network| Joined::join(network.path)).transpose()?;
+    if let (Some(joined), Some(Network { take_over: true, .. })) = (&joined, &network)
+        && joined.is_another()?
+    {
+        setup.network = Some(network::take_over()?);
+    }
     let namespaces = if joined.is_some() { NAMESPACES & !libc::CLONE_NEWNET } else { NAMESPACES };
     let attached = setup.attached;
     let prepare = |pid| {
@@ -95,6 +110,7 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
         console,
         start,
         attached,
+        network,
     } = setup;
     let console_signals = console.is_some();
     if let Some(console) = console {
@@ -102,7 +118,9 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
     }
     confine::replace_standard_streams(attached)?;
     let keep = channels.iter().chain(&log).chain(&listener).chain(files.iter().map(|(_, fd)| fd));
-    confine::close_others(keep.map(AsFd::as_fd).chain([control.as_fd()]))?;
+    let links = network.iter().flat_map(|network| &network.interfaces);
+    let links = links.map(|interface| interface.socket.as_fd());
+    confine::close_others(keep.map(AsFd::as_fd).chain(links).chain([control.as_fd()]))?;
     confine::empty_root()?;
     confine::allow_descriptors();
     confine::drop_privileges(attached)?;
@@ -124,6 +142,7 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
         listener,
         start,
         files,
+        network,
         console_signals,
         log,
         strace,

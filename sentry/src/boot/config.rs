@@ -1,6 +1,7 @@
 //! What the sentry process is handed by the CLI, and what it gives back.
 
 use super::ContainerSpec;
+use super::NetworkSpec;
 use super::protocol::Connection;
 pub use platform::host::seccomp::Mode as HostSeccomp;
 use std::os::fd::OwnedFd;
@@ -40,6 +41,8 @@ pub struct Config {
     pub files: Vec<(i32, OwnedFd)>,
     /// The console is the controlling terminal of the sentry: the host tells of a new size by a signal.
     pub console_signals: bool,
+    /// The network to take over; without one there is a loopback interface and nothing else.
+    pub network: Option<NetworkSpec>,
     /// Where the debug log goes.
     pub log: Option<OwnedFd>,
     /// Write a line for each system call to the log.
@@ -87,6 +90,9 @@ pub enum BootError {
     /// The kernel's own objects could not be made.
     #[error("cannot start the kernel: {0}")]
     Kernel(crate::Errno),
+    /// The network could not be taken over.
+    #[error("cannot take over the network: {0}")]
+    Network(crate::Errno),
     /// A mount could not be made.
     #[error("cannot mount {what} at {destination}: {errno}")]
     Mount {

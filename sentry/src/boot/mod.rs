@@ -14,6 +14,7 @@ mod server;
 pub mod spec;
 mod stdio;
 
+pub use crate::socket::inet::uplink::{InterfaceSpec, NetworkSpec, RouteSpec};
 pub use config::{BootError, Config, ExitStatus, HostSeccomp, PlatformKind};
 pub use run::run;
 pub use spec::{

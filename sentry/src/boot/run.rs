@@ -7,6 +7,7 @@ use super::stdio::Console;
 use super::{mounts, server};
 use crate::fs::dev;
 use crate::kernel::{Kernel, KernelConfig, LogSink, panic};
+use crate::socket::inet::uplink::Uplink;
 use gofer::Client;
 use platform::host::{io, seccomp, thread};
 use platform::ptrace::PtracePlatform;
@@ -57,6 +58,10 @@ pub fn run(config: Config) -> Result<ExitStatus, BootError> {
     .map_err(BootError::Kernel)?;
     kernel.limits.set(config.spec.limits.tasks, config.spec.limits.memory);
     dev::register();
+    if let Some(network) = config.network {
+        let net = kernel.namespaces.net.net();
+        Uplink::start(net, network).map_err(BootError::Network)?;
+    }
     let namespace = mounts::build(&kernel, &client, &config.spec)?;
     watch_gofer(&client)?;
     let container = Container::new(kernel.clone(), namespace, config.files, &config.spec.process)?;

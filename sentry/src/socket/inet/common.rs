@@ -108,6 +108,11 @@ impl Common {
         self.locks.load(Ordering::Relaxed) & 1 != 0
     }
 
+    /// True if the program has set the size of the receive buffer.
+    pub fn rcvbuf_locked(&self) -> bool {
+        self.locks.load(Ordering::Relaxed) & 2 != 0
+    }
+
     /// `SO_COOKIE`.
     pub fn cookie(&self) -> u64 {
         let mut cookie = self.cookie.lock();

@@ -120,6 +120,11 @@ impl Interfaces {
         Interfaces(vec![lo])
     }
 
+    /// Adds one.
+    pub fn push(&mut self, interface: Interface) {
+        self.0.push(interface);
+    }
+
     /// The one with that index, to be changed.
     pub fn get_mut(&mut self, index: u32) -> Option<&mut Interface> {
         self.0.iter_mut().find(|i| i.index == index)

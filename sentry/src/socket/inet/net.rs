@@ -41,7 +41,7 @@ pub struct Net {
     /// Port ids of netlink sockets, by protocol.
     pub netlink_ports: Mutex<FxHashSet<(i32, u32)>, { rank::LEAF }>,
     /// The way to other machines, if there is one.
-    pub uplink: OnceLock<Arc<dyn Uplink>>,
+    pub uplink: OnceLock<Arc<Uplink>>,
     cookies: AtomicU64,
 }
 
@@ -222,7 +222,7 @@ impl Net {
         }
         drop(interfaces);
         let uplink = self.uplink.get().ok_or(Errno::ENETUNREACH)?;
-        let (source, device) = uplink.route(to, device).ok_or(Errno::ENETUNREACH)?;
+        let (source, device) = uplink.route(to, device)?;
         Ok(Route { source, device, local: false })
     }
 

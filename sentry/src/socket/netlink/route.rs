@@ -4,6 +4,7 @@ use super::message::{Answer, Body, Request, attribute, u32_at};
 use crate::errno::{Errno, Result};
 use crate::socket::inet::interface::{Address, IFF_LOWER_UP, IFF_UP, Interface, LOOPBACK};
 use crate::socket::inet::{AF_INET, AF_INET6, Net};
+use netstack::RouteEntry;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::Ordering;
 
@@ -38,6 +39,7 @@ const TABLE_MAIN: u8 = 254;
 const SCOPE_LINK: u8 = 253;
 const SCOPE_HOST: u8 = 254;
 const PROTO_KERNEL: u8 = 2;
+const PROTO_BOOT: u8 = 3;
 const RTN_UNICAST: u8 = 1;
 const RTN_LOCAL: u8 = 2;
 const RTN_BROADCAST: u8 = 3;
@@ -113,8 +115,17 @@ fn link(interface: &Interface, traffic: [u64; 2], out: &mut Answer) {
     out.put(kind::NEWLINK, &fixed, |b| {
         b.text(IFLA_IFNAME, &interface.name);
         b.number(13, 1000);
-        // Operational state: unknown, or down; link mode: default.
-        b.attr(16, &[if up { 0 } else { 2 }]);
+        // Operational state: up, unknown as always for the loopback interface, or down; link mode: default.
+        b.attr(
+            16,
+            &[if !up {
+                2
+            } else if interface.is_loopback() {
+                0
+            } else {
+                6
+            }],
+        );
         b.attr(17, &[0]);
         b.number(4, interface.mtu);
         b.number(50, 0);
@@ -193,6 +204,7 @@ fn address(interface: &Interface, a: &Address, out: &mut Answer) {
 }
 
 /// One route.
+#[derive(Clone, Copy)]
 struct Route {
     to: IpAddr,
     prefix: u8,
@@ -200,6 +212,7 @@ struct Route {
     scope: u8,
     kind: u8,
     device: u32,
+    via: Option<IpAddr>,
     source: Option<IpAddr>,
     metric: Option<u32>,
 }
@@ -209,14 +222,33 @@ impl Route {
         family_of(self.to)
     }
 
+    fn given(route: RouteEntry) -> Self {
+        Self {
+            to: route.dst.addr(),
+            prefix: route.dst.prefix_len(),
+            table: TABLE_MAIN,
+            scope: if route.via.is_some() { 0 } else { SCOPE_LINK },
+            kind: RTN_UNICAST,
+            device: route.iface.0,
+            via: route.via,
+            source: route.source,
+            metric: (route.metric != 0).then_some(route.metric),
+        }
+    }
+
     fn put(&self, out: &mut Answer) {
-        let mut fixed = vec![self.family() as u8, self.prefix, 0, 0, self.table, PROTO_KERNEL];
+        let mut fixed = vec![self.family() as u8, self.prefix, 0, 0, self.table];
+        let given = self.via.is_some();
+        fixed.extend_from_slice(&[if given { PROTO_BOOT } else { PROTO_KERNEL }]);
         fixed.extend_from_slice(&[self.scope, self.kind]);
         fixed.extend_from_slice(&0u32.to_ne_bytes());
         out.put(kind::NEWROUTE, &fixed, |b: &mut Body| {
             b.number(15, u32::from(self.table));
             if self.prefix > 0 {
                 b.attr(1, &octets(self.to));
+            }
+            if let Some(via) = self.via {
+                b.attr(5, &octets(via));
             }
             if let Some(metric) = self.metric {
                 b.number(6, metric);
@@ -229,10 +261,12 @@ impl Route {
     }
 }
 
-/// The routes that follow from the addresses: the machine's own, and its networks.
+/// The routes that the sandbox was given, and those that follow from the addresses: the machine's own, and
+/// its networks.
 fn routes(net: &Net) -> Vec<Route> {
-    let mut out = Vec::new();
     let interfaces = net.interfaces.read();
+    let given = net.uplink.get().map(|uplink| uplink.given_routes(&interfaces));
+    let mut out: Vec<Route> = given.unwrap_or_default().into_iter().map(Route::given).collect();
     for i in interfaces.iter().filter(|i| i.flags & IFF_UP != 0) {
         for a in &i.addresses {
             let device = i.index;
@@ -245,6 +279,7 @@ fn routes(net: &Net) -> Vec<Route> {
                 scope: if a.ip.is_ipv4() { SCOPE_HOST } else { 0 },
                 kind: RTN_LOCAL,
                 device,
+                via: None,
                 source,
                 metric,
             };
@@ -268,9 +303,7 @@ fn routes(net: &Net) -> Vec<Route> {
                             table: TABLE_LOCAL,
                             scope: SCOPE_LINK,
                             kind: RTN_BROADCAST,
-                            device,
-                            source,
-                            metric,
+                            ..own
                         });
                     }
                 }
@@ -310,6 +343,7 @@ fn one_route(net: &Net, request: &Request<'_>, out: &mut Answer) -> Result<()> {
         scope: 0,
         kind: if local { RTN_LOCAL } else { RTN_UNICAST },
         device: found.device,
+        via: None,
         source: Some(found.source),
         metric: None,
     };

@@ -29,7 +29,7 @@ const FILES: &[(&str, Show)] = &[
     ("protocols", |net, _| protocols(net)),
     ("raw", |_, _| RAW.into()),
     ("raw6", |_, _| RAW6.into()),
-    ("route", |_, _| format!("{ROUTE:127}\n")),
+    ("route", |net, _| ipv4_route(net)),
     ("snmp", |net, _| snmp(net)),
     ("snmp6", |_, _| String::new()),
     ("sockstat", |net, _| sockstat(net)),
@@ -116,6 +116,44 @@ fn if_inet6(net: &Net) -> String {
                 a.prefix,
                 name_of(i)
             );
+        }
+    }
+    out
+}
+
+/// The main table: routes that were given, and networks on a link.
+fn ipv4_route(net: &Net) -> String {
+    // `RTF_UP`, `RTF_GATEWAY`
+    const UP: u32 = 1;
+    const GATEWAY: u32 = 2;
+    let interfaces = net.interfaces.read();
+    let mut out = format!("{ROUTE:127}\n");
+    let mut line = |device: u32, to: u32, via: Option<u32>, metric: u32, mask: u32| {
+        let Some(interface) = interfaces.get(device) else { return };
+        let flags = UP | if via.is_some() { GATEWAY } else { 0 };
+        let [to, via, mask] = [to, via.unwrap_or(0), mask].map(u32::swap_bytes);
+        let text = format!(
+            "{}\t{to:08X}\t{via:08X}\t{flags:04X}\t0\t0\t{metric}\t{mask:08X}\t0\t0\t0",
+            String::from_utf8_lossy(&interface.name)
+        );
+        let _ = writeln!(out, "{text:127}");
+    };
+    let mask = |prefix: u8| u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
+    let v4 = |ip: IpAddr| match ip {
+        IpAddr::V4(ip) => Some(u32::from(ip)),
+        IpAddr::V6(_) => None,
+    };
+    let given = net.uplink.get().map(|uplink| uplink.given_routes(&interfaces));
+    for route in given.unwrap_or_default() {
+        let Some(to) = v4(route.dst.addr()) else { continue };
+        let mask = mask(route.dst.prefix_len());
+        line(route.iface.0, to & mask, route.via.and_then(v4), route.metric, mask);
+    }
+    for i in interfaces.iter().filter(|i| i.flags & IFF_UP != 0 && !i.is_loopback()) {
+        for a in &i.addresses {
+            if let Some(ip) = v4(a.ip) {
+                line(i.index, ip & a.mask(), None, 0, a.mask());
+            }
         }
     }
     out

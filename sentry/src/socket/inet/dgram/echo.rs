@@ -43,7 +43,7 @@ impl DgramSocket {
             _ => return Err(Errno::EINVAL),
         }
         if !out.route.local {
-            return Err(Errno::ENETUNREACH);
+            return self.transmit_remote(&data, out);
         }
         let mut put = |at: usize, bytes: &[u8]| {
             if let Some(place) = data.get_mut(at..at + bytes.len()) {

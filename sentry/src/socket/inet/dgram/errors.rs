@@ -24,6 +24,8 @@ struct QueuedError {
     errno: Errno,
     /// To whom the message was sent.
     to: Endpoint,
+    /// Type and code of the ICMP message.
+    icmp: (u8, u8),
     data: Vec<u8>,
 }
 
@@ -64,7 +66,7 @@ impl ErrorQueue {
         msg.out_flags |= flags::ERRQUEUE;
         msg.from = Some(error.to.sockaddr(common.family));
         let v6 = usize::from(error.to.ip.is_ipv6());
-        let (kind, code) = PORT_UNREACHABLE.get(v6).copied().unwrap_or_default();
+        let (kind, code) = error.icmp;
         // `struct sock_extended_err`, and the address of whoever refused.
         let mut data = (error.errno.raw() as u32).to_ne_bytes().to_vec();
         data.extend_from_slice(&[ORIGIN.get(v6).copied().unwrap_or(2), kind, code, 0]);
@@ -79,6 +81,14 @@ impl ErrorQueue {
 }
 
 impl DgramSocket {
+    /// An ICMP message came back for a datagram to another machine.
+    pub(super) fn queue_error(&self, errno: Errno, error: &netstack::QueuedError) {
+        let to = Endpoint::new(error.to.ip(), error.to.port());
+        let icmp = (error.error.kind, error.error.code);
+        self.errors.push(QueuedError { errno, to, icmp, data: error.data.clone() });
+        self.fail(errno);
+    }
+
     /// Nobody is bound to where the datagram went.
     pub(super) fn unreachable(&self, data: &[u8], out: &Outgoing) {
         if self.protocol == Protocol::Udp {
@@ -88,7 +98,10 @@ impl DgramSocket {
         let queued = self.common.ip.is_on(if v6 { ip::RECVERR6 } else { ip::RECVERR });
         let connected = self.setup.lock().peer.is_some_and(|p| p == out.to);
         if queued {
-            let error = QueuedError { errno: Errno::ECONNREFUSED, to: out.to, data: data.to_vec() };
+            let icmp = PORT_UNREACHABLE.get(usize::from(out.to.ip.is_ipv6()));
+            let icmp = icmp.copied().unwrap_or_default();
+            let (errno, to) = (Errno::ECONNREFUSED, out.to);
+            let error = QueuedError { errno, to, icmp, data: data.to_vec() };
             self.errors.push(error);
         }
         if queued || connected {

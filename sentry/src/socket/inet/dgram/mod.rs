@@ -1,11 +1,13 @@
 //! UDP sockets (`udp(7)`) and ICMP echo sockets (`icmp(7)`).
 //!
 //! * [`DgramSocket`]: the socket. `setup`: binding and connecting. `send` and `receive`: messages.
+//! * [`remote`]: messages to and from other machines.
 //! * [`errors`]: what became of messages that found nobody. `echo`: answers to pings.
 
 mod echo;
 pub mod errors;
 mod receive;
+pub mod remote;
 mod send;
 mod setup;
 mod socket;
@@ -21,6 +23,7 @@ use crate::sync::{Mutex, rank};
 use crate::wait::WaitQueue;
 use errors::ErrorQueue;
 use receive::Received;
+use remote::Remote;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -57,6 +60,8 @@ pub struct DgramSocket {
     setup: Mutex<Setup, { rank::INODE }>,
     received: Mutex<Received, { rank::INODE_NESTED }>,
     errors: ErrorQueue,
+    /// The endpoint with which other machines speak, once there is one.
+    remote: Mutex<Option<Arc<Remote>>, { rank::LEAF }>,
 }
 
 #[derive(Default)]
@@ -92,6 +97,7 @@ impl DgramSocket {
             setup: Mutex::default(),
             received: Mutex::default(),
             errors: ErrorQueue::default(),
+            remote: Mutex::default(),
         })
     }
 

@@ -17,14 +17,14 @@ use std::sync::atomic::Ordering;
 
 /// A datagram in a receive queue.
 pub struct Datagram {
-    data: Vec<u8>,
-    from: Endpoint,
-    to: Endpoint,
-    device: u32,
-    ttl: u8,
-    tos: u8,
+    pub(super) data: Vec<u8>,
+    pub(super) from: Endpoint,
+    pub(super) to: Endpoint,
+    pub(super) device: u32,
+    pub(super) ttl: u8,
+    pub(super) tos: u8,
     /// When it came: nanoseconds since the epoch.
-    at: i64,
+    pub(super) at: i64,
 }
 
 impl Datagram {

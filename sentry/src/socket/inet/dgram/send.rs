@@ -216,8 +216,7 @@ impl DgramSocket {
         let net = &self.common.net;
         Counters::add(&net.counters.udp_out, 1);
         if !out.route.local {
-            let uplink = net.uplink.get().ok_or(Errno::ENETUNREACH)?;
-            return uplink.send(out.from, out.to, &data);
+            return self.transmit_remote(&data, out);
         }
         net.counters.packet(data.len());
         let (to, from, device) = (out.to, out.from, out.route.device);

@@ -56,7 +56,7 @@ impl DgramSocket {
         let claim = self.ports().bind(at.port, self.binding(at.ip, None), &self.this)?;
         setup.local = Some(Endpoint { ip: at.ip, port: claim.port() });
         setup.claim = Some(claim);
-        Ok(())
+        self.open_remote(Endpoint { ip: at.ip, port: setup.local.map_or(0, |l| l.port) })
     }
 
     /// Binds to any free port, if it is not bound. `EAGAIN` if there is none.
@@ -114,6 +114,9 @@ impl DgramSocket {
             let fresh = self.binding(ip, Some(peer));
             claim.update(false, |binding| *binding = fresh)?;
         }
+        if !route.local {
+            self.connect_remote(peer)?;
+        }
         Ok(())
     }
 
@@ -131,7 +134,9 @@ impl DgramSocket {
         } else {
             setup.local = setup.chose_ip.then_some(Endpoint { ip, port: 0 });
             setup.claim = None;
+            self.close_remote();
         }
+        self.disconnect_remote();
         Ok(())
     }
 

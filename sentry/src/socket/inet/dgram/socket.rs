@@ -190,6 +190,7 @@ impl Socket for DgramSocket {
             let mut setup = self.setup.lock();
             (setup.claim.take(), setup.corked.take())
         };
+        self.close_remote();
         let unread = self.received.lock().close();
         drop((claim, corked, unread));
     }

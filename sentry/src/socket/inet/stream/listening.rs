@@ -6,6 +6,7 @@ use crate::errno::{Errno, Result};
 use crate::socket::inet::port::Claim;
 use crate::sync::{Mutex, rank};
 use crate::wait::EventMask;
+use netstack::{Readiness, TcpSocket};
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
@@ -16,6 +17,8 @@ pub struct Listener {
     claim: Arc<Claim<StreamSocket>>,
     backlog: AtomicU32,
     inner: Mutex<Inner, { rank::INODE_NESTED }>,
+    /// Where other machines connect to.
+    remote: Mutex<Option<Arc<TcpSocket>>, { rank::LEAF }>,
 }
 
 #[derive(Default)]
@@ -39,10 +42,21 @@ pub enum Offer {
 }
 
 impl Listener {
-    /// A listener of the socket with `core`, on the port of `claim`.
-    pub fn new(core: Arc<Core>, claim: Arc<Claim<StreamSocket>>, backlog: u32) -> Arc<Listener> {
+    /// A listener of the socket with `core`, on the port of `claim`; other machines connect to `remote`.
+    pub fn new(
+        core: Arc<Core>,
+        claim: Arc<Claim<StreamSocket>>,
+        backlog: u32,
+        remote: Option<TcpSocket>,
+    ) -> Arc<Listener> {
+        let remote = Mutex::new(remote.map(Arc::new));
         let backlog = AtomicU32::new(backlog);
-        Arc::new(Listener { core, claim, backlog, inner: Mutex::default() })
+        Arc::new(Listener { core, claim, backlog, inner: Mutex::default(), remote })
+    }
+
+    /// Where other machines connect to, if they can.
+    pub fn remote(&self) -> Option<Arc<TcpSocket>> {
+        self.remote.lock().clone()
     }
 
     /// The port, which its connections share.
@@ -122,10 +136,13 @@ impl Listener {
     /// True when `accept(2)` would succeed.
     pub fn is_ready(&self) -> bool {
         !self.inner.lock().ready.is_empty()
+            || self.remote().is_some_and(|tcp| tcp.readiness().contains(Readiness::IN))
     }
 
     /// Ends it: connections that nobody accepted are reset, those who wait are refused.
     pub fn close(&self) {
+        let remote = self.remote.lock().take();
+        drop(remote);
         let (ready, waiting) = {
             let mut inner = self.inner.lock();
             inner.closed = true;

@@ -3,13 +3,14 @@
 //! A [`StreamSocket`] is in one of four states: closed, [`listening`], connecting, or [`connected`]. Two
 //! connected sockets of one sandbox share two [`half`]s, one for each direction; no packets are made.
 //! Of TCP's states (RFC 9293, 3.3.2) those are seen that a program can see: a `FIN` arrives when it is
-//! sent, so `LAST-ACK`, `CLOSING` and `FIN-WAIT-1` pass at once.
+//! sent, so `LAST-ACK`, `CLOSING` and `FIN-WAIT-1` pass at once. What other machines take part in is [`remote`].
 
 pub mod connected;
 pub mod core;
 pub mod half;
 pub mod listening;
 pub mod options;
+pub mod remote;
 mod setup;
 mod socket;
 #[cfg(test)]
@@ -28,6 +29,7 @@ use connected::Connected;
 use half::Half;
 use listening::{Deferred, Listener};
 use options::TcpOptions;
+use remote::Remote;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -75,9 +77,11 @@ enum Progress {
 enum State {
     Closed,
     Listening(Arc<Listener>),
-    /// Waits for room in a listener's backlog, or for the uplink.
+    /// Waits for room in a listener's backlog.
     Connecting(Endpoint),
     Connected(Arc<Connected>),
+    /// With another machine; its own state says how far that has come.
+    Remote(Arc<Remote>),
 }
 
 struct Setup {
@@ -149,10 +153,6 @@ impl StreamSocket {
         &self.common
     }
 
-    fn this(&self) -> Result<Arc<StreamSocket>> {
-        self.this.upgrade().ok_or(Errno::EINVAL)
-    }
-
     /// The connection, if there is one.
     pub fn connection(&self) -> Option<Arc<Connected>> {
         match &self.setup.lock().state {
@@ -170,6 +170,7 @@ impl StreamSocket {
         let setup = self.setup.lock();
         match &setup.state {
             State::Connected(c) => (Some(c.local), Some(c.peer)),
+            State::Remote(r) => (Some(r.local), Some(r.peer)),
             State::Connecting(peer) => (setup.local, Some(*peer)),
             _ => (setup.local, None),
         }
@@ -182,6 +183,7 @@ impl StreamSocket {
             State::Listening(_) => TCP_LISTEN,
             State::Connecting(_) => TCP_SYN_SENT,
             State::Connected(c) => c.state_number(),
+            State::Remote(r) => r.state_number(),
         }
     }
 
@@ -189,6 +191,7 @@ impl StreamSocket {
     pub fn queued(&self) -> (usize, usize) {
         match &self.setup.lock().state {
             State::Connected(c) => (c.rx.len(), c.tx.unsent()),
+            State::Remote(r) => r.queued(),
             State::Listening(l) => (l.pending(), l.backlog() as usize),
             _ => (0, 0),
         }
@@ -285,6 +288,9 @@ impl StreamSocket {
         if let Some(connected) = self.connection() {
             connected.close(true);
         }
+        if let Some(remote) = self.remote() {
+            remote.abort();
+        }
     }
 
     /// The connection that was asked for does not come about.
@@ -319,6 +325,7 @@ impl StreamSocket {
         match state {
             State::Closed => true,
             State::Connected(_) => self.core.is_over(),
+            State::Remote(remote) => remote.is_closed(),
             _ => false,
         }
     }
@@ -333,6 +340,14 @@ impl StreamSocket {
                 listener.close();
             }
             State::Connected(connected) => connected.close(linger_reset),
+            State::Remote(remote) => {
+                if linger_reset {
+                    remote.abort();
+                }
+                // The stack goes on with what is still to be sent.
+                drop(remote);
+                self.core.set(RCV | SEND | DEAD);
+            }
         }
     }
 }

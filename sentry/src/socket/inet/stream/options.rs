@@ -9,8 +9,11 @@ use crate::kernel::CurrentTask;
 use crate::kernel::credentials::CAP_NET_ADMIN;
 use crate::socket::OptionValue;
 use crate::socket::inet::Net;
+use crate::socket::inet::net::Settings;
 use crate::socket::options::int;
+use netstack::Congestion;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
 
 mod number {
     pub const NODELAY: i32 = 1;
@@ -130,6 +133,40 @@ impl TcpOptions {
     /// `TCP_DEFER_ACCEPT`, in seconds.
     pub fn defer_accept(&self) -> u32 {
         u32::try_from(self.value(number::DEFER_ACCEPT)).unwrap_or(0)
+    }
+
+    /// What an endpoint of the uplink's stack is to do: `base` with what the program has set.
+    pub fn for_stack(
+        &self,
+        settings: &Settings,
+        base: netstack::TcpOptions,
+    ) -> netstack::TcpOptions {
+        let set = |name| Some(self.value(name)).filter(|n| *n != 0);
+        let seconds = |n: i32| Duration::from_secs(u64::try_from(n).unwrap_or(0));
+        let keep = |name, i: usize| {
+            let default = settings.keepalive.get(i).map_or(0, |k| k.load(Ordering::Relaxed));
+            set(name).unwrap_or(default)
+        };
+        let probes = u8::try_from(keep(number::KEEPCNT, 2)).unwrap_or(u8::MAX);
+        let idle = seconds(keep(number::KEEPIDLE, 0));
+        let reno = self.congestion.load(Ordering::Relaxed) == 1;
+        let millis = |n: i32| Duration::from_millis(u64::try_from(n).unwrap_or(0));
+        let retries = set(number::SYNCNT);
+        let retries = retries.unwrap_or_else(|| settings.syn_retries.load(Ordering::Relaxed));
+        let fin = set(number::LINGER2);
+        let fin = fin.unwrap_or_else(|| settings.fin_timeout.load(Ordering::Relaxed));
+        netstack::TcpOptions {
+            nodelay: self.value(number::NODELAY) != 0,
+            cork: self.value(number::CORK) != 0,
+            quickack: self.value(number::QUICKACK) != 0,
+            keep: (idle, seconds(keep(number::KEEPINTVL, 1)), probes),
+            user_timeout: set(number::USER_TIMEOUT).map(millis),
+            fin_timeout: seconds(fin),
+            max_segment: set(number::MAXSEG).and_then(|n| u16::try_from(n).ok()),
+            congestion: if reno { Congestion::Reno } else { Congestion::Cubic },
+            syn_retries: u8::try_from(retries).unwrap_or(u8::MAX),
+            ..base
+        }
     }
 
     /// Reads an option. `ENOPROTOOPT`.

@@ -8,6 +8,7 @@ use crate::kernel::{CurrentTask, Wake};
 use crate::socket::family::AF_UNSPEC;
 use crate::socket::inet::addr::{self, AF_INET, Endpoint};
 use crate::socket::inet::port::Binding;
+use crate::socket::inet::uplink::error::errno;
 use crate::socket::inet::{Counters, Net, ip};
 use crate::socket::options::so;
 use crate::socket::unix::conn::SOMAXCONN;
@@ -79,6 +80,9 @@ impl StreamSocket {
         match &setup.state {
             State::Listening(listener) => {
                 listener.set_backlog(backlog);
+                if let Some(tcp) = listener.remote() {
+                    tcp.listen(backlog as usize).map_err(errno)?;
+                }
                 return Ok(());
             }
             State::Closed => {}
@@ -95,9 +99,17 @@ impl StreamSocket {
         };
         let fresh = self.binding(setup.local.map_or(addr::any(self.common.family), |l| l.ip));
         claim.update(true, |binding| *binding = Binding { listening: true, ..fresh })?;
+        let at = Endpoint { ip: fresh.ip, port: claim.port() };
+        let remote = match self.listen_remote(at, backlog) {
+            Ok(remote) => remote,
+            Err(e) => {
+                claim.update(false, |binding| *binding = fresh)?;
+                return Err(e);
+            }
+        };
         setup.claim = Some(claim.clone());
         self.core.clear();
-        let listener = Listener::new(self.core.clone(), claim, backlog);
+        let listener = Listener::new(self.core.clone(), claim, backlog, remote);
         setup.state = State::Listening(listener.clone());
         let old = self.listener.lock().replace(listener);
         drop(setup);
@@ -139,7 +151,11 @@ impl StreamSocket {
     }
 
     fn connecting_ended(&self) -> bool {
-        !matches!(self.setup.lock().state, State::Connecting(_))
+        match &self.setup.lock().state {
+            State::Connecting(_) => false,
+            State::Remote(remote) => !remote.is_connecting(),
+            _ => true,
+        }
     }
 
     fn wait_connected(&self, t: &mut CurrentTask, late: Errno) -> Result<()> {
@@ -170,10 +186,19 @@ impl StreamSocket {
                     setup.progress = Progress::Connected;
                     return Ok(());
                 }
+                // One that has ended already had begun.
+                State::Remote(remote) if !remote.is_closed() => {
+                    setup.progress = Progress::Connected;
+                    return Ok(());
+                }
                 _ => setup.unconnect(),
             }
         };
-        let error = self.core.take_error().unwrap_or(Errno::ECONNABORTED);
+        let error = match &old {
+            State::Remote(remote) => remote.take_error(),
+            _ => self.core.take_error(),
+        };
+        let error = error.unwrap_or(Errno::ECONNABORTED);
         self.shut_state(old, false);
         self.core.clear();
         Err(error)
@@ -217,7 +242,6 @@ impl StreamSocket {
     pub(super) fn start(&self, address: &[u8]) -> Result<()> {
         let common = &self.common;
         let net = &common.net;
-        let this = self.this()?;
         if !self.is_closed(&self.setup.lock().state) {
             return Err(Errno::EISCONN);
         }
@@ -254,10 +278,11 @@ impl StreamSocket {
         net.counters.packet(0);
         setup.progress = Progress::Connecting;
         if !route.local {
-            setup.state = State::Connecting(peer);
-            drop(setup);
-            let uplink = net.uplink.get().ok_or(Errno::ENETUNREACH)?;
-            return uplink.connect(&this, local, peer);
+            let begun = self.connect_remote(&mut setup, local, peer);
+            if begun.is_err() {
+                setup.unconnect();
+            }
+            return begun;
         }
         let host = net.tcp.find(peer, local, route.device, |b| b.listening);
         let refused = self.connect_locally(&mut setup, net, local, peer, host.as_deref());
@@ -320,6 +345,21 @@ impl StreamSocket {
                 self.core.clear();
                 Ok(())
             }
+            State::Remote(remote) if remote.is_connecting() => {
+                let old = setup.unconnect();
+                drop(setup);
+                self.shut_state(old, false);
+                self.core.clear();
+                Ok(())
+            }
+            State::Remote(remote) => {
+                let remote = remote.clone();
+                if setup.progress == Progress::Connecting {
+                    setup.progress = Progress::Connected;
+                }
+                drop(setup);
+                remote.shutdown(how)
+            }
             State::Connected(connected) if !self.core.is_over() => {
                 let connected = connected.clone();
                 if setup.progress == Progress::Connecting {
@@ -343,7 +383,12 @@ impl StreamSocket {
     /// `accept(2)`.
     pub(super) fn do_accept(&self) -> Result<Arc<StreamSocket>> {
         let listener = self.accepting().ok_or(Errno::EINVAL)?;
-        let (child, next) = listener.take()?;
+        let (child, next) = match (listener.take(), listener.remote()) {
+            (Err(Errno::EAGAIN), Some(tcp)) => {
+                return self.accept_remote(&tcp, listener.claim());
+            }
+            (taken, _) => taken?,
+        };
         if let Some(client) = next {
             client.admit(self, &listener);
         }

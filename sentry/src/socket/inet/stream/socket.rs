@@ -1,6 +1,7 @@
 //! A TCP socket as the system calls see it.
 
 use super::core::{RCV, SEND, WRITABLE};
+use super::remote::Remote;
 use super::{DEFAULT_RCVBUF, State, StreamSocket};
 use crate::errno::{Errno, Result};
 use crate::fs::ioctl::{FIONREAD, TIOCOUTQ, put_int};
@@ -67,11 +68,20 @@ impl Socket for StreamSocket {
     }
 
     fn peer_address(&self) -> Result<Vec<u8>> {
+        if let Some(remote) = self.remote() {
+            if remote.is_connecting() || remote.is_closed() {
+                return Err(Errno::ENOTCONN);
+            }
+            return Ok(remote.peer.sockaddr(self.common.family));
+        }
         let connected = self.connection().filter(|_| !self.core.is_over());
         connected.map(|c| c.peer.sockaddr(self.common.family)).ok_or(Errno::ENOTCONN)
     }
 
     fn accepted_from(&self) -> Result<Vec<u8>> {
+        if let Some(remote) = self.remote() {
+            return Ok(remote.peer.sockaddr(self.common.family));
+        }
         let connected = self.connection().ok_or(Errno::ENOTCONN)?;
         Ok(connected.peer.sockaddr(self.common.family))
     }
@@ -89,9 +99,13 @@ impl Socket for StreamSocket {
         if msg.flags & flags::FASTOPEN != 0 {
             return Err(Errno::EOPNOTSUPP);
         }
+        let remote = self.remote();
+        if let Some(remote) = remote {
+            return remote.send(src, msg.flags & flags::OOB != 0);
+        }
         let connected = match &self.setup.lock().state {
             State::Connected(connected) => connected.clone(),
-            State::Connecting(_) => return Err(Errno::EAGAIN),
+            State::Connecting(_) | State::Remote(_) => return Err(Errno::EAGAIN),
             _ => return Err(self.core.take_error().unwrap_or(Errno::EPIPE)),
         };
         let n = connected.send(src, msg.flags & flags::OOB != 0)?;
@@ -103,11 +117,14 @@ impl Socket for StreamSocket {
         if msg.flags & flags::ERRQUEUE != 0 {
             return Err(Errno::EAGAIN);
         }
+        if let Some(remote) = self.remote() {
+            return self.receive_remote(&remote, dst, msg);
+        }
         let connected = match &self.setup.lock().state {
             State::Connected(connected) => connected.clone(),
             State::Listening(_) => return Err(Errno::ENOTCONN),
             _ if msg.flags & flags::OOB != 0 => return Err(Errno::EINVAL),
-            State::Connecting(_) => return Err(Errno::EAGAIN),
+            State::Connecting(_) | State::Remote(_) => return Err(Errno::EAGAIN),
             State::Closed => {
                 if let Some(e) = self.core.take_error() {
                     return Err(e);
@@ -145,16 +162,22 @@ impl Socket for StreamSocket {
             if level == SOL_SOCKET && result.is_ok() {
                 self.apply_options(name);
             }
+            self.apply_remote();
             return result;
         }
         if level == IPPROTO_TCP {
-            self.tcp.set(self, t, name, value)
+            self.tcp.set(self, t, name, value)?;
+            self.apply_remote();
+            Ok(())
         } else {
             Err(Errno::ENOPROTOOPT)
         }
     }
 
     fn take_error(&self) -> Option<Errno> {
+        if let Some(remote) = self.remote() {
+            return remote.take_error();
+        }
         self.core.take_error()
     }
 
@@ -170,6 +193,9 @@ impl Socket for StreamSocket {
             if let State::Listening(listener) = &setup.state {
                 let ready = listener.is_ready();
                 return if ready { EventMask::READABLE } else { EventMask::empty() };
+            }
+            if let State::Remote(remote) = &setup.state {
+                return remote.poll(self.common.options.rcvlowat());
             }
             if flags & (RCV | SEND) == RCV | SEND || self.is_closed(&setup.state) {
                 events |= EventMask::HUP;
@@ -201,6 +227,15 @@ impl Socket for StreamSocket {
         if !matches!(cmd, FIONREAD | TIOCOUTQ | SIOCOUTQNSD | SIOCATMARK) {
             return devices::ioctl(&self.common.net, task, cmd, arg);
         }
+        if let Some(remote) = self.remote() {
+            let (received, sent) = remote.queued();
+            let value = match cmd {
+                FIONREAD => received,
+                SIOCATMARK => usize::from(remote.at_mark()),
+                _ => sent,
+            };
+            return put_int(task, arg, value);
+        }
         let connected = match &self.setup.lock().state {
             State::Listening(_) if cmd != SIOCATMARK => return Err(Errno::EINVAL),
             State::Connected(connected) => Some(connected.clone()),
@@ -225,6 +260,25 @@ impl Socket for StreamSocket {
 }
 
 impl StreamSocket {
+    fn receive_remote(
+        &self,
+        remote: &Remote,
+        dst: &mut dyn Sink,
+        msg: &mut RecvMsg,
+    ) -> Result<usize> {
+        let options = &self.common.options;
+        let peek = msg.flags & flags::PEEK != 0;
+        if msg.flags & flags::OOB != 0 {
+            let n = remote.receive_urgent(dst, peek)?;
+            msg.out_flags |= flags::OOB;
+            return Ok(n);
+        }
+        let from = peek.then(|| options.peek_off().unwrap_or(0));
+        let n = remote.receive(dst, from, msg.flags & flags::TRUNC != 0)?;
+        options.move_peek_off(if peek { n as i64 } else { -(n as i64) });
+        Ok(n)
+    }
+
     /// Lets a changed buffer size or switch act on what exists already.
     fn apply_options(&self, name: i32) {
         let options = &self.common.options;

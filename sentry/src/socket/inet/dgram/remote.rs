@@ -1,0 +1,206 @@
+//! Datagrams to and from other machines: an endpoint of the [`uplink`](crate::socket::inet::uplink)'s stack,
+//! whose datagrams go to the socket's own queue.
+
+use super::receive::Datagram;
+use super::send::Outgoing;
+use super::{DgramSocket, Protocol};
+use crate::errno::{Errno, Result};
+use crate::socket::inet::addr::{AF_INET, Endpoint};
+use crate::socket::inet::ip;
+use crate::socket::inet::stream::remote::{endpoint, family, socket_addr};
+use crate::socket::inet::uplink::error::errno;
+use crate::socket::options::so;
+use netstack::{DatagramOptions, IfaceId, RawKind, RawSocket, Readiness, UdpSocket, Waker};
+use std::sync::{Arc, Weak};
+
+/// The endpoint.
+pub enum Remote {
+    /// UDP.
+    Udp(UdpSocket),
+    /// Echo requests.
+    Echo(RawSocket),
+}
+
+/// Moves what has come to the socket.
+struct Delivery {
+    socket: Weak<DgramSocket>,
+}
+
+impl Waker for Delivery {
+    fn wake(&self, ready: Readiness) {
+        if let Some(socket) = self.socket.upgrade() {
+            socket.collect(ready);
+        }
+    }
+}
+
+impl Remote {
+    fn receive(&self) -> netstack::Result<netstack::Datagram> {
+        match self {
+            Remote::Udp(udp) => udp.recv(),
+            Remote::Echo(raw) => raw.recv(),
+        }
+    }
+
+    fn options(&self) -> DatagramOptions {
+        match self {
+            Remote::Udp(udp) => udp.options(),
+            Remote::Echo(raw) => raw.options(),
+        }
+    }
+
+    fn set_options(&self, options: DatagramOptions) {
+        match self {
+            Remote::Udp(udp) => udp.set_options(options),
+            Remote::Echo(raw) => raw.set_options(options),
+        }
+    }
+}
+
+impl DgramSocket {
+    fn remote(&self) -> Option<Arc<Remote>> {
+        self.remote.lock().clone()
+    }
+
+    /// Makes the endpoint of a socket that is bound to an address that other machines can reach.
+    pub(super) fn open_remote(&self, at: Endpoint) -> Result<()> {
+        let Some(uplink) = self.common.net.uplink.get() else { return Ok(()) };
+        if at.ip.is_loopback() || at.ip.is_multicast() {
+            return Ok(());
+        }
+        let waker: Arc<dyn Waker> = Arc::new(Delivery { socket: self.this.clone() });
+        let family = family(self.common.family);
+        let remote = match self.protocol {
+            Protocol::Udp => Remote::Udp(uplink.stack().udp(family).map_err(errno)?),
+            Protocol::Echo => {
+                Remote::Echo(uplink.stack().raw(family, RawKind::Ping).map_err(errno)?)
+            }
+        };
+        self.apply_options(&remote, None);
+        match &remote {
+            Remote::Udp(udp) => {
+                udp.bind(socket_addr(at)).map_err(errno)?;
+                udp.set_waker(Some(waker));
+            }
+            Remote::Echo(raw) => {
+                raw.bind(socket_addr(at)).map_err(errno)?;
+                raw.set_waker(Some(waker));
+            }
+        }
+        let old = self.remote.lock().replace(Arc::new(remote));
+        drop(old);
+        Ok(())
+    }
+
+    /// The port is given back.
+    pub(super) fn close_remote(&self) {
+        let old = self.remote.lock().take();
+        drop(old);
+    }
+
+    /// Errors that come back for what is sent to `peer` are this socket's.
+    pub(super) fn connect_remote(&self, peer: Endpoint) -> Result<()> {
+        match self.remote().as_deref() {
+            Some(Remote::Udp(udp)) => udp.connect(socket_addr(peer)).map_err(errno),
+            Some(Remote::Echo(raw)) => raw.connect(socket_addr(peer)).map_err(errno),
+            None => Err(Errno::EINVAL),
+        }
+    }
+
+    /// Undoes that.
+    pub(super) fn disconnect_remote(&self) {
+        if let Some(Remote::Udp(udp)) = self.remote().as_deref() {
+            udp.disconnect();
+        }
+    }
+
+    /// Gives the endpoint the socket's options, and those of one message.
+    fn apply_options(&self, remote: &Remote, message: Option<&Outgoing>) {
+        let common = &self.common;
+        let v6 = common.family != AF_INET;
+        let mut o = remote.options();
+        o.reuse_addr = common.options.is_on(so::REUSEADDR);
+        o.reuse_port = common.options.is_on(so::REUSEPORT);
+        o.broadcast = common.options.is_on(so::BROADCAST);
+        o.v6_only = common.ip.is_on(ip::V6ONLY);
+        o.iface = Some(common.device()).filter(|device| *device != 0).map(IfaceId);
+        o.receive_errors = common.ip.is_on(if v6 { ip::RECVERR6 } else { ip::RECVERR });
+        if let Some(out) = message {
+            o.ttl = Some(out.ttl);
+            o.multicast_ttl = out.ttl;
+            o.tos = out.tos;
+            o.multicast_iface = Some(IfaceId(out.route.device));
+        }
+        remote.set_options(o);
+    }
+
+    /// Sends a message to another machine.
+    pub(super) fn transmit_remote(&self, data: &[u8], out: &Outgoing) -> Result<()> {
+        // A socket that is bound to a loopback address reaches nobody else.
+        let remote = self.remote().ok_or(Errno::EINVAL)?;
+        self.apply_options(&remote, Some(out));
+        let sent = match &*remote {
+            Remote::Udp(udp) => udp.send(data, Some(socket_addr(out.to))),
+            Remote::Echo(raw) => raw.send(data, Some(out.to.ip)),
+        };
+        sent.map(|_| ()).map_err(errno)
+    }
+
+    /// Takes over what the endpoint has: datagrams into the queue, which is bounded, and errors.
+    fn collect(&self, ready: Readiness) {
+        let Some(remote) = self.remote() else { return };
+        if ready.contains(Readiness::ERR) {
+            self.collect_errors(&remote);
+        }
+        let peer = self.setup.try_lock().and_then(|setup| setup.peer);
+        loop {
+            match remote.receive() {
+                Ok(datagram) => {
+                    let from = endpoint(datagram.from);
+                    let known = peer.is_none_or(|p| {
+                        p.ip == from.ip && (p.port == from.port || self.protocol == Protocol::Echo)
+                    });
+                    if known {
+                        self.push(received(datagram, from, &remote));
+                    }
+                }
+                Err(netstack::Error::WouldBlock | netstack::Error::NotConnected) => return,
+                Err(e) => self.fail(errno(e)),
+            }
+        }
+    }
+
+    fn collect_errors(&self, remote: &Remote) {
+        loop {
+            let error = match remote {
+                Remote::Udp(udp) => udp.recv_error(),
+                Remote::Echo(raw) => raw.recv_error(),
+            };
+            let Some(error) = error else { break };
+            self.queue_error(errno(error.error.error), &error);
+        }
+        let pending = match remote {
+            Remote::Udp(udp) => udp.take_error(),
+            Remote::Echo(raw) => raw.take_error(),
+        };
+        if let Some(e) = pending {
+            self.fail(errno(e));
+        }
+    }
+}
+
+fn received(datagram: netstack::Datagram, from: Endpoint, remote: &Remote) -> Datagram {
+    let port = match remote {
+        Remote::Udp(udp) => udp.local_addr().port(),
+        Remote::Echo(raw) => raw.ident(),
+    };
+    Datagram {
+        data: datagram.data,
+        from,
+        to: Endpoint::new(datagram.to, port),
+        device: datagram.iface.0,
+        ttl: datagram.ttl,
+        tos: datagram.tos,
+        at: crate::fs::anon::now(),
+    }
+}

@@ -1,0 +1,136 @@
+//! An Ethernet interface of the host behind a packet socket.
+//!
+//! Each packet has a `struct virtio_net_hdr` in front (`PACKET_VNET_HDR`), by which host and stack leave
+//! checksums and the cutting of large TCP packets to each other.
+
+use netstack::{Capabilities, Frame, Link, MacAddr, RxFrame};
+use platform::host::{Errno, io};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Size of `struct virtio_net_hdr`.
+const HEADER: usize = 10;
+/// The largest packet of the host, and room for its link header.
+const LARGEST: usize = 65_535 + 64;
+/// The largest TCP packet that is left to the host to cut (`GSO_LEGACY_MAX_SIZE`).
+const GSO_MAX: usize = 65_535;
+
+/// `VIRTIO_NET_HDR_F_NEEDS_CSUM` and `VIRTIO_NET_HDR_F_DATA_VALID`
+const NEEDS_CHECKSUM: u8 = 1;
+const DATA_VALID: u8 = 2;
+/// `VIRTIO_NET_HDR_GSO_TCPV4` and `VIRTIO_NET_HDR_GSO_TCPV6`
+const GSO_TCPV4: u8 = 1;
+const GSO_TCPV6: u8 = 4;
+
+/// See the module.
+pub struct PacketLink {
+    socket: OwnedFd,
+    capabilities: Capabilities,
+    /// The host took fewer frames than there were: they wait until it takes more.
+    blocked: AtomicBool,
+    /// Makes somebody wait for that.
+    on_blocked: Box<dyn Fn() + Send + Sync>,
+}
+
+/// Room for one packet.
+pub struct Buffer(Vec<u8>);
+
+impl Buffer {
+    /// An empty one.
+    pub fn new() -> Buffer {
+        Buffer(vec![0; HEADER + LARGEST])
+    }
+}
+
+impl PacketLink {
+    /// A link on a socket as [`super::InterfaceSpec`] describes it. `on_blocked` is called when the host takes
+    /// no more frames.
+    pub fn new(
+        socket: OwnedFd,
+        mac: [u8; 6],
+        mtu: u32,
+        on_blocked: impl Fn() + Send + Sync + 'static,
+    ) -> PacketLink {
+        let mtu = mtu.min(LARGEST as u32) as usize;
+        let mac = Some(MacAddr(mac));
+        let capabilities = Capabilities { mac, mtu, tx_checksum: true, gso_max: GSO_MAX };
+        let (blocked, on_blocked) = (AtomicBool::new(false), Box::new(on_blocked));
+        PacketLink { socket, capabilities, blocked, on_blocked }
+    }
+
+    /// The socket.
+    pub fn socket(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
+    /// True while the stack waits for [`PacketLink::unblock`].
+    pub fn is_blocked(&self) -> bool {
+        self.blocked.load(Ordering::Acquire)
+    }
+
+    /// The host takes frames again.
+    pub fn unblock(&self) {
+        self.blocked.store(false, Ordering::Release);
+    }
+
+    /// The next packet that came in. `EAGAIN` without one; others when the interface has trouble.
+    pub fn receive<'a>(&self, buffer: &'a mut Buffer) -> Result<Option<RxFrame<'a>>, Errno> {
+        let n = io::read(self.socket.as_fd(), &mut buffer.0, None)?;
+        let packet = buffer.0.get(..n).unwrap_or_default();
+        let Some((header, data)) = packet.split_at_checked(HEADER) else { return Ok(None) };
+        let flags = header.first().copied().unwrap_or(0);
+        let checksum_valid = flags & (NEEDS_CHECKSUM | DATA_VALID) != 0;
+        Ok(Some(RxFrame { data, checksum_valid }))
+    }
+
+    fn send(&self, frame: &Frame) -> Result<usize, Errno> {
+        io::write_vectored(self.socket.as_fd(), &[&header(frame), frame.bytes()])
+    }
+}
+
+/// What the host is to do with a frame.
+fn header(frame: &Frame) -> [u8; HEADER] {
+    let mut words = [0u16; 4];
+    let [header_len, gso_size, start, offset] = &mut words;
+    let (mut flags, mut gso_type) = (0, 0);
+    if let Some(sum) = frame.checksum() {
+        flags = NEEDS_CHECKSUM;
+        *start = sum.start as u16;
+        *offset = sum.offset as u16;
+    }
+    if let Some(gso) = frame.gso() {
+        gso_type = if gso.v6 { GSO_TCPV6 } else { GSO_TCPV4 };
+        *header_len = gso.headers as u16;
+        *gso_size = gso.size;
+    }
+    let mut out = [0; HEADER];
+    let words = words.iter().flat_map(|word| word.to_ne_bytes());
+    for (place, byte) in out.iter_mut().zip([flags, gso_type].into_iter().chain(words)) {
+        *place = byte;
+    }
+    out
+}
+
+impl Link for PacketLink {
+    fn capabilities(&self) -> Capabilities {
+        self.capabilities
+    }
+
+    fn transmit(&self, frames: &[Frame]) -> usize {
+        for (n, frame) in frames.iter().enumerate() {
+            loop {
+                match self.send(frame) {
+                    Err(Errno::EINTR) => {}
+                    Err(Errno::EAGAIN) => {
+                        self.blocked.store(true, Ordering::Release);
+                        (self.on_blocked)();
+                        return n;
+                    }
+                    // Taken, or lost as on any network: the device's queue is full, it is down or gone.
+                    _ => break,
+                }
+            }
+        }
+        frames.len()
+    }
+}

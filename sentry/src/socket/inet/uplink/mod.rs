@@ -1,0 +1,117 @@
+//! The way out of the sandbox: a TCP/IP stack of our own on the interfaces that the sandbox was given.
+//!
+//! | module | what |
+//! |---|---|
+//! | here | [`Uplink`]: the stack, as sockets see it; [`NetworkSpec`] to interfaces, addresses and routes |
+//! | [`spec`] | what the starter of the sandbox found in its network namespace |
+//! | [`link`](self::link) | an interface of the host, through a packet socket |
+//! | [`driver`] | the thread that waits for packets and for the stack's timers; its clock and entropy |
+//! | [`error`] | the stack's errors and readiness as Linux has them |
+//! | [`super::stream::remote`] | TCP connections to other machines, and listeners they can reach |
+//! | [`super::dgram::remote`] | the same for UDP and echo sockets |
+//!
+//! The sandbox's own addresses are reached through queues, never through the stack; everything else goes through it.
+//! Ports are given out by the tables of [`Net`]; an endpoint of the stack takes the same port under the
+//! same address. Networks without an uplink have the loopback interface alone, and every other
+//! destination is unreachable. A socket has an endpoint of the stack from when it is bound to an address that
+//! others can reach, or first sends to one.
+//!
+//! Locks: the stack's own come after [`rank::INODE_NESTED`](crate::sync::rank::INODE_NESTED); it calls wakers and
+//! links with none of them held, from the driver's thread or from within a call of a task. Wakers take a
+//! socket's queue and wait queue only.
+
+pub mod driver;
+pub mod error;
+mod link;
+pub mod spec;
+
+pub use spec::{InterfaceSpec, NetworkSpec, RouteSpec};
+
+use super::Net;
+use super::interface::{Address, IFF_RUNNING, IFF_UP, Interface, Interfaces};
+use crate::errno::{Errno, Result};
+use driver::{Driver, Entropy};
+use error::errno;
+use link::PacketLink;
+use netstack::{Cidr, Config, IfaceId, RouteEntry, Stack};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// `ARPHRD_ETHER`
+const ARPHRD_ETHER: u16 = 1;
+/// `IFF_BROADCAST | IFF_MULTICAST`
+const IFF_ETHERNET: u32 = 0x2 | 0x1000;
+
+/// A stack behind the loopback interface.
+pub struct Uplink {
+    stack: Arc<Stack>,
+}
+
+impl Uplink {
+    /// Gives `net` the interfaces of `spec`, and starts to serve them. Called once, before the first task.
+    pub fn start(net: &Net, spec: NetworkSpec) -> Result<()> {
+        let driver = Driver::new()?;
+        let stack = Stack::new(Config::default(), driver.clock(), Arc::new(Entropy));
+        let mut links = Vec::new();
+        for given in spec.interfaces {
+            let link =
+                Arc::new(PacketLink::new(given.socket, given.mac, given.mtu, driver.waker()));
+            let name = String::from_utf8_lossy(&given.name).into_owned();
+            let id = stack.add_interface(&name, link.clone()).map_err(errno)?;
+            for (ip, prefix) in &given.addresses {
+                let cidr = Cidr::new(*ip, *prefix).ok_or(Errno::EINVAL)?;
+                stack.add_address(id, cidr).map_err(errno)?;
+            }
+            let addresses = given.addresses.iter();
+            net.interfaces.write().push(Interface {
+                index: id.0,
+                name: given.name,
+                flags: IFF_UP | IFF_RUNNING | IFF_ETHERNET,
+                mtu: given.mtu,
+                kind: ARPHRD_ETHER,
+                mac: given.mac,
+                addresses: addresses.map(|&(ip, prefix)| Address { ip, prefix }).collect(),
+            });
+            links.push((id, link));
+        }
+        for route in spec.routes {
+            let Some((iface, _)) = links.get(route.interface) else { continue };
+            let entry = RouteEntry {
+                dst: Cidr::new(route.to, route.prefix).ok_or(Errno::EINVAL)?,
+                via: route.via,
+                iface: *iface,
+                source: route.source,
+                metric: route.metric,
+                mtu: None,
+            };
+            stack.add_route(entry).map_err(errno)?;
+        }
+        driver.start(stack.clone(), links)?;
+        net.uplink.set(Arc::new(Uplink { stack })).map_err(|_| Errno::EEXIST)
+    }
+
+    /// The stack.
+    pub fn stack(&self) -> &Arc<Stack> {
+        &self.stack
+    }
+
+    /// The routes that do not follow from the addresses of interfaces, best first.
+    pub fn given_routes(&self, interfaces: &Interfaces) -> Vec<RouteEntry> {
+        let connected = |route: &RouteEntry| {
+            let addresses = interfaces.get(route.iface.0).map(|i| i.addresses.as_slice());
+            let mut own = addresses.unwrap_or_default().iter();
+            let network = route.dst;
+            route.via.is_none()
+                && own.any(|a| a.prefix == network.prefix_len() && network.contains(a.ip))
+        };
+        self.stack.routes().into_iter().filter(|route| !connected(route)).collect()
+    }
+
+    /// Source address and interface for a destination that is not this machine; `device` is the
+    /// interface that was asked for, or 0. `ENETUNREACH`, `ENODEV`.
+    pub fn route(&self, to: IpAddr, device: u32) -> Result<(IpAddr, u32)> {
+        let device = (device != 0).then_some(IfaceId(device));
+        let (source, iface) = self.stack.route_to(to, device).map_err(errno)?;
+        Ok((source, iface.0))
+    }
+}

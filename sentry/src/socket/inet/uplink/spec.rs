@@ -1,0 +1,45 @@
+//! What a sandbox is given of a network: interfaces of the namespace it takes over, with their addresses and routes.
+
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+
+/// A network to take over.
+#[derive(Debug, Default)]
+pub struct NetworkSpec {
+    /// Interfaces other than the loopback interface.
+    pub interfaces: Vec<InterfaceSpec>,
+    /// Routes, besides those that follow from the addresses.
+    pub routes: Vec<RouteSpec>,
+}
+
+/// An Ethernet interface of the host.
+#[derive(Debug)]
+pub struct InterfaceSpec {
+    /// Its name.
+    pub name: Vec<u8>,
+    /// Its hardware address.
+    pub mac: [u8; 6],
+    /// Largest packet, in bytes.
+    pub mtu: u32,
+    /// Addresses, with the bits of their network part.
+    pub addresses: Vec<(IpAddr, u8)>,
+    /// A packet socket (`packet(7)`) bound to it: raw, not blocking, with `PACKET_VNET_HDR`.
+    pub socket: OwnedFd,
+}
+
+/// A route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteSpec {
+    /// The network it leads to.
+    pub to: IpAddr,
+    /// Bits of the network part.
+    pub prefix: u8,
+    /// The next hop; `None`: on the link.
+    pub via: Option<IpAddr>,
+    /// Position of the interface in [`NetworkSpec::interfaces`].
+    pub interface: usize,
+    /// Source address to prefer.
+    pub source: Option<IpAddr>,
+    /// Lower wins.
+    pub metric: u32,
+}
