@@ -165,7 +165,8 @@ impl Inbox {
     /// The oldest queued error (`MSG_ERRQUEUE`).
     pub(crate) fn pop_error(&mut self) -> Option<QueuedError> {
         let out = self.errors.pop_front();
-        if self.errors.is_empty() {
+        // With the last one that was queued goes the pending error; one that never was queued stays.
+        if out.is_some() && self.errors.is_empty() {
             self.error = None;
         }
         out
