@@ -18,6 +18,8 @@ use std::sync::{Arc, Weak};
 const MAX_QUEUED: usize = 16384;
 /// `fs.inotify.max_user_watches`.
 const MAX_WATCHES: usize = 65536;
+/// `fs.inotify.max_user_instances`.
+const MAX_INSTANCES: usize = 128;
 /// Size of `struct inotify_event` without the name.
 const HEADER: usize = 16;
 
@@ -42,6 +44,8 @@ pub struct Inotify {
     this: Weak<Inotify>,
     state: Mutex<State, { rank::INOTIFY }>,
     queue: WaitQueue,
+    /// Whose it is: user namespace and effective user.
+    user: (u64, u32),
 }
 
 #[derive(Default)]
@@ -88,6 +92,9 @@ impl Event {
 /// Watches in the sandbox.
 static WATCHES: AtomicUsize = AtomicUsize::new(0);
 
+/// Open instances of each user, by user namespace and id.
+static INSTANCES: Mutex<BTreeMap<(u64, u32), usize>, { rank::LEAF }> = Mutex::new(BTreeMap::new());
+
 /// A watched inode.
 struct Watch {
     this: Weak<Watch>,
@@ -116,6 +123,10 @@ impl Watch {
 }
 
 impl Watcher for Watch {
+    fn excludes_unlinked(&self) -> bool {
+        self.mask.load(Ordering::Relaxed) & flag::EXCL_UNLINK != 0
+    }
+
     fn event(&self, what: Happened, cookie: u32, name: Option<&[u8]>) {
         let Some(instance) = self.instance.upgrade() else { return };
         if self.ended.load(Ordering::SeqCst) {
@@ -142,16 +153,25 @@ impl Watcher for Watch {
 }
 
 impl Inotify {
-    /// An open, empty instance.
-    pub fn open(nonblock: bool) -> Arc<File> {
+    /// An open, empty instance of a user (user namespace and id). `EMFILE` if the user has too many.
+    pub fn open(user: (u64, u32), nonblock: bool) -> Result<Arc<File>> {
+        {
+            let mut instances = INSTANCES.lock();
+            let count = instances.entry(user).or_default();
+            if *count >= MAX_INSTANCES {
+                return Err(Errno::EMFILE);
+            }
+            *count += 1;
+        }
         let ops = Arc::new_cyclic(|this| Inotify {
             this: this.clone(),
             state: Mutex::default(),
             queue: WaitQueue::new(),
+            user,
         });
         let mut flags = OpenFlags::empty();
         flags.set(OpenFlags::NONBLOCK, nonblock);
-        File::new(ops, None, flags)
+        Ok(File::new(ops, None, flags))
     }
 
     fn push(&self, event: Event) {
@@ -226,6 +246,18 @@ impl Inotify {
         let watch = self.state.lock().watches.get(&wd).cloned().ok_or(Errno::EINVAL)?;
         self.drop_watch(&watch);
         Ok(())
+    }
+}
+
+impl Drop for Inotify {
+    fn drop(&mut self) {
+        let mut instances = INSTANCES.lock();
+        if let Some(count) = instances.get_mut(&self.user) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                instances.remove(&self.user);
+            }
+        }
     }
 }
 
@@ -332,7 +364,7 @@ mod tests {
 
     #[test]
     fn queue() {
-        let f = Inotify::open(false);
+        let f = Inotify::open((0, 0), false).unwrap();
         let inotify: &Inotify = f.ops_as().unwrap();
         assert_eq!(read(&f, 100), Err(Errno::EAGAIN));
         inotify.push(event(0x100, b"name"));
@@ -347,7 +379,7 @@ mod tests {
 
     #[test]
     fn overflow_is_told_once() {
-        let f = Inotify::open(false);
+        let f = Inotify::open((0, 0), false).unwrap();
         let inotify: &Inotify = f.ops_as().unwrap();
         for i in 0..20_000u32 {
             inotify.push(event(0x100, &i.to_ne_bytes()));

@@ -42,6 +42,9 @@ impl MemoryManager {
         if let Advice::Populate(write) = advice {
             return self.madvise_populate(addr.0, end, write);
         }
+        if let Advice::Remove = advice {
+            return self.madvise_remove(addr.0, end);
+        }
         let mut edit = self.edit();
         let mut at = addr.0;
         let mut hole = false;
@@ -49,6 +52,26 @@ impl MemoryManager {
             hole |= part.start > at;
             at = part.end;
             edit.advise(&part, advice)?;
+        }
+        if hole || at < end { Err(Errno::ENOMEM) } else { Ok(()) }
+    }
+
+    /// `MADV_REMOVE`: the file frees its pages. The file is not touched while the areas are locked.
+    fn madvise_remove(&self, start: u64, end: u64) -> Result<()> {
+        let parts = self.read_state().vmas.parts(start, end);
+        let mut at = start;
+        let mut hole = false;
+        for part in &parts {
+            hole |= part.start > at;
+            at = part.end;
+            if part.flags.intersects(VmaFlags::LOCKED | VmaFlags::SPECIAL) {
+                return Err(Errno::EINVAL);
+            }
+            let backing = part.backing.as_ref().ok_or(Errno::EINVAL)?;
+            if part.private() || !part.writable() {
+                return Err(Errno::EACCES);
+            }
+            backing.mappable.punch(backing.offset, part.len())?;
         }
         if hole || at < end { Err(Errno::ENOMEM) } else { Ok(()) }
     }
@@ -132,16 +155,6 @@ impl Edit<'_> {
                 }
                 self.discard(part)
             }
-            Advice::Remove => {
-                if locked || special {
-                    return Err(Errno::EINVAL);
-                }
-                let backing = part.backing.as_ref().ok_or(Errno::EINVAL)?;
-                if part.private() || !part.writable() {
-                    return Err(Errno::EACCES);
-                }
-                backing.mappable.punch(backing.offset, part.len())
-            }
             Advice::DontFork(on) => {
                 if special && !on {
                     return Err(Errno::EINVAL);
@@ -163,7 +176,7 @@ impl Edit<'_> {
                 self.set_flag(part, VmaFlags::DONTDUMP, on);
                 Ok(())
             }
-            Advice::Hint | Advice::Populate(_) => Ok(()),
+            Advice::Hint | Advice::Populate(_) | Advice::Remove => Ok(()),
         }
     }
 

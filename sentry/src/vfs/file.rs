@@ -12,7 +12,7 @@ use platform::MapSource;
 use std::any::Any;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 bitflags::bitflags! {
     /// Flags of `open(2)`. Unknown bits are kept out by the system-call layer.
@@ -277,6 +277,8 @@ pub struct File {
     pub owner: super::async_io::FileOwner,
     /// The epoll instances that watch it.
     pub epoll_links: crate::fs::epoll::Links,
+    /// Opening it made the file.
+    created: AtomicBool,
 }
 
 /// The position of an open file, locked; announced when it has changed ([`FileOps::moved`]).
@@ -362,8 +364,19 @@ impl File {
             id: NEXT_FILE_ID.fetch_add(1, Ordering::Relaxed),
             guard,
             owner: Default::default(),
+            created: AtomicBool::new(false),
             epoll_links: Default::default(),
         })
+    }
+
+    /// True if opening it made the file (`F_CREATED_QUERY`).
+    pub fn created(&self) -> bool {
+        self.created.load(Ordering::Relaxed)
+    }
+
+    /// Notes that opening it made the file.
+    pub(super) fn set_created(&self) {
+        self.created.store(true, Ordering::Relaxed);
     }
 
     /// What it does.

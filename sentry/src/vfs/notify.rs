@@ -50,6 +50,11 @@ pub trait Watcher: Send + Sync {
     /// halves of a move together. May be called with a directory's entries locked: it must only note
     /// the event, and take no lock below [`rank::INOTIFY`].
     fn event(&self, what: Happened, cookie: u32, name: Option<&[u8]>);
+
+    /// True if it is not told what happens to children without a name (`IN_EXCL_UNLINK`).
+    fn excludes_unlinked(&self) -> bool {
+        false
+    }
 }
 
 /// The watchers of one inode.
@@ -87,10 +92,21 @@ pub fn unwatch(inode: &dyn Inode, watcher: &Arc<dyn Watcher>) {
 }
 
 fn tell(inode: &dyn Inode, what: Happened, cookie: u32, name: Option<&[u8]>) {
+    tell_some(inode, what, cookie, name, |_| true);
+}
+
+/// Tells those watchers of `inode` that want to know.
+fn tell_some(
+    inode: &dyn Inode,
+    what: Happened,
+    cookie: u32,
+    name: Option<&[u8]>,
+    wants: impl Fn(&dyn Watcher) -> bool,
+) {
     let Some(watches) = inode.attachments().get::<Watches>() else { return };
     // Watchers are called without the list's lock: an event may end a watch.
     let list = watches.list.lock().clone();
-    for watcher in list {
+    for watcher in list.iter().filter(|w| wants(&***w)) {
         watcher.event(what, cookie, name);
     }
 }
@@ -108,10 +124,10 @@ pub fn happened(path: &Path, what: Happened) {
 
 fn happened_to(dentry: &Arc<Dentry>, what: Happened) {
     let what = what | kind(dentry);
-    if !dentry.is_unlinked()
-        && let Some(parent) = dentry.parent()
-    {
-        tell(&**parent.inode(), what, 0, Some(&dentry.name()));
+    if let Some(parent) = dentry.parent() {
+        let unlinked = dentry.is_unlinked();
+        let wants = |w: &dyn Watcher| !unlinked || !w.excludes_unlinked();
+        tell_some(&**parent.inode(), what, 0, Some(&dentry.name()), wants);
     }
     tell(&**dentry.inode(), what, 0, None);
 }

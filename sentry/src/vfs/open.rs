@@ -98,7 +98,9 @@ fn open_or_create(
                 match create(ctx, &dir, name.as_bytes(), S_IFREG | how.mode & 0o7777, 0)? {
                     (child, true) => {
                         let path = Path { mount: dir.mount, dentry: child };
-                        return open_checked(t, path, how.flags - OpenFlags::TRUNC);
+                        let file = open_checked(t, path, how.flags - OpenFlags::TRUNC)?;
+                        file.set_created();
+                        return Ok(file);
                     }
                     (child, false) => child,
                 }

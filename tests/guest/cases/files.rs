@@ -372,7 +372,24 @@ fn openat2_resolution() {
     p!(sc!(SYS_openat2, dir, c"g", at(&[0u64; 4]), 32).ok());
 }
 
+fn created_query() {
+    const F_CREATED_QUERY: u32 = 1028;
+    let new = open(c"f", O_CREAT | O_RDONLY, 0o600).fd();
+    let old = open(c"f", O_CREAT | O_RDONLY, 0o600).fd();
+    p!(sc!(SYS_fcntl, new, F_CREATED_QUERY, 0), sc!(SYS_fcntl, old, F_CREATED_QUERY, 0));
+    p!(sc!(SYS_fcntl, dup(new).fd(), F_CREATED_QUERY, 0));
+}
+
+fn unknown_restrictions_of_openat2() {
+    let mut how = [0u64, 0, u64::MAX];
+    p!(sc!(SYS_openat2, AT_FDCWD, c"f", at(&how), 24));
+    how[2] = 1 << 6 | 0x20;
+    p!(sc!(SYS_openat2, AT_FDCWD, c"f", at(&how), 24));
+}
+
 cases![
+    created_query,
+    unknown_restrictions_of_openat2,
     open_modes,
     create_exclusive_and_truncate,
     creation_mode_and_umask,

@@ -165,7 +165,16 @@ fn excl_unlink() {
     p!(wr(file, "a"), events_of(fd), unlink(c"d/f"), wr(file, "b"), events_of(fd));
 }
 
+fn unlinked_file_still_tells_its_directory() {
+    let fd = new();
+    mkdir(c"d", 0o755);
+    watch(fd, c"d", IN_MODIFY | IN_CLOSE_WRITE);
+    let file = open(c"d/f", O_CREAT | O_WRONLY, 0o644);
+    p!(unlink(c"d/f"), wr(file, "b"), events_of(fd), close(file), events_of(fd));
+}
+
 cases![
+    unlinked_file_still_tells_its_directory,
     directory_events,
     renames_share_a_cookie,
     file_watch,

@@ -245,7 +245,21 @@ fn membarrier_query() {
     p!(sc!(SYS_membarrier, QUERY, 1, 0));
 }
 
+fn remove_frees_pages_of_a_memory_file() {
+    let fd = sc!(SYS_memfd_create, c"m", 0).fd();
+    ftruncate(fd, 3 * PAGE as i64);
+    let a = mmap(0, 3 * PAGE, RW, MAP_SHARED, fd, 0).addr();
+    for i in 0..3 {
+        poke(a + i * PAGE, 7);
+    }
+    p!(madvise(a + PAGE, PAGE, MADV_REMOVE), peek(a), peek(a + PAGE), peek(a + 2 * PAGE));
+    p!(poke(a + PAGE, 8), peek(a + PAGE), madvise(a, PAGE, MADV_FREE));
+    munmap(a + PAGE, PAGE);
+    p!(madvise(a, 3 * PAGE, MADV_REMOVE), peek(a), peek(a + 2 * PAGE));
+}
+
 cases![
+    remove_frees_pages_of_a_memory_file,
     mremap_grows_by_moving,
     mremap_shrinks_in_place,
     mremap_grows_in_place_when_free,

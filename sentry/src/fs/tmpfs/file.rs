@@ -344,4 +344,11 @@ impl Mappable for TmpfsInode {
             Run::Hole => Err(Errno::ENOSPC),
         }
     }
+
+    fn punch(&self, offset: u64, len: u64) -> Result<()> {
+        let mode = FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE;
+        self.contents()?.allocate(self.tmpfs(), mode, offset, len)?;
+        self.touch();
+        Ok(())
+    }
 }

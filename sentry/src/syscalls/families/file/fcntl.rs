@@ -30,6 +30,7 @@ const F_OFD_GETLK: u32 = 36;
 const F_OFD_SETLKW: u32 = 38;
 const F_GETLEASE: u32 = 1025;
 const F_DUPFD_QUERY: u32 = 1027;
+const F_CREATED_QUERY: u32 = 1028;
 const F_DUPFD_CLOEXEC: u32 = 1030;
 const F_SETPIPE_SZ: u32 = 1031;
 const F_GETPIPE_SZ: u32 = 1032;
@@ -61,6 +62,7 @@ pub fn fcntl(t: &mut CurrentTask, fd: Fd, cmd: Flags, arg: u64) -> SysResult {
     let file = t.files().get_raw(fd.0)?;
     match cmd {
         F_GETFL => return Ok(u64::from(file.flags().bits())),
+        F_CREATED_QUERY => return Ok(u64::from(file.created())),
         F_DUPFD_QUERY => {
             let other = t.files().get_raw(arg as i32)?;
             return Ok(u64::from(Arc::ptr_eq(&file, &other)));

@@ -20,7 +20,9 @@ pub fn inotify_init1(t: &mut CurrentTask, flags: Flags) -> SysResult {
     if flags.0 & !(nonblock | cloexec) != 0 {
         return Err(Errno::EINVAL);
     }
-    super::install(t, Inotify::open(flags.0 & nonblock != 0), flags.0 & cloexec != 0)
+    let user = (t.creds().user_ns.id(), t.creds().euid);
+    let instance = Inotify::open(user, flags.0 & nonblock != 0)?;
+    super::install(t, instance, flags.0 & cloexec != 0)
 }
 
 /// `inotify_add_watch(2)`.

@@ -115,13 +115,13 @@ fn resolve_flags(raw: u64) -> Result<WalkFlags> {
         (8, WalkFlags::BENEATH),
         (16, WalkFlags::IN_ROOT),
     ];
+    let known: u64 = pairs.iter().map(|(bit, _)| bit).sum();
+    if raw & !(known | CACHED) != 0 || raw & 24 == 24 {
+        return Err(Errno::EINVAL);
+    }
     if raw & CACHED != 0 {
         // The caller is prepared for this answer: it tries again without.
         return Err(Errno::EAGAIN);
-    }
-    let known: u64 = pairs.iter().map(|(bit, _)| bit).sum();
-    if raw & !known != 0 || raw & 24 == 24 {
-        return Err(Errno::EINVAL);
     }
     let set = pairs.iter().filter(|(bit, _)| raw & bit != 0);
     Ok(set.fold(WalkFlags::empty(), |flags, (_, flag)| flags | *flag))
