@@ -11,6 +11,7 @@ use crate::socket::inet::table::{Registered, Tuple};
 use crate::socket::inet::uplink::error::{errno, events};
 use crate::socket::inet::{Counters, ip};
 use crate::socket::options::so;
+use crate::sync::{Mutex, rank};
 use crate::wait::EventMask;
 use netstack::{Family, IfaceId, Readiness, Shutdown, TcpSocket, TcpStateName, Waker};
 use std::net::SocketAddr;
@@ -37,6 +38,8 @@ pub struct Remote {
     /// The other side's.
     pub peer: Endpoint,
     tcp: TcpSocket,
+    /// Held while bytes are looked at, copied and taken off: one reader at a time.
+    reader: Mutex<(), { rank::INODE }>,
     _entry: Registered<StreamSocket>,
 }
 
@@ -168,6 +171,7 @@ impl Remote {
                 data => dst.put(data),
             };
         }
+        let _reader = self.reader.lock();
         let (ready, _) = self.tcp.queued();
         let mut buffer = vec![0; dst.remaining().min(CHUNK).min(ready.max(1))];
         if discard {
@@ -299,7 +303,13 @@ impl StreamSocket {
             Ok(()) | Err(netstack::Error::InProgress) => {}
             Err(e) => return Err(errno(e)),
         }
-        setup.state = State::Remote(Arc::new(Remote { local, peer, tcp, _entry: entry }));
+        setup.state = State::Remote(Arc::new(Remote {
+            local,
+            peer,
+            tcp,
+            reader: Mutex::default(),
+            _entry: entry,
+        }));
         Ok(())
     }
 
@@ -331,7 +341,13 @@ impl StreamSocket {
             let mut setup = child.setup.lock();
             setup.claim = Some(claim.clone());
             setup.local = Some(local);
-            setup.state = State::Remote(Arc::new(Remote { local, peer, tcp, _entry: entry }));
+            setup.state = State::Remote(Arc::new(Remote {
+                local,
+                peer,
+                tcp,
+                reader: Mutex::default(),
+                _entry: entry,
+            }));
             setup.progress = Progress::Connected;
             (setup.chose_port, setup.chose_ip) = (true, true);
         }
