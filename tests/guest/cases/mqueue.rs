@@ -219,10 +219,11 @@ fn queue_notification() {
     );
     // Another process's registration is not this one's to take back.
     let mut line = [0u8; 128];
+    block(&[SIGUSR2]);
     let other = child(|| {
         let ret = notify(fd, SIGUSR2, SIGEV_SIGNAL, 7);
-        p!(ret, sigwait(&[SIGUSR2], 10_000));
-        0
+        // Printed here, it would mix with the parent's lines.
+        i32::from(!ret.ok() || !sigwait(&[SIGUSR2], 10_000).starts_with("SIGUSR2"))
     });
     p!(until(|| sc!(SYS_pread64, fd, &mut line, 128, 0).ok()
         && line.windows(8).any(|w| w == b"SIGNO:12")));
@@ -236,7 +237,11 @@ fn queue_notification() {
     p!(hear(fd), notify(fd, SIGUSR1, SIGEV_SIGNAL, 5), attributes(fd));
     p!(sc!(SYS_mq_getsetattr, fd, at(&[0i64; 8]), 0));
     let receiver = child(|| i32::from(hear(fd) != "0 j"));
-    nap(20);
+    // It makes no other call in which it could sleep.
+    until(|| {
+        let stat = std::fs::read_to_string(format!("/proc/{receiver}/stat"));
+        stat.is_ok_and(|stat| stat.contains(") S "))
+    });
     p!(
         say_to(fd, "j", 0),
         wait(receiver),
