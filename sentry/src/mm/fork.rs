@@ -119,13 +119,8 @@ impl super::manager::Edit<'_> {
         let mut copies = BTreeMap::new();
         for window in self.mm.hot.take() {
             let end = window.saturating_add(HotPages::WINDOW);
-            let Some(vma) =
-                self.state.vmas.find(window).or_else(|| {
-                    self.state.vmas.find_or_above(window).filter(|vma| vma.start < end)
-                })
-            else {
-                continue;
-            };
+            let vma = self.state.vmas.find_or_above(window).filter(|vma| vma.start < end);
+            let Some(vma) = vma else { continue };
             if !vma.private() || !vma.writable() || vma.flags.intersects(not_inherited) {
                 continue;
             }

@@ -68,6 +68,11 @@ pub fn family(number: i32) -> Family {
 }
 
 impl Remote {
+    fn new(tuple: Tuple, tcp: TcpSocket, entry: Registered<StreamSocket>) -> Arc<Remote> {
+        let Tuple { local, peer } = tuple;
+        Arc::new(Remote { local, peer, tcp, reader: Mutex::default(), _entry: entry })
+    }
+
     /// True until it is known whether the connection comes about.
     pub fn is_connecting(&self) -> bool {
         matches!(self.tcp.state(), TcpStateName::SynSent | TcpStateName::SynReceived)
@@ -224,11 +229,6 @@ impl Remote {
     pub fn abort(&self) {
         self.tcp.abort();
     }
-
-    /// `TCP_INFO`'s segment size: what a segment holds.
-    pub fn tcp(&self) -> &TcpSocket {
-        &self.tcp
-    }
 }
 
 impl StreamSocket {
@@ -303,13 +303,7 @@ impl StreamSocket {
             Ok(()) | Err(netstack::Error::InProgress) => {}
             Err(e) => return Err(errno(e)),
         }
-        setup.state = State::Remote(Arc::new(Remote {
-            local,
-            peer,
-            tcp,
-            reader: Mutex::default(),
-            _entry: entry,
-        }));
+        setup.state = State::Remote(Remote::new(Tuple { local, peer }, tcp, entry));
         Ok(())
     }
 
@@ -341,13 +335,7 @@ impl StreamSocket {
             let mut setup = child.setup.lock();
             setup.claim = Some(claim.clone());
             setup.local = Some(local);
-            setup.state = State::Remote(Arc::new(Remote {
-                local,
-                peer,
-                tcp,
-                reader: Mutex::default(),
-                _entry: entry,
-            }));
+            setup.state = State::Remote(Remote::new(Tuple { local, peer }, tcp, entry));
             setup.progress = Progress::Connected;
             (setup.chose_port, setup.chose_ip) = (true, true);
         }
