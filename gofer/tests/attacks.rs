@@ -324,6 +324,97 @@ fn races_with_the_host_lead_nowhere() {
     assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode.permissions()) & 0o777, 0o644);
 }
 
+/// Somebody on the host puts one thing after another where a file is about to be opened.
+#[test]
+fn what_is_donated_is_what_was_looked_at() {
+    let dir = TempDir::new();
+    dir.file("outside", "outside");
+    dir.file("in/kept", "inside");
+    let inside = dir.join("in");
+    let outside = dir.join("outside");
+    let f = Fixture::over(dir, |path| vec![Export::new(path.join("in"), false)]);
+    let stop = Arc::new(AtomicBool::new(false));
+    let changer = {
+        let stop = Arc::clone(&stop);
+        std::thread::spawn(move || {
+            let name = inside.join("target");
+            let new = inside.join("new");
+            let mut round = 0_u32;
+            while !stop.load(Ordering::Relaxed) {
+                let _ = std::fs::remove_file(&new);
+                match round % 5 {
+                    0 => std::fs::hard_link(inside.join("kept"), &new).unwrap(),
+                    1 => symlink(&outside, &new).unwrap(),
+                    2 => symlink("/proc/self/root/etc/passwd", &new).unwrap(),
+                    3 => symlink("/proc/self/fd/0", &new).unwrap(),
+                    _ => nix::unistd::mkfifo(&new, nix::sys::stat::Mode::S_IRWXU).unwrap(),
+                }
+                std::fs::rename(&new, &name).unwrap();
+                round += 1;
+            }
+        })
+    };
+    let (mut donated, mut refused) = (0, 0);
+    let start = Instant::now();
+    while (donated < 50 || refused < 200) && start.elapsed() < Duration::from_secs(20) {
+        match f.client.open(f.root, &[b"target"], OpenFlags::READ) {
+            Ok((fd, _)) => {
+                let mut text = String::new();
+                std::fs::File::from(fd).read_to_string(&mut text).unwrap();
+                // Another name of it goes and comes, its contents do not.
+                assert_eq!(text, "inside");
+                donated += 1;
+            }
+            Err(error) => {
+                let known = [Errno::ELOOP, Errno::ENXIO, Errno::ENOENT];
+                assert!(known.contains(&error.errno()), "{error}");
+                refused += 1;
+            }
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    changer.join().unwrap();
+    assert!(donated > 0 && refused > 0, "donated {donated}, refused {refused}");
+}
+
+/// What is mounted in the exported tree afterwards is not the guest's.
+#[test]
+fn mounts_made_later_are_not_seen() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let dir = TempDir::new();
+    dir.file("secret/file", "secret");
+    dir.file("in/at/file", "inside");
+    let (secret, at) = (dir.join("secret"), dir.join("in/at"));
+    let f = Fixture::over(dir, |path| vec![Export::new(path.join("in"), false)]);
+    let none: Option<&str> = None;
+    let bind = nix::mount::MsFlags::MS_BIND;
+    nix::mount::mount(Some(&secret), &at, none, bind, none).unwrap();
+    let opened = f.client.open(f.root, &names("at/file"), OpenFlags::READ);
+    nix::mount::umount(&at).unwrap();
+    let mut text = String::new();
+    std::fs::File::from(opened.unwrap().0).read_to_string(&mut text).unwrap();
+    assert_eq!(text, "inside");
+}
+
+/// Names for a file of one export are not made in another, which may allow more.
+#[test]
+fn hard_links_stay_in_their_export() {
+    let dir = TempDir::new();
+    dir.file("ro/file", "x");
+    dir.file("rw/file", "x");
+    let f = Fixture::over(dir, |path| {
+        vec![Export::new(path.join("rw"), false), Export::new(path.join("ro"), true)]
+    });
+    let (other, _) = f.client.attach(1).unwrap();
+    let node = |root| f.client.walk(root, &[b"file"], true).unwrap().node.unwrap();
+    let (mine, theirs) = (node(f.root), node(other));
+    assert_eq!(f.client.link(theirs, f.root, &[b"l"]).unwrap_err().errno(), Errno::EROFS);
+    assert_eq!(f.client.link(mine, other, &[b"l"]).unwrap_err().errno(), Errno::EROFS);
+    f.client.link(mine, f.root, &[b"l"]).unwrap();
+}
+
 #[test]
 fn garbage_closes_one_channel_only() {
     const CHANNELS: usize = 200;

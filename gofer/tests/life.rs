@@ -216,7 +216,7 @@ fn it_serves_without_isolation() {
         ..Options::new(vec![Export::new(dir.path(), true)])
     };
     let f = Fixture::start(TempDir::new(), options);
-    assert_eq!(f.isolation, Isolation::empty());
+    assert_eq!(f.isolation, Isolation::LANDLOCK);
     assert_eq!(status_field(&f, "NoNewPrivs"), "1");
     assert!(f.client.open(f.root, &[b"a"], OpenFlags::READ).is_ok());
 }

@@ -6,6 +6,7 @@
 //! any. What the host refuses is left out and reported in [`Isolation`]; the rules of the protocol
 //! hold all the same, they do not rest on it.
 
+mod landlock;
 mod mounts;
 mod privileges;
 pub mod seccomp;
@@ -42,6 +43,8 @@ bitflags! {
         const DETACHED = 1 << 7;
         /// Read-only exports are read-only mounts, and no mount of it honours devices or set-id.
         const RESTRICTED_MOUNTS = 1 << 8;
+        /// The host's Landlock refuses it every file outside the exports.
+        const LANDLOCK = 1 << 9;
     }
 }
 
@@ -64,6 +67,9 @@ pub enum SandboxError {
     /// `/proc` is needed to open a file that was found by its descriptor.
     #[error("cannot open /proc/self/fd: {0}; is /proc mounted?")]
     Proc(Errno),
+    /// The host has Landlock, but does not take the rules.
+    #[error("restricting it to its exports with Landlock: {0}")]
+    Landlock(#[from] ::landlock::RulesetError),
     /// A step that does not depend on the host failed.
     #[error("{what}: {source}")]
     Step {
@@ -139,6 +145,7 @@ pub fn enter(
     kept.extend([0, 1, 2, fds.as_raw_fd()]);
     sys::close_all_but(&mut kept);
     privileges::drop_all(writable).map_err(SandboxError::step("dropping privileges"))?;
+    isolation.set(Isolation::LANDLOCK, landlock::restrict(&exports)?);
     Ok(Entered { exports, fds, isolation })
 }
 
