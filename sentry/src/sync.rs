@@ -47,6 +47,8 @@ pub mod rank {
     pub const FUTEX: u16 = 44;
     /// A process's memory map.
     pub const MM: u16 = 50;
+    /// Who maps an object; taken with an address space locked, or none.
+    pub const MAPPINGS: u16 = 51;
     /// Which frames back which pages of an in-memory file. Never held while touching guest memory:
     /// clone the frames, release the lock, then copy.
     pub const FILE_PAGES: u16 = 52;

@@ -37,7 +37,11 @@ fn root_mount(
     client: &Arc<Client>,
     spec: &ContainerSpec,
 ) -> Result<Arc<Mount>> {
-    let lower = GoferFs::mount(client, spec.root.export, Sharing::Exclusive)?;
+    let sharing = match spec.root.overlay {
+        Some(_) => Sharing::Frozen,
+        None => Sharing::Exclusive,
+    };
+    let lower = GoferFs::mount(client, spec.root.export, sharing)?;
     let inode: Arc<dyn Inode> = match spec.root.overlay {
         Some(size) => {
             let attr = lower.attr()?;

@@ -99,7 +99,7 @@ fn install(t: &mut CurrentTask, loaded: Loaded, filename: &[u8]) -> Result<()> {
         }
     };
     debug_assert_eq!(t.task().place.load(Ordering::Relaxed), place::KERNEL);
-    *t.task().interrupter.lock() = Some(context.interrupter());
+    t.task().runs_in(&loaded.mm, context.interrupter());
     let old_context = std::mem::replace(&mut t.context, context);
     let old_mm = t.set_mm(loaded.mm);
     drop(old_context);

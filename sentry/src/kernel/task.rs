@@ -280,6 +280,12 @@ impl Task {
         std::mem::replace(&mut *self.shared.lock(), shared)
     }
 
+    /// Its host thread is about to run guest code in `mm`; `interrupter` stops it.
+    pub(super) fn runs_in(&self, mm: &MemoryManager, interrupter: Arc<dyn Interrupter>) {
+        mm.add_thread(&interrupter);
+        *self.interrupter.lock() = Some(interrupter);
+    }
+
     /// Memory of its process. `ESRCH` once it has exited.
     pub fn mm(&self) -> Result<Arc<MemoryManager>> {
         self.shared.lock().as_ref().map(|s| s.mm.clone()).ok_or(Errno::ESRCH)

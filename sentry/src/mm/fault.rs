@@ -9,7 +9,7 @@ use super::vma::{Vma, VmaFlags};
 use crate::errno::{Errno, Result};
 use platform::{Access, Fault, Frames, MapSource, Prot};
 
-/// Bytes copied around a write to a page of a private file mapping.
+/// Bytes copied around a write to a page of a private mapping of a file that never changes.
 const FILE_AROUND: u64 = 16 * PAGE_SIZE;
 /// Bytes copied around a write to a page that is shared since a fork.
 const FORK_AROUND: u64 = HotPages::WINDOW;
@@ -152,7 +152,7 @@ impl Edit<'_> {
                 && matches!(self.owner_at(page), Some(Owner::Object { .. }))
                 && vma.private()
             {
-                self.copy_page(&vma, page, FILE_AROUND)?;
+                self.copy_page(&vma, page, file_window(&vma))?;
             }
             return Ok(Fixed::Changed);
         };
@@ -161,7 +161,7 @@ impl Edit<'_> {
             Owner::Cow if may_write => self.break_cow(&vma, page),
             Owner::Cow => Ok(Fixed::Nothing),
             Owner::Object { .. } if vma.private() && may_write && !bus => {
-                self.copy_page(&vma, page, FILE_AROUND)?;
+                self.copy_page(&vma, page, file_window(&vma))?;
                 Ok(Fixed::Changed)
             }
             Owner::Object { write } => {
@@ -302,6 +302,13 @@ impl Edit<'_> {
         self.populate(&grown, start, vma.start).map_err(|_| Denied::NoMemory)?;
         Ok(grown)
     }
+}
+
+/// How many bytes to copy around a write to a private page: what may change must be seen until it is
+/// written.
+fn file_window(vma: &Vma) -> u64 {
+    let changes = vma.backing.as_ref().is_some_and(|b| b.mappable.mappings().is_some());
+    if changes { PAGE_SIZE } else { FILE_AROUND }
 }
 
 /// The window of `len` bytes that contains `page`, aligned to its size and cut to `[low, high)`.

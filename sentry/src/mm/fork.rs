@@ -68,6 +68,7 @@ impl MemoryManager {
             self.hot.clone(),
             state,
         );
+        child.read_state().vmas.iter().for_each(|vma| vma.register(&child));
         child.membarrier.store(self.membarrier.load(Ordering::Relaxed), Ordering::Relaxed);
         if !fresh.is_empty() {
             let mut edit = child.edit();

@@ -24,7 +24,14 @@ pub enum FutexKey {
         /// Offset in bytes.
         offset: u64,
     },
-    /// A word in a shared mapping of a host file.
+    /// A word in a shared mapping of an object whose storage can change.
+    Object {
+        /// [`super::Mappings::id`].
+        object: u64,
+        /// Offset in bytes.
+        offset: u64,
+    },
+    /// A word in a shared mapping of another host file.
     File {
         /// Device and inode number.
         inode: (u64, u64),
@@ -53,6 +60,9 @@ impl MemoryManager {
             // Linux takes the page for writing; it can do without only in a page of a file.
             let writable = vma.prot.contains(Prot::WRITE) || vma.backing.is_some();
             return if writable { Ok(own) } else { Err(Errno::EFAULT) };
+        }
+        if let Some(mappings) = vma.backing.as_ref().and_then(|b| b.mappable.mappings()) {
+            return Ok(FutexKey::Object { object: mappings.id(), offset: vma.offset_of(addr.0) });
         }
         let (start, run) = state.runs.find(addr.0).ok_or(Errno::EFAULT)?;
         match &run.source {

@@ -6,11 +6,13 @@ use super::runs::{Run, Runs};
 use super::vma::{Vma, VmaFlags, VmaName, VmaTree};
 use super::{ExecInfo, Limits, PAGE_SIZE, UserAddr};
 use crate::errno::{Errno, Result};
-use crate::sync::{ReadGuard, RwLock, WriteGuard, rank};
-use platform::{AddressSpace, Frames, MapSource, MemoryFile, PendingContext, Platform, Prot};
+use crate::sync::{Mutex, ReadGuard, RwLock, WriteGuard, rank};
+use platform::{
+    AddressSpace, Frames, Interrupter, MapSource, MemoryFile, PendingContext, Platform, Prot,
+};
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
 
@@ -27,6 +29,9 @@ pub struct MemoryManager {
     /// What is written after a fork; shared by all that descend from one program by forks.
     pub(super) hot: Arc<HotPages>,
     pub(super) membarrier: AtomicU64,
+    myself: Weak<MemoryManager>,
+    /// Who may run guest code in it; some may have ended.
+    pub(super) threads: Mutex<Vec<Weak<dyn Interrupter>>, { rank::LEAF }>,
     state: RwLock<State, { rank::MM }>,
 }
 
@@ -91,7 +96,7 @@ impl MemoryManager {
         hot: Arc<HotPages>,
         state: State,
     ) -> Arc<MemoryManager> {
-        Arc::new(MemoryManager {
+        Arc::new_cyclic(|myself| MemoryManager {
             id: NEXT_ID.fetch_add(1, Ordering::Relaxed),
             memory,
             space,
@@ -100,6 +105,8 @@ impl MemoryManager {
             generation: AtomicU64::new(0),
             hot,
             membarrier: AtomicU64::new(0),
+            myself: myself.clone(),
+            threads: Mutex::default(),
             state: RwLock::new(state),
         })
     }
@@ -107,6 +114,11 @@ impl MemoryManager {
     /// Never reused; names the address space in futex keys.
     pub fn id(&self) -> u64 {
         self.id
+    }
+
+    /// Itself, as tables of others refer to it.
+    pub(super) fn this(&self) -> Weak<MemoryManager> {
+        self.myself.clone()
     }
 
     /// The platform's side.
@@ -243,9 +255,11 @@ impl Edit<'_> {
                     };
                     self.map_run(from, Run::private(frames), vma, Vec::new());
                 }
-                Some(_) => {
-                    self.populate_object(vma, from, to, Vec::new())?;
-                }
+                Some(_) => match self.populate_object(vma, from, to, Vec::new()) {
+                    // A page for which there is no room is missed only when it is touched.
+                    Ok(_) | Err(Errno::ENOSPC) => {}
+                    Err(error) => return Err(error),
+                },
             }
         }
         Ok(())

@@ -163,6 +163,7 @@ impl Edit<'_> {
         self.check_limits(&vma)?;
         self.check_sealed(start, end)?;
         self.unmap(start, end);
+        vma.register(self.mm);
         self.state.vmas.insert(vma.clone());
         if let Err(error) = self.populate(&vma, start, end) {
             self.unmap(start, end);

@@ -6,6 +6,7 @@ use super::{Attachments, Attr, FileType};
 use crate::errno::{Errno, Result};
 use crate::io::{Sink, Source};
 use crate::kernel::{CurrentTask, Task};
+use crate::mm::Mappings;
 use crate::sync::{Mutex, MutexGuard, rank};
 use crate::wait::{EventMask, WaitQueue};
 use platform::MapSource;
@@ -103,6 +104,12 @@ pub trait Mappable: Send + Sync {
     /// source)`; bytes is a multiple of the page size. `None` if `offset` lies behind the end of the
     /// file (the access is a `SIGBUS`). `write`: the mapping is shared and writable.
     fn translate(&self, offset: u64, len: u64, write: bool) -> Result<Option<(u64, MapSource)>>;
+
+    /// Who maps it. `None` if its size never changes, and its contents do not while it is mapped
+    /// privately: then a private mapping may copy pages before they are written.
+    fn mappings(&self) -> Option<&Mappings> {
+        None
+    }
 
     /// Writes a shared mapping's pages back (`msync(2)`).
     fn sync(&self, _offset: u64, _len: u64) -> Result<()> {

@@ -75,6 +75,57 @@ fn truncation_discards_private_copies() {
     p!(ftruncate(fd, 8192), peek(a + PAGE));
 }
 
+fn memory_file_under_mappings() {
+    let fd = memfd(0);
+    p!(wr(fd, vec![7; 4 * 4096]));
+    let (shared, private) = (map(fd, MAP_SHARED, 4), map(fd, MAP_PRIVATE, 4));
+    let all = |a: u64| [0, 1, 2, 3].map(|page| peek(a + page * PAGE).to_string()).join(" ");
+    p!(poke(private + 2 * PAGE, 9), pwrite(fd, "z", PAGE as i64), all(private));
+    p!(ftruncate(fd, 2 * 4096 + 100), all(shared), all(private));
+    p!(ftruncate(fd, 4096), all(shared), all(private), fstat(fd).st.st_blocks);
+    p!(ftruncate(fd, 4 * 4096), all(shared), all(private), poke(shared + 3 * PAGE, 5));
+    p!(all(private), pread(fd, 1, 3 * PAGE as i64));
+}
+
+fn holes_under_mappings() {
+    let fd = memfd(0);
+    p!(wr(fd, vec![7; 4 * 4096]));
+    let (shared, private) = (map(fd, MAP_SHARED, 4), map(fd, MAP_PRIVATE, 4));
+    let all = |a: u64| [0, 1, 2, 3].map(|page| peek(a + page * PAGE).to_string()).join(" ");
+    p!(poke(private + PAGE, 9), poke(shared + 2 * PAGE, 8), all(private));
+    let mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+    p!(sc!(SYS_fallocate, fd, mode, 100, 3 * 4096), fstat(fd).st.st_blocks);
+    p!(all(shared), all(private), poke(shared + PAGE, 4), pread(fd, 2, PAGE as i64));
+    p!(all(private), peek(shared + 99), peek(shared + 100));
+}
+
+fn truncation_by_another_process() {
+    let fd = file(2 * 4096);
+    let (shared, private) = (map(fd, MAP_SHARED, 2), map(fd, MAP_PRIVATE, 2));
+    p!(poke(private + PAGE, 9));
+    // What a child has inherited goes, too, and what its parent has.
+    p!(run(|| {
+        poke(private + PAGE, 10);
+        run(|| ftruncate(fd, 4096).errno());
+        let gone = |a| i32::from(!matches!(peek(a), Touch::Value(_)));
+        gone(shared + PAGE) + 2 * gone(private + PAGE) + 4 * gone(private)
+    }));
+    p!(peek(shared + PAGE), peek(private + PAGE), peek(shared), peek(private));
+    p!(open(c"f", O_RDWR | O_TRUNC, 0).ok(), peek(shared), peek(private));
+}
+
+fn futex_of_a_page_that_is_made_anew() {
+    let fd = memfd(0);
+    ftruncate(fd, 4096);
+    let a = map(fd, MAP_SHARED, 1);
+    let pid = child(|| sc!(SYS_futex, a, FUTEX_WAIT, 0, 0u64).errno());
+    while sc!(SYS_futex, a, FUTEX_WAKE, 1).0 == 0 {
+        let mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+        sc!(SYS_fallocate, fd, mode, 0u64, 4096u64);
+    }
+    p!(wait(pid));
+}
+
 fn growth_makes_pages_accessible() {
     let fd = file(10);
     let a = map(fd, MAP_SHARED, 3);
@@ -198,6 +249,14 @@ fn seal_write_with_a_writable_mapping() {
     p!(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), fcntl(fd, F_GET_SEALS, 0));
 }
 
+fn seal_write_with_other_mappings() {
+    let fd = memfd(MFD_ALLOW_SEALING);
+    ftruncate(fd, 4096);
+    let (private, reading) = (map(fd, MAP_PRIVATE, 1), mmap(0, PAGE, PROT_READ, MAP_SHARED, fd, 0));
+    p!(poke(private, 1), fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), munmap(reading.addr(), PAGE));
+    p!(fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE), poke(private, 2), peek(private));
+}
+
 fn seal_shrink_and_grow() {
     let fd = memfd(MFD_ALLOW_SEALING);
     ftruncate(fd, 4096);
@@ -256,6 +315,10 @@ cases![
     kernel_access_beyond_the_end_is_efault,
     truncation_under_a_mapping,
     truncation_discards_private_copies,
+    memory_file_under_mappings,
+    holes_under_mappings,
+    truncation_by_another_process,
+    futex_of_a_page_that_is_made_anew,
     growth_makes_pages_accessible,
     tail_of_last_page_is_zeroed_when_growing,
     mapping_outlives_the_descriptor_and_the_name,
@@ -271,6 +334,7 @@ cases![
     seals_need_permission,
     seal_write,
     seal_write_with_a_writable_mapping,
+    seal_write_with_other_mappings,
     seal_shrink_and_grow,
     seal_future_write,
     exec_of_a_memfd,

@@ -3,7 +3,7 @@
 use super::GoferInode;
 use crate::errno::{Errno, Result};
 use crate::io::{Sink, Source, from_host};
-use crate::mm::PAGE_SIZE;
+use crate::mm::{Mappings, PAGE_SIZE};
 use crate::vfs::{File, FileOps, Mappable, OpenFlags};
 use platform::MapSource;
 use platform::host::file;
@@ -89,24 +89,31 @@ impl FileOps for GoferFile {
 }
 
 /// Memory behind a regular file: the host's own pages.
-pub(super) struct GoferMappable(pub Arc<GoferInode>);
+pub(super) struct GoferMappable {
+    pub inode: Arc<GoferInode>,
+    pub mappings: Mappings,
+}
 
 impl Mappable for GoferMappable {
     fn translate(&self, offset: u64, len: u64, write: bool) -> Result<Option<(u64, MapSource)>> {
-        let fd = self.0.descriptor(write)?;
+        let fd = self.inode.descriptor(write)?;
         let size = file::fstat(fd.as_fd()).map_err(from_host)?.st_size.max(0) as u64;
         let end = size.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::EOVERFLOW)?;
         if offset >= end {
             return Ok(None);
         }
         if write {
-            self.0.changed();
+            self.inode.changed();
         }
         Ok(Some((len.min(end - offset), MapSource::HostFd(fd, offset))))
     }
 
+    fn mappings(&self) -> Option<&Mappings> {
+        (!self.inode.fs.frozen()).then_some(&self.mappings)
+    }
+
     fn sync(&self, _offset: u64, _len: u64) -> Result<()> {
-        let fd = self.0.descriptor(true)?;
+        let fd = self.inode.descriptor(true)?;
         file::fdatasync(fd.as_fd()).map_err(from_host)
     }
 }

@@ -29,6 +29,8 @@ use std::sync::{Arc, Weak};
 /// How an export is mounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sharing {
+    /// No one changes it: the lower layer of an overlay.
+    Frozen,
     /// No one else changes it.
     Exclusive,
     /// The host may change it at any time.
@@ -68,7 +70,11 @@ impl GoferFs {
     }
 
     fn exclusive(&self) -> bool {
-        self.sharing == Sharing::Exclusive
+        self.sharing != Sharing::Shared
+    }
+
+    fn frozen(&self) -> bool {
+        self.sharing == Sharing::Frozen
     }
 
     /// The guest's number for a device of the host.

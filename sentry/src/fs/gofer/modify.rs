@@ -4,6 +4,7 @@ use super::children::Known;
 use super::file::GoferMappable;
 use super::{GoferInode, convert};
 use crate::errno::{Errno, Result};
+use crate::mm::{Discard, Mappings};
 use crate::vfs::{FileType, Inode, Mappable, Owner, SetAttr};
 use gofer::{Attr as HostAttr, Client, CreateFlags, RenameFlags};
 use std::sync::{Arc, Weak};
@@ -24,7 +25,7 @@ impl GoferInode {
         if let Some(mappable) = place.upgrade() {
             return Ok(mappable);
         }
-        let fresh = Arc::new(GoferMappable(self.this()?));
+        let fresh = Arc::new(GoferMappable { inode: self.this()?, mappings: Mappings::default() });
         *place = Arc::downgrade(&fresh);
         Ok(fresh)
     }
@@ -186,6 +187,11 @@ impl GoferInode {
         let attr = self.at(|dir, names| self.client().setattr(dir, names, set))?;
         self.forget_in_parent();
         self.seen(attr);
+        let mapped = self.mapped.lock().upgrade();
+        if let (Some(size), Some(mapped)) = (changes.size, mapped) {
+            // The file's own pages the host has taken away; copies of them are ours.
+            drop(mapped.mappings.discard(size..u64::MAX, Discard::Everything));
+        }
         Ok(())
     }
 

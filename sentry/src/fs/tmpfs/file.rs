@@ -5,7 +5,7 @@ use super::inode::TmpfsInode;
 use super::pages::{Pages, Run};
 use crate::errno::{Errno, Result};
 use crate::io::{Sink, Source};
-use crate::mm::PAGE_SIZE;
+use crate::mm::{Discard, Mappings, PAGE_SIZE};
 use crate::sync::{Mutex, rank};
 use crate::vfs::{File, FileOps, Mappable, OpenFlags};
 use platform::MapSource;
@@ -40,6 +40,7 @@ const WRITE_CHUNK: u64 = 1 << 20;
 pub(super) struct Contents {
     size: AtomicU64,
     seals: AtomicU32,
+    mappings: Mappings,
     pages: Mutex<Pages, { rank::FILE_PAGES }>,
     /// Serialises writes and changes of the size (`i_rwsem`).
     writing: Mutex<(), { rank::INODE }>,
@@ -69,15 +70,17 @@ impl Contents {
         if seals & !ALL_SEALS != 0 {
             return Err(Errno::EINVAL);
         }
+        let _touched;
         let _writing = self.writing.lock();
         if self.seals() & F_SEAL_SEAL != 0 {
             return Err(Errno::EPERM);
         }
-        if seals & F_SEAL_WRITE != 0
-            && self.seals() & F_SEAL_WRITE == 0
-            && self.pages.lock().is_mapped()
-        {
-            return Err(Errno::EBUSY);
+        if seals & F_SEAL_WRITE != 0 && self.seals() & F_SEAL_WRITE == 0 {
+            let mapped;
+            (mapped, _touched) = self.mappings.shared_writable();
+            if mapped {
+                return Err(Errno::EBUSY);
+            }
         }
         self.seals.fetch_or(seals, Ordering::Relaxed);
         Ok(())
@@ -92,11 +95,13 @@ impl Contents {
         if size > MAX_SIZE {
             return Err(Errno::EFBIG);
         }
+        let _touched;
         let _writing = self.writing.lock();
         let old = self.size();
         if size < old {
             self.check_seals(F_SEAL_SHRINK)?;
             self.size.store(size, Ordering::Release);
+            _touched = self.mappings.discard(size..u64::MAX, Discard::Everything);
             self.pages.lock().clear(fs, size..round_up(old), false)?;
         } else if size > old {
             self.check_seals(F_SEAL_GROW)?;
@@ -213,6 +218,7 @@ impl Contents {
 
     fn allocate(&self, fs: &Tmpfs, mode: u32, offset: u64, len: u64) -> Result<()> {
         let end = offset.checked_add(len).filter(|end| *end <= MAX_SIZE).ok_or(Errno::EFBIG)?;
+        let _touched;
         let _writing = self.writing.lock();
         let keep_size = mode & FALLOC_KEEP_SIZE != 0;
         match mode & !FALLOC_KEEP_SIZE {
@@ -220,6 +226,7 @@ impl Contents {
                 self.check_seals(F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)?;
                 // Nothing is visible behind the end; up to there the last page counts as whole.
                 let end = if end >= self.size() { round_up(end) } else { end };
+                _touched = self.mappings.discard(offset..end, Discard::Shared);
                 return self.pages.lock().clear(fs, offset..end, false);
             }
             0 => {}
@@ -343,6 +350,10 @@ impl Mappable for TmpfsInode {
             }
             Run::Hole => Err(Errno::ENOSPC),
         }
+    }
+
+    fn mappings(&self) -> Option<&Mappings> {
+        self.contents().ok().map(|contents| &contents.mappings)
     }
 
     fn punch(&self, offset: u64, len: u64) -> Result<()> {

@@ -142,7 +142,7 @@ impl Pages {
     }
 
     /// Makes `bytes` read as zeroes; whole pages become holes. With `keep`, they stay allocated.
-    /// Frames that someone maps are emptied but stay, so that the mapping still shows the file.
+    /// Mappings of what becomes a hole have been told before ([`crate::mm::Mappings`]).
     pub(super) fn clear(&mut self, fs: &Tmpfs, bytes: Range<u64>, keep: bool) -> Result<()> {
         let first = bytes.start.div_ceil(PAGE_SIZE);
         let end = bytes.end / PAGE_SIZE;
@@ -159,7 +159,7 @@ impl Pages {
         for page in inside {
             let Some(frames) = self.extents.remove(&page) else { continue };
             let whole = 0..frames.len();
-            if keep || frames.is_shared(whole.clone()) {
+            if keep {
                 if frames.decommit(whole).is_err() {
                     let _ = frames.zero(0, frames.len());
                 }
@@ -223,11 +223,6 @@ impl Pages {
             at += len;
         }
         if data { Err(Errno::ENXIO) } else { Ok(size) }
-    }
-
-    /// Whether any page is mapped somewhere.
-    pub(super) fn is_mapped(&self) -> bool {
-        self.extents.values().any(|frames| frames.is_shared(0..frames.len()))
     }
 
     /// Gives everything back.

@@ -95,12 +95,18 @@ fn mappings_follow_the_file() {
     frames.write(1, b"mapped").unwrap();
     assert_eq!(read(&file, 0, 8), b"\x07mapped\x07");
     assert!(mappable.translate(8192, 4096, false).unwrap().is_none());
-    // Truncated and grown again, the mapping still shows the file.
+    // Truncated and grown again, the file has other pages, and those who mapped it ask again.
     inode.set_attr(&SetAttr { size: Some(0), ..SetAttr::default() }).unwrap();
     write(&file, b"new", 0).unwrap();
+    let Some((4096, MapSource::Frames(again))) = mappable.translate(0, 1 << 20, true).unwrap()
+    else {
+        panic!("not one page")
+    };
     let mut seen = [0; 4];
-    frames.read(0, &mut seen).unwrap();
+    again.read(0, &mut seen).unwrap();
     assert_eq!(&seen, b"new\0");
+    frames.read(0, &mut seen).unwrap();
+    assert_eq!(&seen, b"\x07map");
 }
 
 #[test]
