@@ -157,6 +157,29 @@ fn descriptors() {
     p!(lstat(c"/proc/self/fd/5").st.st_mode & 0o777);
 }
 
+/// Closing what a piece of the list named must hide nothing of the next piece.
+fn closing_while_listing() {
+    for fd in 40..80 {
+        sc!(SYS_dup2, 0, fd);
+    }
+    let dir = open(c"/proc/self/fd", O_RDONLY | O_DIRECTORY, 0).fd();
+    let mut buf = [0u8; 256];
+    let mut seen = Vec::new();
+    loop {
+        let n = sc!(SYS_getdents64, dir, &mut buf, buf.len());
+        if n.0 <= 0 {
+            p!(n);
+            break;
+        }
+        let piece = dirents(&buf[..n.0 as usize]);
+        for fd in piece.iter().filter_map(|d| d.name.parse::<i32>().ok()).filter(|fd| *fd >= 40) {
+            seen.push(fd);
+            close(fd);
+        }
+    }
+    p!(seen.len(), seen == (40..80).collect::<Vec<_>>());
+}
+
 fn descriptor_info() {
     put(c"f", "abcdef");
     let fd = open(c"f", O_RDONLY | O_CLOEXEC, 0).fd();
@@ -379,6 +402,7 @@ cases![
     comm_can_be_written,
     links_to_files,
     descriptors,
+    closing_while_listing,
     descriptor_info,
     maps,
     smaps_and_statm,

@@ -6,6 +6,7 @@ use crate::errno::{Errno, Result};
 use crate::fs::pseudo::{Directory, Link, Listed, Node, directory, link, text_fn};
 use crate::kernel::namespace::{IpcNamespace, PidNamespace};
 use crate::kernel::{Kernel, ipc};
+use crate::vfs::FileType;
 use std::sync::{Arc, Weak};
 
 /// `/proc`.
@@ -71,19 +72,13 @@ impl Directory for Root {
 
     fn list(&self) -> Result<Vec<Listed>> {
         let kernel = self.kernel.upgrade().ok_or(Errno::ENOENT)?;
-        let mut names: Vec<Listed> = self
-            .fixed
-            .iter()
-            .map(|(name, node)| Listed {
-                name: name.as_bytes().to_vec(),
-                file_type: node.file_type(),
-            })
-            .collect();
+        let mut names: Vec<Listed> =
+            self.fixed.iter().map(|(name, node)| Listed::new(*name, node.file_type())).collect();
         let mut ids: Vec<i32> =
             kernel.thread_groups().iter().map(|g| self.pids.local(g.tgid())).collect();
         ids.sort_unstable();
         let ids = ids.into_iter().filter(|id| *id > 0);
-        names.extend(ids.map(|id| Listed::directory(id.to_string())));
+        names.extend(ids.map(|id| Listed::numbered(id, FileType::Directory)));
         Ok(names)
     }
 }

@@ -68,22 +68,36 @@ pub struct Listed {
     pub name: Vec<u8>,
     /// Its type.
     pub file_type: FileType,
+    /// For names that come and go: a number that stays with the name. Who reads the directory piece by
+    /// piece misses nothing when other names end meanwhile. See [`Listed::numbered`].
+    pub number: Option<u32>,
 }
 
 impl Listed {
+    /// A name of the given type.
+    pub fn new(name: impl Into<Vec<u8>>, file_type: FileType) -> Self {
+        Self { name: name.into(), file_type, number: None }
+    }
+
     /// A directory.
     pub fn directory(name: impl Into<Vec<u8>>) -> Self {
-        Self { name: name.into(), file_type: FileType::Directory }
+        Self::new(name, FileType::Directory)
     }
 
     /// A file.
     pub fn file(name: impl Into<Vec<u8>>) -> Self {
-        Self { name: name.into(), file_type: FileType::Regular }
+        Self::new(name, FileType::Regular)
     }
 
     /// A symbolic link.
     pub fn link(name: impl Into<Vec<u8>>) -> Self {
-        Self { name: name.into(), file_type: FileType::Symlink }
+        Self::new(name, FileType::Symlink)
+    }
+
+    /// A process, thread or descriptor: its number is its name and its place. A list has them after
+    /// the others and in rising order.
+    pub fn numbered(id: i32, file_type: FileType) -> Self {
+        Self { number: u32::try_from(id).ok(), ..Self::new(id.to_string(), file_type) }
     }
 }
 
@@ -200,9 +214,8 @@ impl Directory for FixedDirectory {
     }
 
     fn list(&self) -> Result<Vec<Listed>> {
-        let listed = |(name, node): &(Cow<'static, str>, Node)| Listed {
-            name: name.as_bytes().to_vec(),
-            file_type: node.file_type(),
+        let listed = |(name, node): &(Cow<'static, str>, Node)| {
+            Listed::new(name.as_bytes(), node.file_type())
         };
         Ok(self.0.iter().map(listed).collect())
     }

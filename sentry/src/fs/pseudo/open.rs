@@ -8,6 +8,9 @@ use crate::vfs::{DirEntry, File, FileOps, FileType};
 use std::any::Any;
 use std::sync::Arc;
 
+/// The position of the numbered name 0, behind all others (Linux has `FIRST_PROCESS_ENTRY` for it).
+const FIRST_NUMBERED: u64 = 1 << 16;
+
 /// An open directory.
 pub struct OpenDirectory {
     inode: Arc<PseudoInode>,
@@ -40,7 +43,8 @@ impl FileOps for OpenDirectory {
                 return Ok(());
             }
         }
-        for (next, listed) in (3u64..).zip(self.directory.list()?) {
+        for (index, listed) in (3u64..).zip(self.directory.list()?) {
+            let next = listed.number.map_or(index, |number| FIRST_NUMBERED + u64::from(number));
             let (name, file_type) = (&*listed.name, listed.file_type);
             let ino = self.inode.child_ino(name);
             if pos < next && !emit(DirEntry { name, ino, file_type, next }) {

@@ -3,7 +3,7 @@
 use super::Subject;
 use crate::errno::{Errno, Result};
 use crate::fs::pseudo::{Directory, Link, Listed, Node, Rights, Text};
-use crate::vfs::{File, Path};
+use crate::vfs::{File, FileType, Path};
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -48,11 +48,8 @@ impl Directory for Descriptors {
     fn list(&self) -> Result<Vec<Listed>> {
         self.subject.may_inspect()?;
         let files = self.subject.task()?.files()?;
-        let listed = |fd: i32| match self.info {
-            true => Listed::file(fd.to_string()),
-            false => Listed::link(fd.to_string()),
-        };
-        Ok(files.descriptors().into_iter().map(listed).collect())
+        let file_type = if self.info { FileType::Regular } else { FileType::Symlink };
+        Ok(files.descriptors().into_iter().map(|fd| Listed::numbered(fd, file_type)).collect())
     }
 
     fn rights(&self) -> Rights {

@@ -193,10 +193,7 @@ impl Directory for ProcessDir {
     }
 
     fn list(&self) -> Result<Vec<Listed>> {
-        let listed = |e: &Entry| Listed {
-            name: e.name.as_bytes().to_vec(),
-            file_type: (e.node)(&self.subject).file_type(),
-        };
+        let listed = |e: &Entry| Listed::new(e.name, (e.node)(&self.subject).file_type());
         Ok(self.entries().map(listed).collect())
     }
 

@@ -4,6 +4,7 @@ use super::{ProcessDir, Subject};
 use crate::errno::{Errno, Result};
 use crate::fs::proc::root::parse_id;
 use crate::fs::pseudo::{Directory, Listed, Node};
+use crate::vfs::FileType;
 use std::sync::Arc;
 
 struct Tasks(Subject);
@@ -25,6 +26,6 @@ impl Directory for Tasks {
         let mut ids: Vec<i32> =
             self.0.group.tasks().iter().map(|task| self.0.pids.local(task.tid())).collect();
         ids.sort_unstable();
-        Ok(ids.into_iter().map(|id| Listed::directory(id.to_string())).collect())
+        Ok(ids.into_iter().map(|id| Listed::numbered(id, FileType::Directory)).collect())
     }
 }
