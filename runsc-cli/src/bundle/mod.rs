@@ -57,6 +57,13 @@ pub fn network_namespace(linux: &Linux) -> Option<PathBuf> {
     found.path().clone().filter(|path| !path.as_os_str().is_empty())
 }
 
+/// True for a container with a network namespace of its own, which nobody has made yet.
+pub fn new_network_namespace(linux: &Linux) -> bool {
+    let namespaces = linux.namespaces().as_deref().unwrap_or_default();
+    namespaces.iter().any(|n| n.typ() == LinuxNamespaceType::Network)
+        && network_namespace(linux).is_none()
+}
+
 fn parse(path: &Path) -> anyhow::Result<Spec> {
     let meta = match std::fs::metadata(path) {
         Ok(meta) => meta,

@@ -44,7 +44,8 @@ pub fn run(global: &Global, args: DoArgs) -> anyhow::Result<u8> {
     };
     let files = standard_streams();
     let network = args.net_ns;
-    Sandbox { spec, exports, files, network, life: Life::Foreground }.run(global)
+    let life = Life::Foreground;
+    Sandbox { spec, exports, files, network, network_by_hooks: false, life }.run(global)
 }
 
 /// The mounts every sandbox of `do` has.

@@ -77,7 +77,11 @@ pub fn create(
         };
         let network = linux.and_then(bundle::network_namespace);
         let life = Life::Detached(detached);
-        let sandbox = Sandbox { spec, exports, files, network, life };
+        // Only root can look into a namespace that it has not made for itself.
+        let network_by_hooks = nix::unistd::geteuid().is_root()
+            && linux.is_some_and(bundle::new_network_namespace)
+            && config.hooks().as_ref().is_some_and(hooks::any_while_creating);
+        let sandbox = Sandbox { spec, exports, files, network, network_by_hooks, life };
         let state = &mut state;
         let running = sandbox
             .start(global, |sentry, gofer| prepare(&entry, state, sentry, gofer, oom_score_adj))?;

@@ -3,7 +3,7 @@
 use anyhow::{Context, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use oci_spec::runtime::Hook;
+use oci_spec::runtime::{Hook, Hooks};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde_json::Value;
 use std::io::{ErrorKind, Write};
@@ -26,6 +26,12 @@ pub fn run(
             .with_context(|| format!("{point} hook {} failed", hook.path().display()))?;
     }
     Ok(())
+}
+
+/// True if there are hooks that run before the sandbox goes on.
+pub fn any_while_creating(hooks: &Hooks) -> bool {
+    let lists = [hooks.prestart(), hooks.create_runtime(), hooks.create_container()];
+    lists.into_iter().flatten().any(|list| !list.is_empty())
 }
 
 fn one(hook: &Hook, state: &Value, bundle: &Path) -> anyhow::Result<()> {

@@ -40,6 +40,11 @@ impl Control {
         let _ = self.connection.send(request, &[]);
     }
 
+    /// Sends a message with descriptors; it has no answer.
+    pub fn tell(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> anyhow::Result<()> {
+        self.connection.send(request, fds).context("cannot reach the sandbox: it has ended")
+    }
+
     /// The next message of the sandbox; `None` when it has closed the connection.
     pub fn receive(&self) -> anyhow::Result<Option<Reply>> {
         let received = self.connection.receive().context("cannot understand the sandbox")?;
@@ -57,7 +62,7 @@ impl Control {
 
     /// Asks for something and waits for the answer.
     pub fn ask(&self, request: &Request, fds: &[BorrowedFd<'_>]) -> anyhow::Result<Reply> {
-        self.connection.send(request, fds).context("cannot reach the sandbox: it has ended")?;
+        self.tell(request, fds)?;
         self.answer()
     }
 

@@ -44,6 +44,8 @@ pub struct Sandbox {
     pub files: Vec<(i32, OwnedFd)>,
     /// Network namespace to join, and with `--network=sandbox` to take over.
     pub network: Option<PathBuf>,
+    /// Without one: hooks give the sandbox's own network namespace its interfaces.
+    pub network_by_hooks: bool,
     /// How its processes are tied to this one.
     pub life: Life,
 }
@@ -113,6 +115,9 @@ impl Sandbox {
             start,
             attached,
             network: None,
+            network_follows: self.network.is_none()
+                && self.network_by_hooks
+                && global.network == NetworkName::Sandbox,
         };
         let gofer_pid = gofer.pid();
         let network = self.network.as_deref().map(|path| sentry::Network {

@@ -5,9 +5,10 @@ use super::netns::Joined;
 use super::spawn::{self, Child};
 use super::{confine, identity, network};
 use crate::cli::{HostSeccomp, PlatformName};
+use anyhow::{Context, bail};
 use nix::unistd::Pid;
-use sentry::boot::protocol::{Connection, Reply};
-use sentry::boot::{self, ContainerSpec, NetworkSpec};
+use sentry::boot::protocol::{Connection, Reply, Request};
+use sentry::boot::{self, ContainerSpec, NetworkMessage, NetworkSpec};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -38,6 +39,9 @@ pub struct Setup {
     pub attached: bool,
     /// The network that it takes over.
     pub network: Option<NetworkSpec>,
+    /// What it takes over is known only when its process exists: the interfaces that hooks put into its new
+    /// network namespace.
+    pub network_follows: bool,
 }
 
 /// A network namespace that somebody else has made.
@@ -72,10 +76,11 @@ pub fn start(
         setup.network = Some(network::take_over()?);
     }
     let namespaces = if joined.is_some() { NAMESPACES & !libc::CLONE_NEWNET } else { NAMESPACES };
-    let attached = setup.attached;
+    let (attached, network_follows) = (setup.attached, setup.network_follows);
     let prepare = |pid| {
         identity::write_maps(pid)?;
-        prepare(pid)
+        prepare(pid)?;
+        if network_follows { send_network(pid, &control) } else { Ok(()) }
     };
     let child = spawn::spawn(namespaces, attached, prepare, move || {
         let control = Arc::new(Connection::new(theirs));
@@ -91,6 +96,24 @@ pub fn start(
         }
     })?;
     Ok((child, control))
+}
+
+/// Takes over what is in the network namespace of a sentry that waits, and tells it.
+fn send_network(pid: Pid, control: &Control) -> anyhow::Result<()> {
+    let joined = Joined::join(Path::new(&format!("/proc/{pid}/ns/net")))?;
+    let spec = network::take_over()?;
+    drop(joined);
+    let (message, sockets) = NetworkMessage::split(spec);
+    let sockets: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
+    control.tell(&Request::Network(message), &sockets)
+}
+
+/// The network that [`send_network`] has sent before this process was let go.
+fn receive_network(control: &Connection) -> anyhow::Result<NetworkSpec> {
+    match control.receive().context("cannot learn of the network")? {
+        Some((Request::Network(message), sockets)) => Ok(message.join(sockets)),
+        _ => bail!("the network was announced, but did not come"),
+    }
 }
 
 /// In the new process: gives everything up, then runs the kernel.
@@ -111,7 +134,9 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
         start,
         attached,
         network,
+        network_follows,
     } = setup;
+    let network = if network_follows { Some(receive_network(&control)?) } else { network };
     let console_signals = console.is_some();
     if let Some(console) = console {
         confine::take_terminal(console)?;

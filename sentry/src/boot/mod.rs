@@ -6,6 +6,7 @@
 pub mod config;
 mod container;
 mod mounts;
+mod network;
 mod paths;
 mod process;
 pub mod protocol;
@@ -16,6 +17,7 @@ mod stdio;
 
 pub use crate::socket::inet::uplink::{InterfaceSpec, NetworkSpec, RouteSpec};
 pub use config::{BootError, Config, ExitStatus, HostSeccomp, PlatformKind};
+pub use network::NetworkMessage;
 pub use run::run;
 pub use spec::{
     CapabilitySets, ContainerSpec, DeviceSpec, Ids, LimitSpec, MountKind, MountSpec, ProcessSpec,

@@ -5,7 +5,7 @@
 //! owns the container's first process; a connection that starts another one ([`Request::Exec`]) owns that.
 //! [`Request::Resize`] and [`Target::Own`] mean the process that the connection owns.
 
-use super::{LimitSpec, ProcessSpec};
+use super::{LimitSpec, NetworkMessage, ProcessSpec};
 use platform::host::{Errno, io, socket};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -17,6 +17,9 @@ const MESSAGE_MAX: usize = 16 << 20;
 /// What is asked of a sandbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
+    /// The network to take over, with a descriptor for each interface. Comes before anything else, where it was
+    /// announced. Answer: none.
+    Network(NetworkMessage),
     /// Run the container's first process. Answer: [`Reply::Started`].
     Start,
     /// The sandbox outlives this connection. Answer: [`Reply::Done`].

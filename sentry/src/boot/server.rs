@@ -125,6 +125,7 @@ impl Session {
 
     fn answer(&mut self, request: Request, fds: Vec<OwnedFd>) -> Option<Reply> {
         Some(match request {
+            Request::Network(_) => refused("the sandbox has its network already"),
             Request::Start => match self.container.start() {
                 Ok(pid) => Reply::Started { pid },
                 Err(e) => {

@@ -1,5 +1,6 @@
 //! What a sandbox is given of a network: interfaces of the namespace it takes over, with their addresses and routes.
 
+use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
@@ -28,7 +29,7 @@ pub struct InterfaceSpec {
 }
 
 /// A route.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RouteSpec {
     /// The network it leads to.
     pub to: IpAddr,

@@ -1,0 +1,47 @@
+//! A network on its way to a sandbox whose process exists already.
+
+use super::{InterfaceSpec, NetworkSpec, RouteSpec};
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+
+/// A [`NetworkSpec`] without its sockets, which travel beside it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkMessage {
+    interfaces: Vec<Interface>,
+    routes: Vec<RouteSpec>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Interface {
+    name: Vec<u8>,
+    mac: [u8; 6],
+    mtu: u32,
+    addresses: Vec<(IpAddr, u8)>,
+}
+
+impl NetworkMessage {
+    /// The message, and the sockets that go with it, one for each interface.
+    pub fn split(spec: NetworkSpec) -> (Self, Vec<OwnedFd>) {
+        let mut sockets = Vec::new();
+        let mut interfaces = Vec::new();
+        for InterfaceSpec { name, mac, mtu, addresses, socket } in spec.interfaces {
+            interfaces.push(Interface { name, mac, mtu, addresses });
+            sockets.push(socket);
+        }
+        (Self { interfaces, routes: spec.routes }, sockets)
+    }
+
+    /// What was split.
+    pub fn join(self, sockets: Vec<OwnedFd>) -> NetworkSpec {
+        let interfaces = self.interfaces.into_iter().zip(sockets);
+        let whole = |(Interface { name, mac, mtu, addresses }, socket)| InterfaceSpec {
+            name,
+            mac,
+            mtu,
+            addresses,
+            socket,
+        };
+        NetworkSpec { interfaces: interfaces.map(whole).collect(), routes: self.routes }
+    }
+}
