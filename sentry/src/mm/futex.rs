@@ -7,7 +7,7 @@ use crate::errno::{Errno, Result};
 use platform::host::mapping::FileMapping;
 use platform::memory_file::AtomicOp;
 use platform::{Frames, MapSource, Prot};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// Names a futex: the same word has the same key in every process that maps it (`futex(2)`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -128,7 +128,7 @@ impl MemoryManager {
         let (_, result) = self.walk(addr.0, 4, write, |memory, _, _| {
             value = match memory {
                 Memory::Frames(frames, at) => on_frames(frames, at),
-                Memory::Host(fd, at) => on_mapping(fd, at, write, &on_file),
+                Memory::Host(fd, at) => on_mapping(fd.as_fd(), at, write, &on_file),
             }
             .map_err(|_| Errno::EFAULT)?;
             Ok(())

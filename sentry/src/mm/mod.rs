@@ -31,6 +31,7 @@ pub mod stats;
 pub(crate) mod tests;
 mod usercopy;
 mod vma;
+mod windows;
 
 pub use addr::UserAddr;
 pub use advise::Advice;

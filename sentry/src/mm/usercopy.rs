@@ -10,7 +10,8 @@ use super::runs::Owner;
 use super::{PAGE_SIZE, UserAddr};
 use crate::errno::{Errno, Result};
 use platform::{Frames, MapSource, Prot};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
 
 /// How often one page is faulted in for one copy. More than once only when another thread of the
@@ -23,7 +24,7 @@ pub(super) enum Memory<'a> {
     /// Frames, from an offset in bytes.
     Frames(&'a Frames, u64),
     /// A host file, from an offset in bytes.
-    Host(BorrowedFd<'a>, u64),
+    Host(&'a Arc<OwnedFd>, u64),
 }
 
 impl State {
@@ -47,7 +48,7 @@ impl State {
         let len = len.min(run.len - at).min(vma.end - addr);
         let memory = match &run.source {
             MapSource::Frames(frames) => Memory::Frames(frames, at),
-            MapSource::HostFd(fd, offset) => Memory::Host(fd.as_fd(), offset.wrapping_add(at)),
+            MapSource::HostFd(fd, offset) => Memory::Host(fd, offset.wrapping_add(at)),
         };
         Some((memory, len))
     }
@@ -110,7 +111,7 @@ impl MemoryManager {
             let part = buf.get(done as usize..(done + len) as usize).unwrap_or_default();
             match memory {
                 Memory::Frames(frames, at) => frames.write(at, part).map_err(|_| Errno::EFAULT),
-                Memory::Host(fd, at) => write_host_page(fd, at, part),
+                Memory::Host(fd, at) => write_host_page(fd.as_fd(), at, part),
             }
         });
         (done as usize, result)
@@ -174,7 +175,7 @@ impl MemoryManager {
         };
         self.walk(addr.0, len, true, |memory, len, _| match memory {
             Memory::Frames(frames, at) => frames.zero(at, len).map_err(|_| Errno::EFAULT),
-            Memory::Host(fd, at) => write(fd, at, len),
+            Memory::Host(fd, at) => write(fd.as_fd(), at, len),
         })
         .1
     }
@@ -229,7 +230,11 @@ impl MemoryManager {
 }
 
 /// Reads from a mapped host file. The rest of its last page is zeroes, behind that is nothing.
-pub(super) fn read_host_page(fd: BorrowedFd<'_>, at: u64, buf: &mut [u8]) -> Result<()> {
+pub(super) fn read_host_page(fd: &Arc<OwnedFd>, at: u64, buf: &mut [u8]) -> Result<()> {
+    if super::windows::read(fd, at, buf) {
+        return Ok(());
+    }
+    let fd = fd.as_fd();
     let mut done = 0;
     while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
         let position = at.wrapping_add(done as u64);

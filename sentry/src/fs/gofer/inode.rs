@@ -3,6 +3,7 @@
 use super::children::{Children, Known};
 use super::directory::OpenDirectory;
 use super::file::{GoferFile, GoferMappable};
+use super::handles;
 use super::{GoferFs, LIST_AFTER, LOOK_AHEAD, UNEXPECTED, convert};
 use crate::errno::{Errno, Result};
 use crate::sync::{Mutex, rank};
@@ -23,6 +24,8 @@ pub struct GoferInode {
     key: (u64, u64),
     /// The gofer's handle, once one was needed.
     pub(super) node: OnceLock<NodeId>,
+    /// A directory's handle that may go again.
+    pub(super) handle: handles::Place,
     /// Where it can be found as long as there is no handle; `None` for the root.
     place: Mutex<Option<(Arc<GoferInode>, Box<[u8]>)>, { rank::LEAF }>,
     /// Attributes as last seen, and whether they can be trusted.
@@ -65,6 +68,7 @@ impl GoferInode {
             kind: convert::file_type(attr.kind()),
             key: (attr.dev, attr.ino),
             node: OnceLock::new(),
+            handle: handles::Place::default(),
             place: Mutex::new(place),
             attr: Mutex::new((attr, true)),
             target: known,
@@ -137,14 +141,23 @@ impl GoferInode {
     ) -> Result<T> {
         let mut names: Vec<Box<[u8]>> = Vec::new();
         let mut node = self.node.get().copied();
-        let mut at = self.place.lock().clone();
-        while node.is_none() {
-            let Some((parent, name)) = at else { return Err(Errno::ESTALE) };
+        // Held until the call is done.
+        let mut handle = None;
+        if node.is_none() && self.kind == FileType::Directory {
+            handle = self.handle.get();
+        }
+        let found = node.is_some() || handle.is_some();
+        let mut above = if found { None } else { self.place.lock().clone() };
+        while node.is_none() && handle.is_none() {
+            let Some((parent, name)) = above else { return Err(Errno::ESTALE) };
             names.push(name);
             node = parent.node.get().copied();
-            at = parent.place.lock().clone();
+            if node.is_none() {
+                handle = parent.handle.get();
+            }
+            above = parent.place.lock().clone();
         }
-        let Some(node) = node else { return Err(Errno::ESTALE) };
+        let node = node.or(handle.as_ref().map(|handle| handle.node)).ok_or(Errno::ESTALE)?;
         let names: Vec<&[u8]> = names.iter().rev().map(|name| &**name).collect();
         call(node, &names).map_err(convert::errno)
     }
@@ -185,10 +198,21 @@ impl GoferInode {
             self.seen(fresh);
             return Ok(fresh);
         }
+        self.prepare_parent();
         let client = &self.fs.client;
         let fresh = self.at(|dir, names| client.stat(dir, names))?;
         self.seen(fresh);
         Ok(fresh)
+    }
+
+    fn prepare_parent(&self) {
+        if self.node.get().is_some() {
+            return;
+        }
+        let parent = self.place.lock().as_ref().map(|(dir, _)| dir.clone());
+        if let Some(parent) = parent {
+            parent.prepare();
+        }
     }
 
     fn any_fd(&self) -> Option<Arc<OwnedFd>> {
@@ -205,6 +229,7 @@ impl GoferInode {
                 return Ok(fd.clone());
             }
         }
+        self.prepare_parent();
         let mut flags = gofer::OpenFlags::READ;
         if write {
             flags |= gofer::OpenFlags::WRITE;

@@ -12,10 +12,12 @@ mod convert;
 mod directory;
 mod donated;
 mod file;
+mod handles;
 mod inode;
 mod modify;
 
 use donated::Donated;
+use handles::Handles;
 pub use inode::GoferInode;
 
 use super::super_block::next_dev;
@@ -48,6 +50,8 @@ pub struct GoferFs {
     inodes: Mutex<FxHashMap<(u64, u64), Weak<GoferInode>>, { rank::LEAF }>,
     /// Which inodes have descriptors.
     donated: Donated,
+    /// Which directories have a handle that may go again.
+    handles: Handles,
     dev: u64,
 }
 
@@ -64,6 +68,7 @@ impl GoferFs {
             devs: Mutex::new(devs),
             inodes: Mutex::default(),
             donated: Donated::default(),
+            handles: Handles::default(),
             dev,
         });
         Ok(GoferInode::root(&fs, root, attr))
