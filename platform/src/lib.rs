@@ -21,6 +21,7 @@ pub mod context;
 pub mod cpu;
 pub mod error;
 pub mod host;
+pub mod kvm;
 pub mod memory_file;
 pub mod placement;
 pub mod ptrace;

@@ -13,7 +13,7 @@
 mod frames;
 mod io;
 mod mapping;
-mod ranges;
+pub(crate) mod ranges;
 
 pub use frames::{AtomicOp, Frames};
 pub use io::{read_from_fd, write_to_fd};

@@ -75,6 +75,8 @@ pub enum PlatformName {
     Ptrace,
     /// Seccomp notifications: half the price of a system call; needs Linux 5.19 and FSGSBASE.
     Systrap,
+    /// A virtual machine: a system call is one exit; needs /dev/kvm and a CPU with VMX or SVM, and Linux 5.16.
+    Kvm,
 }
 
 /// Values of `--host-seccomp`.

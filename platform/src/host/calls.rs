@@ -67,7 +67,7 @@ macro_rules! host_calls {
 pub use host_calls;
 
 /// Requests of `ioctl(2)`: terminals, and bytes that wait in a pipe.
-const TERMINAL: &[u32] = &[
+const TERMINAL: [u32; 7] = [
     libc::TCGETS as u32,
     libc::TCSETS as u32,
     libc::TCSETSW as u32,
@@ -75,13 +75,53 @@ const TERMINAL: &[u32] = &[
     libc::TIOCGWINSZ as u32,
     libc::TIOCSWINSZ as u32,
     libc::FIONREAD as u32,
-    // systrap: SECCOMP_IOCTL_NOTIF_RECV, SEND, ID_VALID, ADDFD and SET_FLAGS.
-    0xc050_2100,
-    0xc018_2101,
-    0x4008_2102,
-    0x4018_2103,
-    0x4008_2104,
 ];
+
+/// Those and `SECCOMP_IOCTL_NOTIF_RECV`, `SEND`, `ID_VALID`, `ADDFD` and `SET_FLAGS`.
+const SYSTRAP_REQUESTS: [u32; 12] =
+    join(TERMINAL, [0xc050_2100, 0xc018_2101, 0x4008_2102, 0x4018_2103, 0x4008_2104]);
+
+/// Those of terminals, and what a virtual machine that exists already needs.
+const KVM_REQUESTS: [u32; 24] = join(
+    TERMINAL,
+    [
+        // KVM_RUN, KVM_INTERRUPT, KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS, KVM_GET_REGS.
+        0xae80,
+        0x4004_ae86,
+        0x8040_ae9f,
+        0x4040_aea0,
+        0x8090_ae81,
+        // KVM_GET_XSAVE, KVM_SET_XSAVE.
+        0x9000_aea4,
+        0x5000_aea5,
+        // KVM_SET_USER_MEMORY_REGION.
+        0x4020_ae46,
+        // KVM_CREATE_VCPU, KVM_SET_CPUID2, KVM_GET_SREGS, KVM_SET_SREGS, KVM_SET_XCRS, KVM_SET_MSRS,
+        // KVM_SET_DEVICE_ATTR, KVM_SET_REGS, KVM_SET_SIGNAL_MASK.
+        0xae41,
+        0x4008_ae90,
+        0x8138_ae83,
+        0x4138_ae84,
+        0x4188_aea7,
+        0x4008_ae89,
+        0x4018_aee1,
+        0x4090_ae82,
+        0x4004_ae8b,
+    ],
+);
+
+const fn join<const A: usize, const B: usize, const N: usize>(
+    a: [u32; A],
+    b: [u32; B],
+) -> [u32; N] {
+    assert!(A + B == N);
+    let (mut all, mut i) = ([0; N], 0);
+    while i < N {
+        all[i] = if i < A { a[i] } else { b[i - A] };
+        i += 1;
+    }
+    all
+}
 
 /// Families of sockets that are made.
 const UNIX: &[u32] = &[libc::AF_UNIX as u32];
@@ -150,7 +190,6 @@ pub const HOST_CALLS: &[HostCall] = host_calls! {
     getcpu SYS_getcpu Run "placement (through the vDSO where there is one)";
     getrandom SYS_getrandom Run "guest's getrandom, hash seeds";
     gettid SYS_gettid Run "placement of threads";
-    ioctl SYS_ioctl Run (Either(1, TERMINAL)) "terminal attributes and window size; bytes waiting in a pipe; systrap: system calls";
     kcmp SYS_kcmp Run (Either(2, &[0])) "which standard streams are one open file (KCMP_FILE)";
     kill SYS_kill Run "end of a stub";
     lseek SYS_lseek Run "holes of donated files, positions of the standard streams";
@@ -199,6 +238,7 @@ pub const HOST_CALLS: &[HostCall] = host_calls! {
 /// What `--platform=ptrace` needs besides.
 pub const PTRACE_CALLS: &[HostCall] = host_calls! {
     getpid SYS_getpid Run "identity of the sentry";
+    ioctl SYS_ioctl Run (Either(1, &TERMINAL)) "terminal attributes and window size; bytes waiting in a pipe";
     ptrace SYS_ptrace Run "running guest code";
     socketpair SYS_socketpair Setup "the channel that carries descriptors to stubs";
     wait4 SYS_wait4 Run "stops and ends of stubs";
@@ -207,11 +247,18 @@ pub const PTRACE_CALLS: &[HostCall] = host_calls! {
 /// What `--platform=systrap` needs besides.
 pub const SYSTRAP_CALLS: &[HostCall] = host_calls! {
     getpid SYS_getpid Run "identity of the sentry";
+    ioctl SYS_ioctl Run (Either(1, &SYSTRAP_REQUESTS)) "terminal attributes and window size; bytes waiting in a pipe; system calls of guests";
     pidfd_getfd SYS_pidfd_getfd Run "listeners of guest threads";
     pidfd_open SYS_pidfd_open Run "listeners of guest threads";
     setsockopt SYS_setsockopt Run (Either(2, CONTROL_OPTIONS)) "control sockets of agents: credentials, time limit";
     socketpair SYS_socketpair Run (Either(0, UNIX)) "control sockets of agents";
     wait4 SYS_wait4 Run "ends of stubs";
+};
+
+/// What `--platform=kvm` needs besides.
+pub const KVM_CALLS: &[HostCall] = host_calls! {
+    getpid SYS_getpid Run "identity of the sentry";
+    ioctl SYS_ioctl Run (Either(1, &KVM_REQUESTS)) "terminal attributes and window size; bytes waiting in a pipe; the virtual machine";
 };
 
 #[cfg(test)]
@@ -220,11 +267,11 @@ mod tests {
 
     #[test]
     fn sorted_and_unique() {
-        for table in [HOST_CALLS, PTRACE_CALLS, SYSTRAP_CALLS] {
+        for table in [HOST_CALLS, PTRACE_CALLS, SYSTRAP_CALLS, KVM_CALLS] {
             assert!(table.windows(2).all(|pair| pair[0].name < pair[1].name));
             assert!(table.iter().all(|call| !call.purpose.is_empty()));
         }
-        for call in PTRACE_CALLS.iter().chain(SYSTRAP_CALLS) {
+        for call in PTRACE_CALLS.iter().chain(SYSTRAP_CALLS).chain(KVM_CALLS) {
             assert!(HOST_CALLS.iter().all(|base| base.name != call.name), "{}", call.name);
         }
     }
@@ -233,7 +280,7 @@ mod tests {
     #[test]
     fn few() {
         let run = |table: &[HostCall]| table.iter().filter(|c| c.phase == Phase::Run).count();
-        for platform in [PTRACE_CALLS, SYSTRAP_CALLS] {
+        for platform in [PTRACE_CALLS, SYSTRAP_CALLS, KVM_CALLS] {
             let count = run(HOST_CALLS) + run(platform);
             assert!(count <= 65, "{count} host calls");
         }

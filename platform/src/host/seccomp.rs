@@ -6,7 +6,9 @@
 //! sandbox. Stubs have a filter of their own and descend from a process that was made before this one's.
 
 use super::Errno;
-use super::calls::{HOST_CALLS, HostCall, Limit, PTRACE_CALLS, Phase, REFUSED, SYSTRAP_CALLS};
+use super::calls::{
+    HOST_CALLS, HostCall, KVM_CALLS, Limit, PTRACE_CALLS, Phase, REFUSED, SYSTRAP_CALLS,
+};
 use nix::libc::{self, sock_filter};
 use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
 
@@ -55,6 +57,8 @@ pub struct Filter {
 pub static PTRACE: Filter = Filter::new("sentry", &[HOST_CALLS, PTRACE_CALLS], REFUSED);
 /// The filter of a sentry with `--platform=systrap`.
 pub static SYSTRAP: Filter = Filter::new("sentry", &[HOST_CALLS, SYSTRAP_CALLS], REFUSED);
+/// The filter of a sentry with `--platform=kvm`.
+pub static KVM: Filter = Filter::new("sentry", &[HOST_CALLS, KVM_CALLS], REFUSED);
 
 const fn op(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
     sock_filter { code, jt, jf, k }
@@ -354,7 +358,9 @@ mod tests {
     fn only_what_the_tables_say() {
         const NO: u32 = libc::SECCOMP_RET_TRAP;
         const YES: u32 = libc::SECCOMP_RET_ALLOW;
-        for (filter, more) in [(&PTRACE, PTRACE_CALLS), (&SYSTRAP, SYSTRAP_CALLS)] {
+        for (filter, more) in
+            [(&PTRACE, PTRACE_CALLS), (&SYSTRAP, SYSTRAP_CALLS), (&KVM, KVM_CALLS)]
+        {
             for number in 0..600 {
                 let call = HOST_CALLS.iter().chain(more).find(|call| call.number == number);
                 if let Some((_, errno, _)) = REFUSED.iter().find(|(refused, ..)| *refused == number)

@@ -12,7 +12,7 @@ pub const TASK_STACK: usize = 512 << 10;
 
 /// Signals the sentry raises in itself by a bug or a memory access; never blocked, as the host ends a
 /// process that faults while they are.
-const SYNCHRONOUS: [i32; 7] = [
+pub(crate) const SYNCHRONOUS: [i32; 7] = [
     libc::SIGSEGV,
     libc::SIGBUS,
     libc::SIGILL,
@@ -59,6 +59,18 @@ pub fn block_signals() -> Result<(), Errno> {
         for signal in SYNCHRONOUS {
             libc::sigdelset(&mut set, signal);
         }
+        libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut())
+    };
+    if result == 0 { Ok(()) } else { Err(Errno::from_raw(result)) }
+}
+
+/// Blocks one signal in the calling thread.
+pub fn block_signal(signal: i32) -> Result<(), Errno> {
+    // SAFETY: the set is initialised by sigemptyset before use.
+    let result = unsafe {
+        let mut set = std::mem::zeroed();
+        libc::sigemptyset(&mut set);
+        libc::sigaddset(&mut set, signal);
         libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut())
     };
     if result == 0 { Ok(()) } else { Err(Errno::from_raw(result)) }

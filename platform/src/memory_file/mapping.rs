@@ -49,6 +49,11 @@ impl Mapping {
         self.len
     }
 
+    /// Where the file's first byte is mapped.
+    pub fn address(&self) -> u64 {
+        self.base as u64
+    }
+
     /// Where the file's byte `offset` is mapped, if `len` bytes from there are.
     fn at(&self, offset: u64, len: usize) -> Result<*mut u8, AccessError> {
         let end = offset.checked_add(len as u64).ok_or(AccessError)?;
@@ -56,6 +61,15 @@ impl Mapping {
             return Err(AccessError);
         }
         Ok(self.base.wrapping_add(offset as usize))
+    }
+
+    /// Allocates the pages of a range ahead of their first use. A hint: failure is no error.
+    pub fn populate(&self, range: Range<u64>) {
+        let len = range.end.saturating_sub(range.start) as usize;
+        if let Ok(start) = self.at(range.start, len) {
+            // SAFETY: the range lies in the mapping, and its contents stay as they are.
+            let _ = unsafe { libc::madvise(start.cast(), len, libc::MADV_POPULATE_WRITE) };
+        }
     }
 
     /// Copies out of the file.

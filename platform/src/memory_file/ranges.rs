@@ -5,7 +5,7 @@ use std::ops::Range;
 
 /// Free ranges, coalesced, found by address and by length.
 #[derive(Debug)]
-pub(super) struct FreeRanges {
+pub(crate) struct FreeRanges {
     /// Start → length.
     by_start: BTreeMap<u64, u64>,
     /// (length, start), for best fit.

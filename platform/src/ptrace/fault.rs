@@ -36,7 +36,7 @@ const PF_FETCH: u64 = 16;
 const INT80_ERROR: u64 = 0x80 << 3 | 2;
 
 /// Entry points of the vsyscall page and the system calls they stand for.
-const VSYSCALLS: [(u64, i64); 3] = [
+pub(crate) const VSYSCALLS: [(u64, i64); 3] = [
     (0xffff_ffff_ff60_0000, libc::SYS_gettimeofday),
     (0xffff_ffff_ff60_0400, libc::SYS_time),
     (0xffff_ffff_ff60_0800, libc::SYS_getcpu),

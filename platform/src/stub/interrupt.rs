@@ -52,6 +52,11 @@ impl InterruptState {
         }
     }
 
+    /// Whether an interrupt is to be reported.
+    pub fn is_pending(&self) -> bool {
+        self.state.load(Ordering::Acquire) & PENDING != 0
+    }
+
     /// A signal was seen (and dropped) while guest code was not running.
     pub fn note(&self) {
         self.state.fetch_or(PENDING, Ordering::AcqRel);

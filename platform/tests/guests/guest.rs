@@ -2,7 +2,7 @@
 
 use platform::{
     AddressSpace, Context, Event, Frames, MapSource, MemoryFile, PAGE_SIZE, PendingContext,
-    Platform, Prot, Registers,
+    Platform, PlatformError, Prot, Registers,
 };
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -119,4 +119,16 @@ pub fn stubs() -> Vec<i32> {
         }
     }
     found
+}
+
+/// Process ids of the stubs that appear while `make` runs.
+pub fn new_stubs<T>(make: impl FnOnce() -> T) -> (T, Vec<i32>) {
+    let before = stubs();
+    let made = make();
+    (made, stubs().into_iter().filter(|pid| !before.contains(pid)).collect())
+}
+
+/// Whether the guest process was gone.
+pub fn died<T>(result: platform::Result<T>) -> bool {
+    matches!(result, Err(PlatformError::StubDied))
 }

@@ -9,6 +9,8 @@ mod guest;
 mod hostile;
 #[path = "../guests/processes.rs"]
 mod processes;
+#[path = "../guests/stubs.rs"]
+mod stubs;
 
 use platform::{MemoryFile, Platform, Result, systrap};
 use std::sync::Arc;

@@ -24,7 +24,7 @@ pub mod terminal;
 pub use confine::take_terminal;
 pub use export::Exports;
 
-use crate::cli::{Global, NetworkName};
+use crate::cli::{Global, NetworkName, PlatformName};
 use ::sentry::boot::ContainerSpec;
 use anyhow::Context;
 use control::Control;
@@ -105,6 +105,7 @@ impl Sandbox {
         let setup = sentry::Setup {
             spec: self.spec,
             platform: global.platform,
+            kvm: open_kvm(global.platform),
             host_seccomp: global.host_seccomp,
             channels,
             log,
@@ -138,6 +139,16 @@ pub fn standard_streams() -> Vec<(i32, OwnedFd)> {
 /// This process's descriptor `fd`, under a number of its own; `None` if it is closed.
 pub fn duplicate(fd: i32) -> Option<OwnedFd> {
     confine::duplicate(fd)
+}
+
+/// Opens `/dev/kvm` where it may be used; the sentry cannot any more. That it is not there or not for us
+/// is for the sentry to say, if it matters.
+fn open_kvm(platform: PlatformName) -> Option<OwnedFd> {
+    if !matches!(platform, PlatformName::Auto | PlatformName::Kvm) {
+        return None;
+    }
+    let device = File::options().read(true).write(true).open(platform::kvm::PATH);
+    device.ok().map(OwnedFd::from)
 }
 
 /// Opens the debug log that the flags ask for.

@@ -19,6 +19,8 @@ pub struct Setup {
     pub spec: ContainerSpec,
     /// How guest code is run.
     pub platform: PlatformName,
+    /// An open `/dev/kvm`, if it may be used and is there.
+    pub kvm: Option<OwnedFd>,
     /// What becomes of host calls that the sentry should not make.
     pub host_seccomp: HostSeccomp,
     /// Connections to the gofer.
@@ -124,6 +126,7 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
     let Setup {
         spec,
         platform,
+        kvm,
         host_seccomp,
         channels,
         log,
@@ -142,7 +145,12 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
         confine::take_terminal(console)?;
     }
     confine::replace_standard_streams(attached)?;
-    let keep = channels.iter().chain(&log).chain(&listener).chain(files.iter().map(|(_, fd)| fd));
+    let keep = channels
+        .iter()
+        .chain(&log)
+        .chain(&listener)
+        .chain(&kvm)
+        .chain(files.iter().map(|(_, fd)| fd));
     let links = network.iter().flat_map(|network| &network.interfaces);
     let links = links.map(|interface| interface.socket.as_fd());
     confine::close_others(keep.map(AsFd::as_fd).chain(links).chain([control.as_fd()]))?;
@@ -153,6 +161,7 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
         PlatformName::Auto => boot::PlatformKind::Auto,
         PlatformName::Ptrace => boot::PlatformKind::Ptrace,
         PlatformName::Systrap => boot::PlatformKind::Systrap,
+        PlatformName::Kvm => boot::PlatformKind::Kvm,
     };
     let host_seccomp = match host_seccomp {
         HostSeccomp::Enforce => boot::HostSeccomp::Enforce,
@@ -161,6 +170,7 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
     boot::run(boot::Config {
         spec,
         platform,
+        kvm,
         host_seccomp,
         channels,
         control,

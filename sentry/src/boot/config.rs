@@ -10,12 +10,14 @@ use std::sync::Arc;
 /// How guest code is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlatformKind {
-    /// Systrap, or where the host does not support it, ptrace, with a line that says so.
+    /// The first of kvm, systrap and ptrace that works on this host, and for kvm, fast.
     Auto,
     /// `PTRACE_SYSEMU`.
     Ptrace,
     /// Seccomp notifications.
     Systrap,
+    /// A virtual machine.
+    Kvm,
 }
 
 /// Everything that a sentry starts from. Its process has given up its privileges already.
@@ -25,6 +27,8 @@ pub struct Config {
     pub spec: ContainerSpec,
     /// How guest code is run.
     pub platform: PlatformKind,
+    /// An open `/dev/kvm`, where there is one.
+    pub kvm: Option<OwnedFd>,
     /// What becomes of host calls that the sentry should not make.
     pub host_seccomp: HostSeccomp,
     /// Connections to the gofer.

@@ -10,10 +10,11 @@ use crate::kernel::{Kernel, KernelConfig, LogSink, panic};
 use crate::socket::inet::uplink::Uplink;
 use gofer::Client;
 use platform::host::{io, seccomp, thread};
+use platform::kvm::{KvmPlatform, Wanted};
 use platform::ptrace::PtracePlatform;
 use platform::systrap::SystrapPlatform;
 use platform::{MemoryFile, Platform, PlatformError, safecopy};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 /// Stack of the sentry's own small threads, in bytes.
@@ -26,7 +27,7 @@ const ARENAS_PER_CPU: usize = 2;
 const EXIT_FAILED: i32 = 128;
 
 /// Runs a container to its end. The calling process has given up its privileges and has one thread.
-pub fn run(config: Config) -> Result<ExitStatus, BootError> {
+pub fn run(mut config: Config) -> Result<ExitStatus, BootError> {
     panic::install(exit);
     let what = "cannot install the handler for memory faults";
     safecopy::install()
@@ -34,7 +35,9 @@ pub fn run(config: Config) -> Result<ExitStatus, BootError> {
     let what = "cannot make the memory file";
     let memory = MemoryFile::new().map_err(|source| BootError::Host { what, source })?;
     // Before the first thread is started: stubs descend from a copy of this process.
-    let (platform, filter) = platform(config.platform, &memory)?;
+    let device = config.kvm.take();
+    let log = config.log.as_ref().map(|log| log.as_fd());
+    let (platform, filter) = platform(config.platform, device, &memory, log)?;
     confine(&config, filter)?;
     let client = Arc::new(Client::connect(config.channels).map_err(BootError::Gofer)?);
     let log = config.log.map(|fd| Arc::new(Log(fd)) as Arc<dyn LogSink>);
@@ -118,21 +121,47 @@ fn confine(config: &Config, filter: &'static seccomp::Filter) -> Result<(), Boot
 /// A platform, and the filter for the host calls that it needs.
 type Backend = (Arc<dyn Platform>, &'static seccomp::Filter);
 
-fn platform(kind: PlatformKind, memory: &Arc<MemoryFile>) -> Result<Backend, BootError> {
-    let ptrace = || match PtracePlatform::new(memory.clone()) {
-        Ok(platform) => Ok((platform as Arc<dyn Platform>, &seccomp::PTRACE)),
-        Err(error) => Err(BootError::Platform("ptrace", error)),
-    };
-    if kind == PlatformKind::Ptrace {
-        return ptrace();
-    }
-    match SystrapPlatform::new(memory.clone()) {
-        Ok(platform) => Ok((platform, &seccomp::SYSTRAP)),
-        Err(PlatformError::Unsupported(why)) if kind == PlatformKind::Auto => {
-            tracing::warn!("using the ptrace platform, which is slower: {why}");
-            ptrace()
+/// The platform that is wanted. Why `auto` passes one over is a line in the debug log.
+fn platform(
+    kind: PlatformKind,
+    device: Option<OwnedFd>,
+    memory: &Arc<MemoryFile>,
+    log: Option<BorrowedFd<'_>>,
+) -> Result<Backend, BootError> {
+    let pass = |why: &str| {
+        if let Some(log) = log {
+            // A log that cannot be written must not stop the program.
+            let _ = io::write(log, format!("{why}\n").as_bytes(), None);
         }
-        Err(error) => Err(BootError::Platform("systrap", error)),
+    };
+    let explicit = kind == PlatformKind::Kvm;
+    match device {
+        Some(device) if explicit || kind == PlatformKind::Auto => {
+            let wanted = if explicit { Wanted::Explicit } else { Wanted::Auto };
+            match KvmPlatform::new(memory.clone(), device, wanted) {
+                Ok(platform) => return Ok((platform, &seccomp::KVM)),
+                Err(error) if explicit => return Err(BootError::Platform("kvm", error)),
+                Err(error) => pass(&format!("not using kvm: {error}")),
+            }
+        }
+        None if explicit => {
+            let why = "/dev/kvm is not there or cannot be opened; use another platform".to_owned();
+            return Err(BootError::Platform("kvm", PlatformError::Unsupported(why)));
+        }
+        _ => {}
+    }
+    if matches!(kind, PlatformKind::Auto | PlatformKind::Systrap) {
+        match SystrapPlatform::new(memory.clone()) {
+            Ok(platform) => return Ok((platform, &seccomp::SYSTRAP)),
+            Err(PlatformError::Unsupported(why)) if kind == PlatformKind::Auto => {
+                pass(&format!("using the ptrace platform, which is slower: {why}"));
+            }
+            Err(error) => return Err(BootError::Platform("systrap", error)),
+        }
+    }
+    match PtracePlatform::new(memory.clone()) {
+        Ok(platform) => Ok((platform, &seccomp::PTRACE)),
+        Err(error) => Err(BootError::Platform("ptrace", error)),
     }
 }
 

@@ -1,0 +1,25 @@
+#![expect(clippy::unwrap_used, reason = "a failure of a test's helper fails the test")]
+//! Guest machine code on the kvm back end: only where there is hardware virtualisation, or
+//! `tests/kvm-machine` emulates it, which runs this.
+
+#[path = "../guests/events.rs"]
+mod events;
+#[path = "../guests/guest.rs"]
+mod guest;
+#[path = "../guests/hostile.rs"]
+mod hostile;
+#[path = "../guests/processes.rs"]
+mod processes;
+
+use platform::{MemoryFile, Platform, Result, kvm};
+use std::fs::File;
+use std::sync::Arc;
+
+/// Whether the back end is one that runs guest code untraced from the start.
+const UNTRACED: bool = true;
+
+/// The back end that is tested.
+fn new_platform(memory: Arc<MemoryFile>) -> Result<Arc<dyn Platform>> {
+    let device = File::options().read(true).write(true).open(kvm::PATH).unwrap();
+    Ok(kvm::KvmPlatform::new(memory, device.into(), kvm::Wanted::Explicit)?)
+}
