@@ -5,6 +5,7 @@
 pub mod capabilities;
 pub mod linux;
 pub mod mounts;
+pub mod pod;
 pub mod process;
 
 use crate::cli::{Global, Overlay};

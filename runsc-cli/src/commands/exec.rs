@@ -3,26 +3,19 @@
 //! A host process stands for it: it passes signals on, and ends as the process does. With `--detach` that is a
 //! child of this one, whose id goes into the pid file; else this one itself.
 
-use super::wait::exit_status;
 use crate::bundle::{capabilities, process};
 use crate::cli::{ExecArgs, Global};
 use crate::container::create::write_pid;
 use crate::container::{Container, Phase, terminal};
-use crate::failure::Failure;
-use crate::sandbox::control::Control;
+use crate::sandbox::standin::{self, Owned};
 use crate::sandbox::terminal::Terminal;
-use crate::sandbox::{duplicate, spawn, standard_streams, supervise, take_terminal};
+use crate::sandbox::{duplicate, standard_streams, supervise};
 use anyhow::{Context, bail};
 use oci_spec::runtime::Process;
 use sentry::boot::ProcessSpec;
 use sentry::boot::protocol::{Reply, Request};
 use serde_json::{Value, json};
-use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::net::UnixStream;
-
-/// Exit status when the sandbox ended, and the process with it: as by `SIGKILL`.
-const KILLED: u8 = 137;
+use std::os::fd::AsFd;
 
 /// Runs it; the result is its exit status, or 0 when it is left alone.
 pub fn run(global: &Global, args: &ExecArgs) -> anyhow::Result<u8> {
@@ -47,11 +40,15 @@ pub fn run(global: &Global, args: &ExecArgs) -> anyhow::Result<u8> {
     }
     supervise::block_signals()?;
     if args.detach {
-        return detached(&container, spec, args);
+        let child = standin::spawn(false, |_| Ok(()), || start(&container, spec, args))?;
+        if let Some(path) = &args.pid_file {
+            write_pid(path, child.pid.as_raw())?;
+        }
+        return Ok(0);
     }
     let own_terminal = spec.terminal && args.console_socket.is_none();
     let raw = own_terminal.then(Terminal::open).transpose()?;
-    let started = Started::start(&container, spec, args)?;
+    let started = start(&container, spec, args)?;
     if let Some(path) = &args.pid_file {
         write_pid(path, std::process::id() as i32)?;
     }
@@ -114,108 +111,34 @@ fn describe(container: &Container, args: &ExecArgs) -> anyhow::Result<ProcessSpe
     Ok(spec)
 }
 
-/// A process that runs.
-struct Started {
-    control: Control,
-    /// The terminal that this process controls on its behalf.
-    console: Option<OwnedFd>,
-}
-
-impl Started {
-    fn start(container: &Container, spec: ProcessSpec, args: &ExecArgs) -> anyhow::Result<Started> {
-        let control = container.connect()?;
-        let mut files = Vec::new();
-        let mut console = None;
-        match &args.console_socket {
-            Some(socket) => {
-                let slave = terminal::send_master(socket, spec.terminal_size)?;
-                console = Some(slave.try_clone().context("cannot duplicate the terminal")?);
-                files.push((0, slave));
-            }
-            None => files.extend(standard_streams()),
+/// Starts it.
+fn start(container: &Container, spec: ProcessSpec, args: &ExecArgs) -> anyhow::Result<Owned> {
+    let control = container.connect()?;
+    let mut files = Vec::new();
+    let mut console = None;
+    match &args.console_socket {
+        Some(socket) => {
+            let slave = terminal::send_master(socket, spec.terminal_size)?;
+            console = Some(slave.try_clone().context("cannot duplicate the terminal")?);
+            files.push((0, slave));
         }
-        for fd in 3..3 + i32::try_from(args.preserve_fds).unwrap_or(0) {
-            let own = duplicate(fd).with_context(|| {
-                format!("descriptor {fd}, which is to be passed on, is not open")
-            })?;
-            files.push((fd, own));
-        }
-        let request = Request::Exec {
-            process: Box::new(spec),
-            files: files.iter().map(|(number, _)| *number).collect(),
-        };
-        let fds: Vec<_> = files.iter().map(|(_, fd)| fd.as_fd()).collect();
-        let Reply::Started { pid } = control.ask(&request, &fds)? else {
-            bail!("the sandbox does not answer the question");
-        };
-        if let Some(path) = &args.internal_pid_file {
-            write_pid(path, pid)?;
-        }
-        Ok(Started { control, console })
+        None => files.extend(standard_streams()),
     }
-
-    /// Waits for its end; the result is its exit status.
-    fn wait(&self, own_terminal: bool) -> anyhow::Result<u8> {
-        let stdin = std::io::stdin();
-        let terminal = match &self.console {
-            Some(console) => Some(console.as_fd()),
-            None => own_terminal.then(|| stdin.as_fd()),
-        };
-        loop {
-            supervise::pass_signals(self.control.as_fd(), &self.control, terminal)?;
-            match self.control.receive() {
-                Ok(Some(Reply::Exited { status })) => return Ok(exit_status(status)),
-                // An answer to a signal that was passed on.
-                Ok(Some(_)) => {}
-                Ok(None) | Err(_) => return Ok(KILLED),
-            }
-        }
+    for fd in 3..3 + i32::try_from(args.preserve_fds).unwrap_or(0) {
+        let own = duplicate(fd)
+            .with_context(|| format!("descriptor {fd}, which is to be passed on, is not open"))?;
+        files.push((fd, own));
     }
-}
-
-/// Leaves the process to a child, once it has started it.
-fn detached(container: &Container, spec: ProcessSpec, args: &ExecArgs) -> anyhow::Result<u8> {
-    let (mut ours, mut theirs) =
-        UnixStream::pair().context("cannot make a socket pair for starting a process")?;
-    let child = spawn::spawn(
-        0,
-        false,
-        |_| Ok(()),
-        || {
-            let started = Started::start(container, spec, args).and_then(|started| {
-                supervise::block_signals()?;
-                if let Some(console) = &started.console {
-                    take_terminal(console.try_clone().context("cannot duplicate the terminal")?)?;
-                }
-                Ok(started)
-            });
-            let (news, status) = match &started {
-                Ok(_) => (String::new(), 0),
-                Err(e) => {
-                    let status =
-                        e.downcast_ref::<Failure>().map_or(crate::EXIT_INTERNAL, |f| f.status);
-                    (format!("{e:#}"), status)
-                }
-            };
-            // The parent may have been killed; the process goes on all the same.
-            let _ = theirs.write_all(&[&[status], news.as_bytes()].concat());
-            drop(theirs);
-            started.and_then(|started| started.wait(false)).map_or(1, i32::from)
-        },
-    )?;
-    // The child has a copy of its end of the pair, and so have we, which would keep us waiting.
-    let mut news = Vec::new();
-    ours.read_to_end(&mut news).context("cannot learn whether the process was started")?;
-    match news.split_first() {
-        Some((0, _)) => {}
-        Some((status, message)) => {
-            let message = String::from_utf8_lossy(message).into_owned();
-            return Err(Failure { message, status: *status }.into());
-        }
-        None => bail!("the process that was to start the command has died"),
+    let request = Request::Exec {
+        process: Box::new(spec),
+        files: files.iter().map(|(number, _)| *number).collect(),
+    };
+    let fds: Vec<_> = files.iter().map(|(_, fd)| fd.as_fd()).collect();
+    let Reply::Started { pid } = control.ask(&request, &fds)? else {
+        bail!("the sandbox does not answer the question");
+    };
+    if let Some(path) = &args.internal_pid_file {
+        write_pid(path, pid)?;
     }
-    if let Some(path) = &args.pid_file {
-        write_pid(path, child.pid.as_raw())?;
-    }
-    Ok(0)
+    Ok(Owned { control, console })
 }

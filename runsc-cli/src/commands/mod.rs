@@ -15,7 +15,7 @@ mod spec;
 mod start;
 mod state;
 mod update;
-mod wait;
+pub mod wait;
 
 use crate::cli::{Cli, Command};
 

@@ -5,8 +5,8 @@ use crate::bundle::{self, Bundle};
 use crate::cgroup;
 use crate::cli::Global;
 use crate::log;
-use crate::sandbox::control::listen_at;
-use crate::sandbox::{Detached, Life, Running, Sandbox, duplicate, standard_streams};
+use crate::sandbox::control::{Control, listen_at};
+use crate::sandbox::{self, Detached, Life, Member, Running, Sandbox, duplicate, standard_streams};
 use crate::state::process::ProcessId;
 use crate::state::{Entry, SOCKET, State, time};
 use anyhow::{Context, bail};
@@ -58,6 +58,7 @@ pub fn create(
         annotations: config.annotations().clone().unwrap_or_default(),
         process: config.process().clone(),
         hooks: config.hooks().clone(),
+        pod: bundle::pod::sandbox_of(&config, id)?,
         cgroup: None,
     };
     if !global.ignore_cgroups {
@@ -70,6 +71,10 @@ pub fn create(
     let oom_score_adj = config.process().as_ref().and_then(|process| process.oom_score_adj());
     let result = (|| {
         let (files, console) = with_console(files, options, spec.process.terminal_size)?;
+        if let Some(pod) = state.pod.clone() {
+            let member = Member { spec, exports, files, console, attached: options.attached };
+            return join(global, &entry, &mut state, &pod, member, options, oom_score_adj);
+        }
         let detached = Detached {
             listener: Some(listen_at(entry.dir(), SOCKET)?),
             console,
@@ -103,6 +108,39 @@ pub fn create(
             Err(e)
         }
     }
+}
+
+/// Creates it in the sandbox of another one.
+fn join(
+    global: &Global,
+    entry: &Entry,
+    state: &mut State,
+    pod: &str,
+    member: Member,
+    options: &Options,
+    oom_score_adj: Option<i32>,
+) -> anyhow::Result<Running> {
+    let first = Container::look(&global.state_root(), pod)
+        .with_context(|| format!("cannot join the sandbox of {pod:?}"))?;
+    if first.state()?.pod.is_some() {
+        bail!("cannot join the sandbox of {pod:?}: it has none of its own");
+    }
+    let (dir, id) = (entry.dir().to_path_buf(), state.id.clone());
+    let there = first.running().map(drop);
+    there.with_context(|| format!("cannot join the sandbox of {pod:?}"))?;
+    let (sentry, gofer) = sandbox::join(
+        global,
+        member,
+        || Control::connect(&dir.with_file_name(pod), SOCKET),
+        |standin, gofer| prepare(entry, state, standin, gofer, oom_score_adj),
+    )?;
+    state.complete = true;
+    entry.save(state)?;
+    if let Some(path) = &options.pid_file {
+        write_pid(path, sentry.pid.as_raw())?;
+    }
+    let control = super::connect(entry.dir(), Some(pod), &id)?;
+    Ok(Running { sentry, control, gofer })
 }
 
 /// Lets the sandbox live on without this process.

@@ -84,7 +84,8 @@ impl Container {
 
     /// A connection to its sandbox.
     pub fn connect(&self) -> anyhow::Result<Control> {
-        Control::connect(self.entry.dir(), SOCKET)
+        let pod = self.state.as_ref().and_then(|state| state.pod.as_deref());
+        connect(self.entry.dir(), pod, &self.id)
     }
 
     /// Where it is in its life.
@@ -185,6 +186,12 @@ impl Container {
             ),
         }
         if let Some(state) = &self.state {
+            if state.pod.is_some()
+                && let Ok(control) = self.connect()
+            {
+                // If the sandbox has ended there is nothing left to tell it.
+                let _ = control.ask(&Request::Destroy, &[]);
+            }
             end_processes(state)?;
             if let Some(group) = &state.cgroup
                 && let Err(e) = group.remove()
@@ -202,6 +209,14 @@ impl Container {
         }
         self.entry.remove()
     }
+}
+
+/// A connection to the sandbox of a container, or to another's (`pod`) that it shares.
+fn connect(dir: &Path, pod: Option<&str>, id: &str) -> anyhow::Result<Control> {
+    let Some(pod) = pod else { return Control::connect(dir, SOCKET) };
+    let control = Control::connect(&dir.with_file_name(pod), SOCKET)?;
+    control.ask(&Request::Select(id.into()), &[])?;
+    Ok(control)
 }
 
 /// Ends the sentry and the gofer.

@@ -3,11 +3,12 @@
 use crate::failure::Failure;
 use anyhow::{Context, bail};
 use nix::sys::socket::{
-    AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, connect, listen, socket, socketpair,
+    AddressFamily, Backlog, Shutdown, SockFlag, SockType, UnixAddr, bind, connect, listen,
+    shutdown, socket, socketpair,
 };
 use sentry::boot::protocol::{Connection, Reply, Request};
 use std::fs::File;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 /// Exit statuses that say that a sandbox failed; below are refusals of single requests.
@@ -66,6 +67,12 @@ impl Control {
         self.answer()
     }
 
+    /// Asks nothing more. A sandbox that lives on closes the connection, once it has said what it had to say.
+    pub fn hang_up(&self) {
+        // It may be closed already.
+        let _ = shutdown(self.connection.as_fd().as_raw_fd(), Shutdown::Write);
+    }
+
     /// Why the sandbox failed, once it has ended; `None` when it did not.
     pub fn last_words(&self) -> Option<Failure> {
         // Answers to signals may lie before it.
@@ -80,7 +87,7 @@ impl Control {
     }
 }
 
-impl std::os::fd::AsFd for Control {
+impl AsFd for Control {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.connection.as_fd()
     }

@@ -18,15 +18,16 @@ mod netns;
 mod network;
 mod sentry;
 pub mod spawn;
+pub mod standin;
 pub mod supervise;
 pub mod terminal;
 
-pub use confine::take_terminal;
 pub use export::Exports;
 
 use crate::cli::{Global, NetworkName, PlatformName};
 use ::sentry::boot::ContainerSpec;
-use anyhow::Context;
+use ::sentry::boot::protocol::{Reply, Request};
+use anyhow::{Context, bail};
 use control::Control;
 use nix::unistd::Pid;
 use spawn::Child;
@@ -50,6 +51,20 @@ pub struct Sandbox {
     pub life: Life,
 }
 
+/// What a container that joins a sandbox is started from.
+pub struct Member {
+    /// The container.
+    pub spec: ContainerSpec,
+    /// Host directories and files that its gofer serves.
+    pub exports: Exports,
+    /// Files of the first process, by their numbers there.
+    pub files: Vec<(i32, OwnedFd)>,
+    /// The host's side of the first process's terminal.
+    pub console: Option<OwnedFd>,
+    /// It dies with this process.
+    pub attached: bool,
+}
+
 /// How the processes of a sandbox are tied to the one that starts them.
 pub enum Life {
     /// They die with it; the first process starts at once.
@@ -71,7 +86,7 @@ pub struct Detached {
 
 /// The processes of a sandbox that has been started.
 pub struct Running {
-    /// The sentry.
+    /// The sentry; or what stands for a container that joined another's sandbox.
     pub sentry: Child,
     /// Where it is told what to do.
     pub control: Control,
@@ -129,6 +144,31 @@ impl Sandbox {
             .context("cannot start the sentry")?;
         Ok(Running { sentry, control, gofer })
     }
+}
+
+/// Starts a container that joins the sandbox whose control socket `connect` reaches: its gofer, and a process that
+/// stands for it. `prepare` is run with the ids of that process, which waits for it, and of the gofer.
+pub fn join(
+    global: &Global,
+    member: Member,
+    connect: impl FnOnce() -> anyhow::Result<Control>,
+    prepare: impl FnOnce(Pid, Pid) -> anyhow::Result<()>,
+) -> anyhow::Result<(Child, gofer::Gofer)> {
+    let Member { spec, exports, files, console, attached } = member;
+    let (gofer, channels) = gofer::start(exports, attached, global.host_seccomp)?;
+    let gofer_pid = gofer.pid();
+    let start = move || {
+        let control = connect()?;
+        let numbers = files.iter().map(|(number, _)| *number).collect();
+        let fds: Vec<_> =
+            files.iter().map(|(_, fd)| fd).chain(&channels).map(AsFd::as_fd).collect();
+        match control.ask(&Request::Create { spec: Box::new(spec), files: numbers }, &fds)? {
+            Reply::Ready => Ok(standin::Owned { control, console }),
+            other => bail!("the sandbox answered {other:?} instead of being ready"),
+        }
+    };
+    let child = standin::spawn(attached, |pid| prepare(pid, gofer_pid), start)?;
+    Ok((child, gofer))
 }
 
 /// The standard streams of this process, as files of the first one in a container.

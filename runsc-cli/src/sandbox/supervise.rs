@@ -51,6 +51,7 @@ pub fn wait(running: Running, terminal: Option<Terminal>) -> anyhow::Result<u8> 
     drop(gofer);
     drop(terminal);
     result?;
+    control.hang_up();
     if let Some(failure) = control.last_words() {
         return Err(failure.into());
     }

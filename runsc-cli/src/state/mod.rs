@@ -47,7 +47,7 @@ pub struct State {
     pub owner: String,
     /// It was set up completely.
     pub complete: bool,
-    /// The sentry, once there is one.
+    /// The sentry, or what stands for the container in another's sandbox, once there is one.
     pub sandbox: Option<ProcessId>,
     /// The gofer, once there is one.
     pub gofer: Option<ProcessId>,
@@ -57,6 +57,9 @@ pub struct State {
     pub process: Option<Process>,
     /// Hooks that are still to be run.
     pub hooks: Option<Hooks>,
+    /// The container whose sandbox it shares.
+    #[serde(default)]
+    pub pod: Option<String>,
     /// Its cgroup, if it has one.
     pub cgroup: Option<Cgroup>,
 }

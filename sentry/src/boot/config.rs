@@ -119,6 +119,9 @@ pub enum BootError {
         /// Why it failed.
         errno: crate::Errno,
     },
+    /// Each container of a sandbox has a name of its own.
+    #[error("container {0:?} exists: container with given ID already exists in the sandbox")]
+    Exists(String),
     /// There is no second start.
     #[error("cannot start a container that is not created: it was started before")]
     Started,

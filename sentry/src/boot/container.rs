@@ -5,47 +5,63 @@ use super::protocol::{ProcessInfo, Stats, Status, Target};
 use super::stdio::{self, Console, Files};
 use super::{BootError, ProcessSpec};
 use crate::errno::Errno;
+use crate::kernel::namespace::{Namespaces, PidNamespace};
 use crate::kernel::signal::{SigInfo, Signal};
 use crate::kernel::{Kernel, Task, ThreadGroup};
 use crate::vfs::MountNamespace;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
-/// The container of a sandbox.
+/// Pid namespaces of the containers that joined a sandbox: what is in them is not its first container's.
+pub type Joined = Arc<parking_lot::Mutex<Vec<Arc<PidNamespace>>>>;
+
+/// A container of a sandbox. Its processes are those of a pid namespace: the first container's is the root, in
+/// which those of the others can be seen.
 pub struct Container {
+    /// Its name.
+    pub id: String,
     /// The kernel it runs on.
     pub kernel: Arc<Kernel>,
-    namespace: Arc<MountNamespace>,
+    namespaces: Arc<Namespaces>,
+    mounts: Arc<MountNamespace>,
+    joined: Joined,
     /// The first process, until it is started.
     waiting: parking_lot::Mutex<Option<Prepared>>,
+    /// The kernel's id of the first process; 0 until it is started.
+    first: AtomicI32,
+    /// Wait status of the first process; only the kernel knows it of the first container.
+    ended: parking_lot::Mutex<Option<i32>>,
+    changed: parking_lot::Condvar,
     /// The terminal of the first process.
     pub console: Option<Arc<Console>>,
-    reports: Reports,
+    /// The connection to a gofer of its own, to be closed with it.
+    pub(super) gofer: OnceLock<Arc<gofer::Client>>,
 }
 
-/// Reports of a process's end that somebody waits for.
-#[derive(Default)]
-struct Reports {
-    pending: parking_lot::Mutex<usize>,
-    changed: parking_lot::Condvar,
+/// What a container is made from.
+pub struct Parts<'a> {
+    /// Its name.
+    pub id: &'a str,
+    /// The kernel.
+    pub kernel: Arc<Kernel>,
+    /// Its namespaces; its mounts are made already.
+    pub namespaces: Arc<Namespaces>,
+    /// Its mounts.
+    pub mounts: Arc<MountNamespace>,
+    /// Shared by all containers of the sandbox.
+    pub joined: Joined,
+    /// Files of the first process.
+    pub files: Files,
+    /// The first process.
+    pub process: &'a ProcessSpec,
 }
-
-/// A report that is to be sent before the sandbox may end.
-pub struct Report(Arc<Container>);
-
-impl Drop for Report {
-    fn drop(&mut self) {
-        *self.0.reports.pending.lock() -= 1;
-        self.0.reports.changed.notify_all();
-    }
-}
-
-/// How long the end of the sandbox waits for its last reports to be sent.
-const LAST_REPORTS: Duration = Duration::from_millis(500);
 
 /// A process of `runsc exec`.
 pub struct Started {
-    /// Its id.
+    /// The kernel's id of it.
+    pub id: i32,
+    /// Its id in the container.
     pub pid: i32,
     /// Its terminal.
     pub console: Option<Arc<Console>>,
@@ -56,35 +72,88 @@ const PROBE: i32 = 0;
 
 impl Container {
     /// A container whose mounts are there. Its first process can be started, as far as one can say before.
-    pub fn new(
-        kernel: Arc<Kernel>,
-        namespace: Arc<MountNamespace>,
-        files: Files,
-        spec: &ProcessSpec,
-    ) -> Result<Container, BootError> {
-        let (files, console) = stdio::open(&kernel, &namespace, files, spec, true)?;
-        let waiting = process::prepare(&namespace, files, spec)?;
+    pub fn new(parts: Parts<'_>) -> Result<Container, BootError> {
+        let Parts { id, kernel, namespaces, mounts, joined, files, process } = parts;
+        let (files, console) = stdio::open(&kernel, &mounts, files, process, true)?;
+        let waiting = process::prepare(&mounts, &namespaces, files, process)?;
         Ok(Container {
+            id: id.into(),
             kernel,
-            namespace,
+            namespaces,
+            mounts,
+            joined,
             waiting: parking_lot::Mutex::new(Some(waiting)),
+            first: AtomicI32::new(0),
+            ended: parking_lot::Mutex::new(None),
+            changed: parking_lot::Condvar::new(),
             console,
-            reports: Reports::default(),
+            gofer: OnceLock::new(),
         })
     }
 
-    /// Announces a report; it counts as sent when the result is dropped.
-    pub fn report(self: &Arc<Self>) -> Report {
-        *self.reports.pending.lock() += 1;
-        Report(self.clone())
+    /// Its pid namespace.
+    pub fn space(&self) -> &Arc<PidNamespace> {
+        &self.namespaces.pid_for_children
     }
 
-    /// Waits until every report of an end has been sent, for a limited time: a process that does not die of
-    /// SIGKILL must not keep the sandbox alive.
-    pub fn wait_reports(&self) {
-        let mut pending = self.reports.pending.lock();
-        let end = std::time::Instant::now() + LAST_REPORTS;
-        while *pending > 0 && !self.reports.changed.wait_until(&mut pending, end).timed_out() {}
+    /// True for the container that the sandbox was started with, and ends with.
+    pub fn is_first(&self) -> bool {
+        self.space().is_root()
+    }
+
+    /// The kernel's id of its first process; 0 before it is started.
+    pub fn first(&self) -> i32 {
+        self.first.load(Ordering::SeqCst)
+    }
+
+    /// Notes the end of the first process of a container that joined.
+    pub fn finish(&self, status: i32) {
+        self.ended.lock().get_or_insert(status);
+        self.changed.notify_all();
+    }
+
+    /// Waits until its first process has ended; its wait status (`wait(2)`).
+    pub fn wait(&self) -> i32 {
+        if self.is_first() {
+            return self.kernel.wait_finished();
+        }
+        let mut ended = self.ended.lock();
+        loop {
+            if let Some(status) = *ended {
+                return status;
+            }
+            self.changed.wait(&mut ended);
+        }
+    }
+
+    /// Ends a container that joined, and waits for that: a limited time, because a process that does not die must
+    /// not keep its owner waiting.
+    pub fn end(&self, limit: Duration) {
+        let not_started = self.waiting.lock().take().is_some();
+        if not_started {
+            self.finish(Signal::SIGKILL.number());
+        }
+        // It may have ended by itself.
+        let _ = self.signal(Target::All, 0, Signal::SIGKILL.number());
+        let end = Instant::now() + limit;
+        let mut ended = self.ended.lock();
+        while ended.is_none() && !self.changed.wait_until(&mut ended, end).timed_out() {}
+        drop(ended);
+        if let Some(gofer) = self.gofer.get() {
+            gofer.close();
+        }
+    }
+
+    /// Its processes, zombies included.
+    fn groups(&self) -> Vec<Arc<ThreadGroup>> {
+        let mut groups = self.kernel.thread_groups();
+        if self.is_first() {
+            let others = self.joined.lock();
+            groups.retain(|group| !others.iter().any(|space| space.contains(group.pid_ns())));
+        } else {
+            groups.retain(|group| self.space().contains(group.pid_ns()));
+        }
+        groups
     }
 
     /// Says now what would keep the first process from being started later.
@@ -99,7 +168,8 @@ impl Container {
         if let Some(console) = &self.console {
             console.give_to(&task);
         }
-        Ok(task.tgid())
+        self.first.store(task.tgid(), Ordering::SeqCst);
+        Ok(task.group().ns_tgid())
     }
 
     /// Starts another process.
@@ -107,33 +177,35 @@ impl Container {
         if self.status() == Status::Created {
             return Err(BootError::NotStarted);
         }
-        let (files, console) = stdio::open(&self.kernel, &self.namespace, files, spec, false)?;
-        let prepared = process::prepare(&self.namespace, files, spec)?;
+        let (files, console) = stdio::open(&self.kernel, &self.mounts, files, spec, false)?;
+        let prepared = process::prepare(&self.mounts, &self.namespaces, files, spec)?;
         let task = prepared.start(&self.kernel)?;
         if let Some(console) = &console {
             console.give_to(&task);
         }
-        Ok(Started { pid: task.tgid(), console })
+        Ok(Started { id: task.tgid(), pid: task.group().ns_tgid(), console })
     }
 
     /// Where it is in its life.
     pub fn status(&self) -> Status {
         if self.waiting.lock().is_some() {
             Status::Created
-        } else if self.kernel.is_paused() {
+        } else if self.space().is_paused() {
             Status::Paused
         } else {
             Status::Running
         }
     }
 
-    /// Sends a signal. From outside the pid namespace: also a first process without a handler dies of it.
+    /// Sends a signal; `own` is the kernel's id of [`Target::Own`]. From outside the pid namespace: also a first process without a handler dies of it.
     /// `ESRCH` if there is no such process.
     pub fn signal(&self, to: Target, own: i32, number: i32) -> Result<(), Errno> {
         let groups = match to {
-            Target::All => self.kernel.thread_groups(),
+            Target::All => self.groups(),
             Target::Own => self.kernel.thread_group(own).into_iter().collect(),
-            Target::Process(pid) => self.kernel.thread_group(pid).into_iter().collect(),
+            Target::Process(pid) => {
+                self.kernel.thread_group(self.space().global(pid)).into_iter().collect()
+            }
         };
         let living: Vec<_> = groups.into_iter().filter(|g| !g.is_dead()).collect();
         if living.is_empty() {
@@ -151,7 +223,7 @@ impl Container {
 
     /// Every living process.
     pub fn processes(&self) -> Vec<ProcessInfo> {
-        let groups = self.kernel.thread_groups();
+        let groups = self.groups();
         groups.iter().filter_map(|group| self.describe(group)).collect()
     }
 
@@ -159,8 +231,8 @@ impl Container {
         let task = group.any_task()?;
         let (user, system) = group.cpu_times();
         Some(ProcessInfo {
-            pid: group.tgid(),
-            ppid: group.ppid(),
+            pid: self.space().local(group.tgid()),
+            ppid: self.space().local(group.ppid()),
             uid: task.creds().euid,
             threads: u32::try_from(group.tasks().len()).unwrap_or(u32::MAX),
             age: self.kernel.time.boottime().saturating_sub(group.start_time),
@@ -172,7 +244,7 @@ impl Container {
 
     /// What it uses.
     pub fn stats(&self) -> Stats {
-        let groups = self.kernel.thread_groups();
+        let groups = self.groups();
         let times = groups.iter().map(|group| {
             let (user, system) = group.cpu_times();
             let children = group.children_rusage();
@@ -182,14 +254,19 @@ impl Container {
             (u.saturating_add(user), s.saturating_add(system))
         });
         let living = groups.iter().filter(|group| !group.is_dead()).count();
-        Stats {
-            user,
-            system,
-            memory: self.kernel.memory.committed_bytes().unwrap_or(0),
-            processes: living as u64,
-            threads: self.kernel.task_count() as u64,
-        }
+        let threads = groups.iter().map(|group| group.tasks().len() as u64).sum();
+        let memory = match self.is_first() && self.joined.lock().is_empty() {
+            true => self.kernel.memory.committed_bytes().unwrap_or(0),
+            false => groups.iter().map(memory_of).sum(),
+        };
+        Stats { user, system, memory, processes: living as u64, threads }
     }
+}
+
+/// Memory of a process, in bytes; what it shares with another one counts for both.
+fn memory_of(group: &Arc<ThreadGroup>) -> u64 {
+    let mm = group.any_task().and_then(|task| task.mm().ok());
+    mm.map_or(0, |mm| mm.usage(0, u64::MAX).total())
 }
 
 /// Longest command line that is shown, in bytes.

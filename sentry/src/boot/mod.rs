@@ -8,6 +8,7 @@ mod container;
 mod mounts;
 mod network;
 mod paths;
+mod pod;
 mod process;
 pub mod protocol;
 mod run;

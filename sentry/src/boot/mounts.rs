@@ -6,15 +6,17 @@ use crate::fs::filesystems::{self, Mounter};
 use crate::fs::gofer::{GoferFs, Sharing};
 use crate::fs::overlay;
 use crate::fs::tmpfs::{Tmpfs, TmpfsOptions};
+use crate::kernel::namespace::Namespaces;
 use crate::kernel::{Credentials, Kernel};
 use crate::vfs::walk::{self, WalkContext, WalkFlags};
 use crate::vfs::{Inode, Mount, MountFlags, MountNamespace, Owner, Path};
 use gofer::Client;
 use std::sync::Arc;
 
-/// Mounts everything.
+/// Mounts everything, as it looks from these namespaces.
 pub fn build(
     kernel: &Arc<Kernel>,
+    namespaces: &Arc<Namespaces>,
     client: &Arc<Client>,
     spec: &ContainerSpec,
 ) -> Result<Arc<MountNamespace>, BootError> {
@@ -25,7 +27,7 @@ pub fn build(
     let root = root_mount(kernel, client, spec).map_err(failed("the root", "/"))?;
     let namespace = MountNamespace::new(root);
     for mount in &spec.mounts {
-        attach(kernel, client, &namespace, mount)
+        attach(kernel, namespaces, client, &namespace, mount)
             .map_err(failed(name_of(&mount.kind), &mount.destination))?;
     }
     paths::apply(kernel, &namespace, spec)?;
@@ -76,6 +78,7 @@ fn name_of(kind: &MountKind) -> &'static str {
 
 fn attach(
     kernel: &Arc<Kernel>,
+    namespaces: &Arc<Namespaces>,
     client: &Arc<Client>,
     namespace: &Arc<MountNamespace>,
     spec: &MountSpec,
@@ -96,8 +99,8 @@ fn attach(
     let mounter = Mounter {
         kernel,
         creds: &Credentials::default(),
-        namespaces: &kernel.namespaces,
-        pid_ns: &kernel.namespaces.pid_for_children,
+        namespaces,
+        pid_ns: &namespaces.pid_for_children,
     };
     let inode = filesystems::make(&mounter, type_name.as_bytes(), options.as_bytes())?;
     attach_inode(namespace, spec, type_name.as_bytes(), inode)

@@ -2,6 +2,7 @@
 
 use super::{BootError, Ids, ProcessSpec};
 use crate::errno::{Errno, Result};
+use crate::kernel::namespace::Namespaces;
 use crate::kernel::start::{self, ProcessStart, start_process};
 use crate::kernel::{Credentials, Kernel, Limit, Limits, Task};
 use crate::vfs::open::{OpenHow, open_at};
@@ -21,6 +22,7 @@ pub struct Prepared {
 /// Finds out who runs what, where.
 pub fn prepare(
     namespace: &Arc<MountNamespace>,
+    namespaces: &Arc<Namespaces>,
     files: Arc<FdTable>,
     spec: &ProcessSpec,
 ) -> Result<Prepared, BootError> {
@@ -49,7 +51,8 @@ pub fn prepare(
     let name = spec.args.first().cloned().unwrap_or_default();
     let candidates = candidates(&name, &envp);
     let argv = spec.args.clone();
-    let start = ProcessStart { program: Vec::new(), argv, envp, creds, files, fs, limits };
+    let (program, namespaces) = (Vec::new(), namespaces.clone());
+    let start = ProcessStart { program, argv, envp, creds, files, fs, limits, namespaces };
     Ok(Prepared { name, candidates, start, oom_score_adj: spec.oom_score_adj })
 }
 

@@ -5,7 +5,7 @@
 //! owns the container's first process; a connection that starts another one ([`Request::Exec`]) owns that.
 //! [`Request::Resize`] and [`Target::Own`] mean the process that the connection owns.
 
-use super::{LimitSpec, NetworkMessage, ProcessSpec};
+use super::{ContainerSpec, LimitSpec, NetworkMessage, ProcessSpec};
 use platform::host::{Errno, io, socket};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,20 @@ pub enum Request {
     /// The network to take over, with a descriptor for each interface. Comes before anything else, where it was
     /// announced. Answer: none.
     Network(NetworkMessage),
+    /// Talk about this container of the sandbox from now on; without it, the connection is about the sandbox's
+    /// first one. Answer: [`Reply::Done`].
+    Select(String),
+    /// Make a further container in the sandbox, which lives no longer than this connection; the connection owns
+    /// its first process. Answers: [`Reply::Ready`], and [`Reply::Exited`] when it has ended.
+    Create {
+        /// The container.
+        spec: Box<ContainerSpec>,
+        /// The number in the container of each of the first descriptors, as for [`Request::Exec`]. Those that
+        /// follow are the connections to its gofer.
+        files: Vec<i32>,
+    },
+    /// End a container that was made by [`Request::Create`]. Answer: [`Reply::Done`], when nothing of it is left.
+    Destroy,
     /// Run the container's first process. Answer: [`Reply::Started`].
     Start,
     /// The sandbox outlives this connection. Answer: [`Reply::Done`].

@@ -1,7 +1,8 @@
 //! From configuration to exit status.
 
 use super::config::{BootError, Config, ExitStatus, PlatformKind};
-use super::container::Container;
+use super::container::{Container, Joined, Parts};
+use super::pod::Pod;
 use super::protocol::Reply;
 use super::stdio::Console;
 use super::{mounts, server};
@@ -65,10 +66,20 @@ pub fn run(mut config: Config) -> Result<ExitStatus, BootError> {
         let net = kernel.namespaces.net.net();
         Uplink::start(net, network).map_err(BootError::Network)?;
     }
-    let namespace = mounts::build(&kernel, &client, &config.spec)?;
+    let namespaces = kernel.namespaces.clone();
+    let mounts = mounts::build(&kernel, &namespaces, &client, &config.spec)?;
     watch_gofer(&client)?;
-    let container = Container::new(kernel.clone(), namespace, config.files, &config.spec.process)?;
-    let container = Arc::new(container);
+    let joined = Joined::default();
+    let container = Arc::new(Container::new(Parts {
+        id: &config.spec.id,
+        kernel: kernel.clone(),
+        namespaces,
+        mounts,
+        joined: joined.clone(),
+        files: config.files,
+        process: &config.spec.process,
+    })?);
+    let pod = Pod::new(container.clone(), joined);
     if config.start {
         container.start()?;
     } else {
@@ -76,7 +87,7 @@ pub fn run(mut config: Config) -> Result<ExitStatus, BootError> {
         // Whoever started the sandbox may have gone, which the server notices.
         let _ = config.control.send(&Reply::Ready, &[]);
     }
-    server::serve(&container, config.control, config.listener).map_err(thread_failed)?;
+    server::serve(&pod, config.control, config.listener).map_err(thread_failed)?;
     if config.console_signals {
         let console = container.console.clone();
         thread::spawn("console-size", STACK, move || follow_size(console.as_deref()))
@@ -86,7 +97,7 @@ pub fn run(mut config: Config) -> Result<ExitStatus, BootError> {
     if let Some(console) = &container.console {
         console.finish();
     }
-    container.wait_reports();
+    pod.wait_reports();
     Ok(match status & 0x7f {
         0 => ExitStatus::Exited((status >> 8 & 0xff) as u8),
         signal => ExitStatus::Signaled(signal as u8),
@@ -165,7 +176,7 @@ fn platform(
     }
 }
 
-fn thread_failed(e: platform::host::Errno) -> BootError {
+pub(super) fn thread_failed(e: platform::host::Errno) -> BootError {
     let source = PlatformError::host("clone", e);
     BootError::Host { what: "cannot start a thread", source }
 }

@@ -1,9 +1,10 @@
 //! Answers the control protocol: one thread for each connection, one that accepts them.
 
 use super::container::{Container, Started};
+use super::pod::Pod;
 use super::protocol::{Connection, Reply, Request, Target};
 use super::stdio::Console;
-use super::{BootError, run::exit};
+use super::{BootError, ContainerSpec, run::exit};
 use crate::errno::Errno;
 use crate::kernel::signal::Signal;
 use platform::host::{Errno as HostErrno, poll, socket, thread};
@@ -25,11 +26,11 @@ const EXIT_FAILED: i32 = 128;
 
 /// Serves the connection that the sandbox was started with, and new ones if there is a `listener`.
 pub fn serve(
-    container: &Arc<Container>,
+    pod: &Arc<Pod>,
     owner: Arc<Connection>,
     listener: Option<OwnedFd>,
 ) -> Result<(), HostErrno> {
-    let served = container.clone();
+    let served = pod.clone();
     thread::spawn("control", STACK, move || {
         let mut session = Session::of_owner(served, owner);
         session.run();
@@ -38,18 +39,18 @@ pub fn serve(
         }
     })?;
     let Some(listener) = listener else { return Ok(()) };
-    let container = container.clone();
-    thread::spawn("control-accept", STACK, move || accept(&container, &listener)).map(drop)
+    let pod = pod.clone();
+    thread::spawn("control-accept", STACK, move || accept(&pod, &listener)).map(drop)
 }
 
-fn accept(container: &Arc<Container>, listener: &OwnedFd) {
+fn accept(pod: &Arc<Pod>, listener: &OwnedFd) {
     let open = Arc::new(AtomicUsize::new(0));
     loop {
         match socket::accept(listener.as_fd()) {
             Ok(socket) if open.load(Ordering::Relaxed) < CONNECTIONS_MAX => {
                 let guard = Open::new(&open);
                 let connection = Arc::new(Connection::new(socket));
-                let mut session = Session::new(container.clone(), connection);
+                let mut session = Session::new(pod.clone(), connection);
                 // Without a thread the connection is closed, which the other side notices.
                 let _ = thread::spawn("control-conn", STACK, move || {
                     session.run();
@@ -84,24 +85,29 @@ impl Drop for Open {
     }
 }
 
-/// A connection and what it owns.
+/// A connection, what it is about and what it owns.
 struct Session {
+    pod: Arc<Pod>,
     container: Arc<Container>,
     connection: Arc<Connection>,
-    /// The process that it owns, 0 for none.
+    /// The kernel's id of the process of `exec` that the connection owns; 0 for none.
     own: i32,
+    /// It owns the container, which joined.
+    owns_container: bool,
     console: Option<Arc<Console>>,
     detached: bool,
 }
 
 impl Session {
-    fn new(container: Arc<Container>, connection: Arc<Connection>) -> Self {
-        Self { container, connection, own: 0, console: None, detached: false }
+    fn new(pod: Arc<Pod>, connection: Arc<Connection>) -> Self {
+        let container = pod.first.clone();
+        let (own, owns_container, console, detached) = (0, false, None, false);
+        Self { pod, container, connection, own, owns_container, console, detached }
     }
 
-    fn of_owner(container: Arc<Container>, connection: Arc<Connection>) -> Self {
-        let console = container.console.clone();
-        Self { container, connection, own: 1, console, detached: false }
+    fn of_owner(pod: Arc<Pod>, connection: Arc<Connection>) -> Self {
+        let console = pod.first.console.clone();
+        Self { console, ..Self::new(pod, connection) }
     }
 
     /// Answers until the other side closes the connection or sends nonsense.
@@ -121,12 +127,38 @@ impl Session {
             // It may have ended.
             let _ = self.container.signal(Target::Own, self.own, kill);
         }
+        if self.owns_container {
+            self.pod.destroy(&self.container);
+        }
+    }
+
+    /// The kernel's id of the process that signals are for: of `exec`, or the container's first one.
+    fn target(&self) -> i32 {
+        if self.own > 0 { self.own } else { self.container.first() }
     }
 
     fn answer(&mut self, request: Request, fds: Vec<OwnedFd>) -> Option<Reply> {
         Some(match request {
             Request::Network(_) => refused("the sandbox has its network already"),
-            Request::Start => match self.container.start() {
+            Request::Select(id) => match self.pod.find(&id) {
+                Some(container) => {
+                    self.container = container;
+                    Reply::Done
+                }
+                None => refused("there is no such container in the sandbox: it has ended"),
+            },
+            Request::Create { spec, files } => match self.create(&spec, files, fds) {
+                Ok(()) => Reply::Ready,
+                Err(e) => failed(&e),
+            },
+            Request::Destroy if self.container.is_first() => {
+                refused("the first container of a sandbox ends with it")
+            }
+            Request::Destroy => {
+                self.pod.destroy(&self.container);
+                Reply::Done
+            }
+            Request::Start => match self.pod.start(&self.container) {
                 Ok(pid) => Reply::Started { pid },
                 Err(e) => {
                     let again = matches!(e, BootError::Started);
@@ -137,7 +169,11 @@ impl Session {
                     }
                     // What cannot be started is of no use: answer, then end.
                     let _ = self.connection.send(&reply, &[]);
-                    self.container.kernel.finish(status << 8);
+                    if self.container.is_first() {
+                        self.container.kernel.finish(status << 8);
+                    } else {
+                        self.container.finish(status << 8);
+                    }
                     return None;
                 }
             },
@@ -152,11 +188,13 @@ impl Session {
                     Err(e) => failed(&e),
                 }
             }
-            Request::Signal { to, number } => match self.container.signal(to, self.own, number) {
-                Ok(()) => Reply::Done,
-                Err(Errno::ESRCH) => refused("no such process: it has ended"),
-                Err(_) => refused("there is no such signal"),
-            },
+            Request::Signal { to, number } => {
+                match self.container.signal(to, self.target(), number) {
+                    Ok(()) => Reply::Done,
+                    Err(Errno::ESRCH) => refused("no such process: it has ended"),
+                    Err(_) => refused("there is no such signal"),
+                }
+            }
             Request::Resize { columns, rows } => {
                 if let Some(console) = &self.console {
                     console.resize(columns, rows);
@@ -164,12 +202,12 @@ impl Session {
                 return None;
             }
             Request::Wait(pid) => {
-                let pending = self.container.report();
-                let kernel = &self.container.kernel;
+                let pending = self.pod.report();
                 let status = if pid == 1 {
-                    Some(kernel.wait_finished())
+                    Some(self.container.wait())
                 } else {
-                    kernel.outsiders.wait(pid)
+                    let id = self.container.space().global(pid);
+                    self.container.kernel.outsiders.wait(id)
                 };
                 let reply = match status {
                     Some(status) => Reply::Exited { status },
@@ -181,12 +219,15 @@ impl Session {
                 return None;
             }
             Request::Processes => Reply::Processes(self.container.processes()),
-            Request::Pause if self.container.kernel.pause() => Reply::Done,
+            Request::Pause if self.container.kernel.pause(self.container.space()) => Reply::Done,
             Request::Pause => refused("container paused"),
-            Request::Resume if self.container.kernel.resume() => Reply::Done,
+            Request::Resume if self.container.kernel.resume(self.container.space()) => Reply::Done,
             Request::Resume => refused("container not paused"),
             Request::Status => Reply::Status(self.container.status()),
             Request::Stats => Reply::Stats(self.container.stats()),
+            Request::Limit(_) if !self.container.is_first() => {
+                refused("the limits inside are the sandbox's, not one container's")
+            }
             Request::Limit(limits) => {
                 self.container.kernel.limits.set(limits.tasks, limits.memory);
                 Reply::Done
@@ -194,16 +235,39 @@ impl Session {
         })
     }
 
-    /// The connection owns a new process, and is told of its end.
-    fn own(&mut self, started: Started) -> Option<Reply> {
-        let Started { pid, console } = started;
-        self.own = pid;
-        self.console = console.clone();
-        let (container, connection) = (self.container.clone(), self.connection.clone());
-        let pending = container.report();
+    /// Makes a container that the connection owns, and is told of its end.
+    fn create(
+        &mut self,
+        spec: &ContainerSpec,
+        files: Vec<i32>,
+        mut fds: Vec<OwnedFd>,
+    ) -> Result<(), BootError> {
+        let channels = fds.split_off(files.len().min(fds.len()));
+        let files = files.into_iter().zip(fds).collect();
+        let container = self.pod.create(spec, files, channels)?;
+        self.container = container.clone();
+        self.owns_container = true;
+        self.console = container.console.clone();
+        let (connection, pending) = (self.connection.clone(), self.pod.report());
         let report = move || {
             let _pending = pending;
-            let Some(status) = container.kernel.outsiders.wait(pid) else { return };
+            let status = container.wait();
+            // The owner may have gone.
+            let _ = connection.send(&Reply::Exited { status }, &[]);
+        };
+        thread::spawn("control-wait", STACK, report).map(drop).map_err(super::run::thread_failed)
+    }
+
+    /// The connection owns a new process, and is told of its end.
+    fn own(&mut self, started: Started) -> Option<Reply> {
+        let Started { id, pid, console } = started;
+        self.own = id;
+        self.console = console.clone();
+        let (container, connection) = (self.container.clone(), self.connection.clone());
+        let pending = self.pod.report();
+        let report = move || {
+            let _pending = pending;
+            let Some(status) = container.kernel.outsiders.wait(id) else { return };
             if let Some(console) = console {
                 console.finish();
             }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 /// A container: its root, mounts, names and first process.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ContainerSpec {
     /// Name of the container, for messages.
     pub id: String,
@@ -41,7 +41,7 @@ pub struct LimitSpec {
 }
 
 /// A device node.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceSpec {
     /// Absolute path in the container.
     pub path: String,
@@ -58,7 +58,7 @@ pub struct DeviceSpec {
 }
 
 /// The root file system.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootSpec {
     /// The gofer's export that holds it.
     pub export: u32,
@@ -70,7 +70,7 @@ pub struct RootSpec {
 }
 
 /// A mount.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountSpec {
     /// Absolute path in the container. Made if it does not exist.
     pub destination: String,
@@ -82,7 +82,7 @@ pub struct MountSpec {
 }
 
 /// What is mounted at a [`MountSpec::destination`].
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MountKind {
     /// A host directory or file behind the gofer.
     Gofer {

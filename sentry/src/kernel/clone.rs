@@ -498,22 +498,24 @@ impl ThreadGroup {
 /// The first task of the first process, or of one that is started from outside.
 pub(super) fn first_task(
     kernel: &Arc<Kernel>,
+    namespaces: Arc<Namespaces>,
     shared: Shared,
     creds: Arc<super::Credentials>,
     limits: super::Limits,
     comm: &[u8],
-) -> Arc<Task> {
+) -> Result<Arc<Task>> {
+    let space = namespaces.pid_for_children.clone();
     let mut tree = kernel.tree();
     let tid = tree.allocate_pid();
+    tree.number(tid, &space, &[])?;
+    let ns_tid = space.local(tid);
     let now = kernel.time.boottime();
     let handlers = Arc::new(SigHandlers::default());
     let exit_signal = Signal::SIGCHLD.number();
-    let namespaces = kernel.namespaces.clone();
-    let space = namespaces.pid_for_children.clone();
     let group = ThreadGroup::new(tid, space, handlers, limits, exit_signal, now);
     let new = NewTask {
         tid,
-        ns_tid: tid,
+        ns_tid,
         namespaces,
         shared,
         creds,
@@ -528,7 +530,7 @@ pub(super) fn first_task(
     {
         let mut signals = group.signals();
         signals.tasks.push(task.clone());
-        signals.unkillable = tid == 1 && kernel.config.init_immune;
+        signals.unkillable = ns_tid == 1 && kernel.config.init_immune;
     }
     if tid != 1 {
         kernel.outsiders.register(tid);
@@ -541,5 +543,5 @@ pub(super) fn first_task(
     kernel.task_count.fetch_add(1, Ordering::Relaxed);
     debug_assert_eq!(task.place.load(Ordering::Relaxed), place::KERNEL);
     debug_assert_eq!(task.work() & work::KILL, 0);
-    task
+    Ok(task)
 }

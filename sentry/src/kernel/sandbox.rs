@@ -11,7 +11,7 @@ use crate::loader::Vdso;
 use crate::sync::{Mutex, MutexGuard, rank};
 use crate::time::{TimeSource, TimerQueue};
 use platform::{MemoryFile, Platform};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 /// One sandbox.
@@ -40,8 +40,6 @@ pub struct Kernel {
     pub memfd_mount: OnceLock<Arc<crate::vfs::Mount>>,
     /// Processes that were started from outside.
     pub outsiders: Outsiders,
-    /// No guest code runs (`runsc pause`).
-    pub(super) paused: AtomicBool,
     /// Number of tasks, to hold against the limit.
     pub(super) task_count: AtomicUsize,
     /// Processes ever created (`/proc/stat`).
@@ -87,7 +85,6 @@ impl Kernel {
             namespaces: Namespaces::initial(names),
             memfd_mount: OnceLock::new(),
             outsiders: Outsiders::default(),
-            paused: AtomicBool::new(false),
             task_count: AtomicUsize::new(0),
             forks: AtomicU64::new(0),
             last_pid: AtomicI32::new(0),

@@ -3,6 +3,7 @@
 use super::clone::{Start, first_task};
 use super::credentials;
 use super::exec::exec_file;
+use super::namespace::Namespaces;
 use super::task::Shared;
 use super::{Credentials, Kernel, Limits, Rlimit, Task};
 use crate::errno::Result;
@@ -29,6 +30,8 @@ pub struct ProcessStart {
     pub fs: Arc<FsContext>,
     /// Resource limits.
     pub limits: Limits,
+    /// Its namespaces.
+    pub namespaces: Arc<Namespaces>,
 }
 
 /// Opens a program as the process itself would (`open_exec`).
@@ -45,7 +48,8 @@ pub fn check_program(start: &ProcessStart) -> Result<()> {
 }
 
 /// Starts a process without a parent in the sandbox: the first one becomes process 1, later ones are
-/// [`Outsiders`](super::outside::Outsiders). Errors are those of `execve(2)`.
+/// [`Outsiders`](super::outside::Outsiders). Errors are those of `execve(2)`; `ENOMEM` if its pid namespace has
+/// lost its first process.
 pub fn start_process(kernel: &Arc<Kernel>, start: ProcessStart) -> Result<Arc<Task>> {
     let file = open_program(&start, &start.program)?;
     let limit = |which| start.limits.get(which).soft;
@@ -75,7 +79,8 @@ pub fn start_process(kernel: &Arc<Kernel>, start: ProcessStart) -> Result<Arc<Ta
     })?;
     let shared = Shared { mm: loaded.mm, files: start.files, fs: start.fs };
     let comm = start.program.rsplit(|b| *b == b'/').next().unwrap_or_default();
-    let task = first_task(kernel, shared.clone(), loaded.credentials, start.limits, comm);
+    let (creds, limits) = (loaded.credentials, start.limits);
+    let task = first_task(kernel, start.namespaces, shared.clone(), creds, limits, comm)?;
     Start {
         task: task.clone(),
         shared,

@@ -11,6 +11,7 @@ use crate::sync::{Mutex, rank};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Deepest nesting (`MAX_PID_NS_LEVEL`).
 const MAX_LEVEL: u32 = 32;
@@ -36,6 +37,7 @@ pub struct PidNamespace {
     user_ns: Arc<UserNamespace>,
     ids: Mutex<Ids, { rank::LEAF }>,
     ended: Ended,
+    paused: AtomicBool,
     _counted: Option<Counted>,
 }
 
@@ -55,6 +57,7 @@ impl PidNamespace {
             user_ns: user_ns.clone(),
             ids: Mutex::new(Ids::default()),
             ended: Ended::default(),
+            paused: AtomicBool::new(false),
             _counted: None,
         })
     }
@@ -72,6 +75,7 @@ impl PidNamespace {
             user_ns: user_ns.clone(),
             ids: Mutex::new(Ids::default()),
             ended: Ended::default(),
+            paused: AtomicBool::new(false),
             _counted: counted,
         }))
     }
@@ -204,6 +208,23 @@ impl PidNamespace {
         while *count == seen {
             self.ended.changed.wait(&mut count);
         }
+    }
+
+    /// Notes that it is paused, or no longer; what it was before.
+    pub fn set_paused(&self, paused: bool) -> bool {
+        self.paused.swap(paused, Ordering::SeqCst)
+    }
+
+    /// True while it, or one above it, is paused.
+    pub fn is_paused(&self) -> bool {
+        let mut at = Some(self);
+        while let Some(ns) = at {
+            if ns.paused.load(Ordering::SeqCst) {
+                return true;
+            }
+            at = ns.parent.as_deref();
+        }
+        false
     }
 
     /// Its first process has ended: nothing can be made here any more.

@@ -1,0 +1,163 @@
+//! The containers of a sandbox: the one that it was started with, and those that joined (a pod's).
+//!
+//! All share the kernel, the network, IPC and the host name. Each has its own gofer, root file system, mounts and
+//! pid namespace. One that joined lives no longer than the connection that made it, and the sandbox no longer
+//! than its first one.
+
+use super::container::{Container, Joined, Parts};
+use super::stdio::Files;
+use super::{BootError, ContainerSpec, mounts};
+use crate::kernel::Kernel;
+use crate::kernel::namespace::Namespaces;
+use gofer::Client;
+use platform::host::{Errno, thread};
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// Stack of a thread that waits, in bytes.
+const STACK: usize = 128 << 10;
+
+/// Longest wait for a container's processes to end once they are killed.
+const END_LIMIT: Duration = Duration::from_secs(10);
+
+/// The containers of a sandbox.
+pub struct Pod {
+    /// The one that the sandbox was started with.
+    pub first: Arc<Container>,
+    others: parking_lot::Mutex<BTreeMap<String, Arc<Container>>>,
+    joined: Joined,
+    reports: Reports,
+}
+
+/// Reports of a process's end that somebody waits for.
+#[derive(Default)]
+struct Reports {
+    pending: parking_lot::Mutex<usize>,
+    changed: parking_lot::Condvar,
+}
+
+/// A report that is to be sent before the sandbox may end.
+pub struct Report(Arc<Pod>);
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        *self.0.reports.pending.lock() -= 1;
+        self.0.reports.changed.notify_all();
+    }
+}
+
+/// How long the end of the sandbox waits for its last reports to be sent.
+const LAST_REPORTS: Duration = Duration::from_millis(500);
+
+impl Pod {
+    /// A sandbox with one container.
+    pub fn new(first: Arc<Container>, joined: Joined) -> Arc<Pod> {
+        let others = parking_lot::Mutex::new(BTreeMap::new());
+        Arc::new(Pod { first, others, joined, reports: Reports::default() })
+    }
+
+    /// Announces a report; it counts as sent when the result is dropped.
+    pub fn report(self: &Arc<Self>) -> Report {
+        *self.reports.pending.lock() += 1;
+        Report(self.clone())
+    }
+
+    /// Waits until every report of an end has been sent, for a limited time: a process that does not die of
+    /// SIGKILL must not keep the sandbox alive.
+    pub fn wait_reports(&self) {
+        let mut pending = self.reports.pending.lock();
+        let end = Instant::now() + LAST_REPORTS;
+        while *pending > 0 && !self.reports.changed.wait_until(&mut pending, end).timed_out() {}
+    }
+
+    /// The container of that name.
+    pub fn find(&self, id: &str) -> Option<Arc<Container>> {
+        if self.first.id == id {
+            return Some(self.first.clone());
+        }
+        self.others.lock().get(id).cloned()
+    }
+
+    /// Makes a further container, up to its first process.
+    pub fn create(
+        &self,
+        spec: &ContainerSpec,
+        files: Files,
+        channels: Vec<OwnedFd>,
+    ) -> Result<Arc<Container>, BootError> {
+        if self.find(&spec.id).is_some() {
+            return Err(BootError::Exists(spec.id.clone()));
+        }
+        let kernel: &Arc<Kernel> = &self.first.kernel;
+        let gofer = Arc::new(Client::connect(channels).map_err(BootError::Gofer)?);
+        let root = &kernel.namespaces.pid_for_children;
+        let space = root.create(root.user_ns()).map_err(BootError::Kernel)?;
+        let namespaces = Namespaces { pid_for_children: space, ..(*kernel.namespaces).clone() };
+        let namespaces = Arc::new(namespaces);
+        let mounts = mounts::build(kernel, &namespaces, &gofer, spec)?;
+        let container = Arc::new(Container::new(Parts {
+            id: &spec.id,
+            kernel: kernel.clone(),
+            namespaces,
+            mounts,
+            joined: self.joined.clone(),
+            files,
+            process: &spec.process,
+        })?);
+        container.check()?;
+        let _ = container.gofer.set(gofer.clone());
+        watch_gofer(&container, gofer).map_err(super::run::thread_failed)?;
+        match self.others.lock().entry(spec.id.clone()) {
+            std::collections::btree_map::Entry::Occupied(_) => {
+                return Err(BootError::Exists(spec.id.clone()));
+            }
+            std::collections::btree_map::Entry::Vacant(place) => {
+                place.insert(container.clone());
+            }
+        }
+        self.joined.lock().push(container.space().clone());
+        Ok(container)
+    }
+
+    /// Starts the first process of a container; its id there.
+    pub fn start(&self, container: &Arc<Container>) -> Result<i32, BootError> {
+        let pid = container.start()?;
+        if !container.is_first() {
+            let watched = container.clone();
+            let wait = move || {
+                let status = watched.kernel.outsiders.wait(watched.first());
+                if let Some(console) = &watched.console {
+                    console.finish();
+                }
+                watched.finish(status.unwrap_or(0));
+            };
+            thread::spawn("container-wait", STACK, wait).map_err(super::run::thread_failed)?;
+        }
+        Ok(pid)
+    }
+
+    /// Ends a container that joined; nothing of it is left.
+    pub fn destroy(&self, container: &Arc<Container>) {
+        container.end(END_LIMIT);
+        let mut others = self.others.lock();
+        if others.get(&container.id).is_some_and(|known| Arc::ptr_eq(known, container)) {
+            others.remove(&container.id);
+        }
+        drop(others);
+        self.joined.lock().retain(|space| !Arc::ptr_eq(space, container.space()));
+    }
+}
+
+/// A container without files is of no use: it ends with its gofer.
+fn watch_gofer(container: &Arc<Container>, gofer: Arc<Client>) -> Result<(), Errno> {
+    let watched = Arc::downgrade(container);
+    thread::spawn("gofer-watch", STACK, move || {
+        gofer.wait_for_death();
+        if let Some(container) = watched.upgrade() {
+            container.end(END_LIMIT);
+        }
+    })
+    .map(drop)
+}
