@@ -141,6 +141,16 @@ pub enum Command {
     Events(EventsArgs),
     /// Change the limits of a container.
     Update(UpdateArgs),
+    /// Look into a sandbox that runs.
+    Debug(DebugArgs),
+    /// Print what a container uses, in Prometheus' format.
+    ExportMetrics(IdArgs),
+    /// Serve what all containers use to Prometheus, over HTTP.
+    MetricServer(MetricServerArgs),
+    /// Add this runtime to Docker's or containerd's configuration.
+    Install(InstallArgs),
+    /// Take this runtime out of Docker's or containerd's configuration.
+    Uninstall(UninstallArgs),
     /// Write a default config.json.
     Spec(SpecArgs),
     /// Print what this runtime can do.
@@ -411,6 +421,70 @@ pub struct DoArgs {
     /// Command and its arguments.
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<std::ffi::OsString>,
+}
+
+/// `runsc debug`
+#[derive(Debug, Args)]
+pub struct DebugArgs {
+    /// Print what every thread is doing.
+    #[arg(long)]
+    pub stacks: bool,
+    /// The same as --stacks.
+    #[arg(long)]
+    pub ps: bool,
+    /// Print every system call of the whole sandbox, until interrupted.
+    #[arg(long)]
+    pub strace: bool,
+    /// Name of the container.
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
+}
+
+/// `runsc metric-server`
+#[derive(Debug, Args)]
+pub struct MetricServerArgs {
+    /// Address and port to listen on.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:9115")]
+    pub address: String,
+}
+
+/// `runsc install`
+#[derive(Debug, Args)]
+pub struct InstallArgs {
+    /// Configuration file: TOML is containerd's, everything else Docker's.
+    #[arg(
+        long,
+        visible_alias = "config_file",
+        value_name = "FILE",
+        default_value = "/etc/docker/daemon.json"
+    )]
+    pub config_file: PathBuf,
+    /// Name of the runtime there.
+    #[arg(long, value_name = "NAME", default_value = "runsc")]
+    pub runtime: String,
+    /// Replace a runtime of that name.
+    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub clobber: bool,
+    /// Flags that Docker passes on, after `--`.
+    #[arg(last = true, value_name = "FLAG")]
+    pub runtime_args: Vec<String>,
+}
+
+/// `runsc uninstall`
+#[derive(Debug, Args)]
+pub struct UninstallArgs {
+    /// Configuration file: TOML is containerd's, everything else Docker's.
+    #[arg(
+        long,
+        visible_alias = "config_file",
+        value_name = "FILE",
+        default_value = "/etc/docker/daemon.json"
+    )]
+    pub config_file: PathBuf,
+    /// Name of the runtime there.
+    #[arg(long, value_name = "NAME", default_value = "runsc")]
+    pub runtime: String,
 }
 
 /// `runsc spec`

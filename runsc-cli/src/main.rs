@@ -11,6 +11,7 @@ mod commands;
 mod container;
 mod failure;
 mod log;
+mod metrics;
 mod sandbox;
 mod state;
 

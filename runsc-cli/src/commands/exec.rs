@@ -140,5 +140,5 @@ fn start(container: &Container, spec: ProcessSpec, args: &ExecArgs) -> anyhow::R
     if let Some(path) = &args.internal_pid_file {
         write_pid(path, pid)?;
     }
-    Ok(Owned { control, console })
+    Ok(Owned { control, console, exit: None })
 }

@@ -1,13 +1,16 @@
 //! The sub-commands.
 
 mod create;
+mod debug;
 mod delete;
 mod r#do;
 mod events;
 mod exec;
 mod features;
+mod install;
 mod kill;
 mod list;
+mod metrics;
 mod pause;
 mod ps;
 mod run;
@@ -41,6 +44,11 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Resume(args) => pause::run(global, &args.id, false),
         Command::Events(args) => events::run(global, &args),
         Command::Update(args) => update::run(global, &args),
+        Command::Debug(args) => debug::run(global, &args),
+        Command::ExportMetrics(args) => metrics::export(global, &args.id),
+        Command::MetricServer(args) => metrics::serve(global, &args),
+        Command::Install(args) => install::install(&args),
+        Command::Uninstall(args) => install::uninstall(&args),
         Command::Spec(args) => spec::run(args),
         Command::Features => features::run(),
     }

@@ -1,19 +1,33 @@
 //! `runsc wait`: waits for the end of a container's first process.
 
 use crate::cli::Global;
-use crate::container::Container;
+use crate::container::{Container, Phase};
 use anyhow::bail;
 use sentry::boot::protocol::{Reply, Request};
+
+/// Exit status of a process that ended with its sandbox, as by `SIGKILL`.
+const KILLED: u8 = 137;
 
 /// Waits, then prints how it ended.
 pub fn run(global: &Global, id: &str) -> anyhow::Result<u8> {
     let container = Container::look(&global.state_root(), id)?;
-    let control = container.running()?;
-    let Reply::Exited { status } = control.ask(&Request::Wait(1), &[])? else {
-        bail!("the sandbox does not answer the question");
-    };
-    println!("{}", serde_json::json!({ "id": id, "exitStatus": exit_status(status) }));
+    let status = wait(&container)?;
+    println!("{}", serde_json::json!({ "id": id, "exitStatus": status }));
     Ok(0)
+}
+
+fn wait(container: &Container) -> anyhow::Result<u8> {
+    let ended = || container.exit_status().unwrap_or(KILLED);
+    if container.phase() == Phase::Stopped {
+        return Ok(ended());
+    }
+    match container.running().and_then(|control| control.ask(&Request::Wait(1), &[])) {
+        Ok(Reply::Exited { status }) => Ok(exit_status(status)),
+        Ok(_) => bail!("the sandbox does not answer the question"),
+        // It has ended in this moment.
+        Err(_) if container.phase() == Phase::Stopped => Ok(ended()),
+        Err(e) => Err(e),
+    }
 }
 
 /// A wait status as a shell reports it.

@@ -72,12 +72,14 @@ pub fn create(
     let result = (|| {
         let (files, console) = with_console(files, options, spec.process.terminal_size)?;
         if let Some(pod) = state.pod.clone() {
-            let member = Member { spec, exports, files, console, attached: options.attached };
+            let (attached, exit) = (options.attached, Some(entry.exit_file()?));
+            let member = Member { spec, exports, files, console, exit, attached };
             return join(global, &entry, &mut state, &pod, member, options, oom_score_adj);
         }
         let detached = Detached {
             listener: Some(listen_at(entry.dir(), SOCKET)?),
             console,
+            exit: Some(entry.exit_file()?),
             attached: options.attached,
         };
         let network = linux.and_then(bundle::network_namespace);

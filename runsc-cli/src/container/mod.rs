@@ -82,6 +82,11 @@ impl Container {
         process.is_some_and(|process| process.terminal().unwrap_or(false))
     }
 
+    /// The exit status of its first process, once that has ended by itself.
+    pub fn exit_status(&self) -> Option<u8> {
+        self.entry.exit_status()
+    }
+
     /// A connection to its sandbox.
     pub fn connect(&self) -> anyhow::Result<Control> {
         let pod = self.state.as_ref().and_then(|state| state.pod.as_deref());

@@ -61,6 +61,8 @@ pub struct Member {
     pub files: Vec<(i32, OwnedFd)>,
     /// The host's side of the first process's terminal.
     pub console: Option<OwnedFd>,
+    /// Gets the exit status of the first process.
+    pub exit: Option<OwnedFd>,
     /// It dies with this process.
     pub attached: bool,
 }
@@ -80,6 +82,8 @@ pub struct Detached {
     pub listener: Option<OwnedFd>,
     /// The host's side of the first process's terminal, which becomes the sentry's controlling terminal.
     pub console: Option<OwnedFd>,
+    /// Gets the exit status of the first process.
+    pub exit: Option<OwnedFd>,
     /// They die with this process all the same.
     pub attached: bool,
 }
@@ -116,7 +120,7 @@ impl Sandbox {
         };
         let (gofer, channels) = gofer::start(self.exports, attached, global.host_seccomp)?;
         let start = detached.is_none();
-        let Detached { listener, console, .. } = detached.unwrap_or_default();
+        let Detached { listener, console, exit, .. } = detached.unwrap_or_default();
         let setup = sentry::Setup {
             spec: self.spec,
             platform: global.platform,
@@ -128,6 +132,7 @@ impl Sandbox {
             files: self.files,
             listener,
             console,
+            exit,
             start,
             attached,
             network: None,
@@ -154,7 +159,7 @@ pub fn join(
     connect: impl FnOnce() -> anyhow::Result<Control>,
     prepare: impl FnOnce(Pid, Pid) -> anyhow::Result<()>,
 ) -> anyhow::Result<(Child, gofer::Gofer)> {
-    let Member { spec, exports, files, console, attached } = member;
+    let Member { spec, exports, files, console, exit, attached } = member;
     let (gofer, channels) = gofer::start(exports, attached, global.host_seccomp)?;
     let gofer_pid = gofer.pid();
     let start = move || {
@@ -163,7 +168,7 @@ pub fn join(
         let fds: Vec<_> =
             files.iter().map(|(_, fd)| fd).chain(&channels).map(AsFd::as_fd).collect();
         match control.ask(&Request::Create { spec: Box::new(spec), files: numbers }, &fds)? {
-            Reply::Ready => Ok(standin::Owned { control, console }),
+            Reply::Ready => Ok(standin::Owned { control, console, exit }),
             other => bail!("the sandbox answered {other:?} instead of being ready"),
         }
     };

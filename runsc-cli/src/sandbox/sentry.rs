@@ -35,6 +35,8 @@ pub struct Setup {
     pub listener: Option<OwnedFd>,
     /// The terminal that becomes its own.
     pub console: Option<OwnedFd>,
+    /// Gets the exit status.
+    pub exit: Option<OwnedFd>,
     /// Start the first process without being told.
     pub start: bool,
     /// It dies with this process.
@@ -134,6 +136,7 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
         files,
         listener,
         console,
+        exit,
         start,
         attached,
         network,
@@ -149,6 +152,7 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
         .iter()
         .chain(&log)
         .chain(&listener)
+        .chain(&exit)
         .chain(&kvm)
         .chain(files.iter().map(|(_, fd)| fd));
     let links = network.iter().flat_map(|network| &network.interfaces);
@@ -180,6 +184,7 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
         network,
         console_signals,
         log,
+        exit,
         strace,
         memory_total,
     })

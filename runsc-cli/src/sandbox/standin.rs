@@ -9,6 +9,7 @@ use crate::failure::Failure;
 use anyhow::{Context, bail};
 use nix::unistd::Pid;
 use sentry::boot::protocol::Reply;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -22,6 +23,8 @@ pub struct Owned {
     pub control: Control,
     /// The terminal that this process controls on its behalf.
     pub console: Option<OwnedFd>,
+    /// Gets the exit status.
+    pub exit: Option<OwnedFd>,
 }
 
 impl Owned {
@@ -69,14 +72,20 @@ pub fn spawn(
         }
         let Ok(owned) = started else { return 1 };
         // A lock on the container's state, say, is not held for as long as it runs.
-        let keep = owned.console.iter().map(AsFd::as_fd).chain([owned.control.as_fd()]);
+        let keep =
+            owned.console.iter().chain(&owned.exit).map(AsFd::as_fd).chain([owned.control.as_fd()]);
         if confine::close_others(keep)
             .and_then(|()| confine::replace_standard_streams(false))
             .is_err()
         {
             return 1;
         }
-        owned.wait(false).map_or(1, i32::from)
+        let status = owned.wait(false).unwrap_or(1);
+        if let Some(file) = owned.exit {
+            // Who asks later learns less, if it cannot be written.
+            let _ = File::from(file).write_all(status.to_string().as_bytes());
+        }
+        i32::from(status)
     })?;
     // The new process has a copy of its end of the pair, and so have we, which would keep us waiting.
     drop(theirs);

@@ -13,7 +13,7 @@ use sentry::boot::protocol::{Request, Target};
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// Signals that reach the container's first process when runsc gets them.
-const FORWARDED: [Signal; 9] = [
+const FORWARDED: [Signal; 8] = [
     Signal::SIGHUP,
     Signal::SIGINT,
     Signal::SIGQUIT,
@@ -22,7 +22,6 @@ const FORWARDED: [Signal; 9] = [
     Signal::SIGUSR2,
     Signal::SIGALRM,
     Signal::SIGCONT,
-    Signal::SIGPIPE,
 ];
 
 /// Blocks the signals that [`wait`] takes, so that none is lost while the sandbox starts. The new
@@ -61,6 +60,20 @@ pub fn wait(running: Running, terminal: Option<Terminal>) -> anyhow::Result<u8> 
             bail!("the sentry was killed by {signal}; the sandbox is gone")
         }
         other => bail!("the sentry ended strangely: {other:?}"),
+    }
+}
+
+/// Waits for one of the signals of [`block_signals`], or until `end` is readable.
+pub fn wait_for_signal(end: BorrowedFd<'_>) -> anyhow::Result<()> {
+    let fd = SignalFd::with_flags(&signals(), SfdFlags::SFD_CLOEXEC)
+        .context("cannot make a signalfd")?;
+    let mut fds = [PollFd::new(end, PollFlags::POLLIN), PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
+    loop {
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) => return Ok(()),
+            Err(Errno::EINTR) => {}
+            Err(e) => return Err(e).context("cannot wait for the sandbox"),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! A directory for each container, named by its id and open to its owner only:
 //!
 //! * `state.json`: a [`State`]; replaced as a whole, by renaming.
+//! * `exit`: the exit status of its first process, once it has ended;
 //! * `control.sock`: where the sandbox answers the control protocol.
 //!
 //! Whoever changes a container holds a lock on its directory (`flock(2)`), which ends with the process that
@@ -22,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -29,6 +31,8 @@ use std::path::{Path, PathBuf};
 pub const OCI_VERSION: &str = "1.2.0";
 
 const STATE: &str = "state.json";
+/// Name of the file with the exit status.
+const EXIT: &str = "exit";
 /// Name of the control socket in a container's directory.
 pub const SOCKET: &str = "control.sock";
 
@@ -192,6 +196,18 @@ impl Entry {
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e).with_context(|| format!("cannot read {}", path.display())),
         }
+    }
+
+    /// Makes the file for the exit status of its first process.
+    pub fn exit_file(&self) -> anyhow::Result<OwnedFd> {
+        let path = self.dir.join(EXIT);
+        let file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&path);
+        Ok(file.with_context(|| format!("cannot make {}", path.display()))?.into())
+    }
+
+    /// The exit status of its first process; `None` if that has not ended by itself.
+    pub fn exit_status(&self) -> Option<u8> {
+        fs::read_to_string(self.dir.join(EXIT)).ok()?.parse().ok()
     }
 
     /// Replaces what is known about it.

@@ -49,6 +49,8 @@ pub struct Config {
     pub network: Option<NetworkSpec>,
     /// Where the debug log goes.
     pub log: Option<OwnedFd>,
+    /// A file that gets the exit status for the shell, for those who ask when the sandbox has gone.
+    pub exit: Option<OwnedFd>,
     /// Write a line for each system call to the log.
     pub strace: bool,
     /// Memory that programs are told of, in bytes.

@@ -1,7 +1,7 @@
 //! A container that runs, or is about to: what the control protocol acts on.
 
 use super::process::{self, Prepared};
-use super::protocol::{ProcessInfo, Stats, Status, Target};
+use super::protocol::{ProcessInfo, Stats, Status, Target, ThreadInfo};
 use super::stdio::{self, Console, Files};
 use super::{BootError, ProcessSpec};
 use crate::errno::Errno;
@@ -240,6 +240,30 @@ impl Container {
             state: group.state(),
             command: command_of(&task),
         })
+    }
+
+    /// What each of its threads is doing.
+    pub fn threads(&self) -> Vec<ThreadInfo> {
+        let groups = self.groups();
+        let tasks = groups.iter().flat_map(|group| group.tasks());
+        tasks.map(|task| self.describe_thread(&task)).collect()
+    }
+
+    fn describe_thread(&self, task: &Task) -> ThreadInfo {
+        let call = match task.syscall.load(Ordering::Relaxed) {
+            u64::MAX => None,
+            number => Some(match crate::syscalls::table::lookup(number) {
+                Some(entry) => entry.name.to_string(),
+                None => format!("syscall_{number}"),
+            }),
+        };
+        ThreadInfo {
+            pid: self.space().local(task.tgid()),
+            tid: self.space().local(task.tid()),
+            name: String::from_utf8_lossy(&task.comm()).into_owned(),
+            state: task.state(),
+            call,
+        }
     }
 
     /// What it uses.

@@ -73,6 +73,11 @@ pub enum Request {
     Resume,
     /// Answer: [`Reply::Status`].
     Status,
+    /// Write a line for every system call to the descriptor that comes along, until the connection is closed.
+    /// Answer: [`Reply::Done`].
+    Strace,
+    /// What every thread of the container is doing. Answer: [`Reply::Threads`].
+    Threads,
     /// Answer: [`Reply::Stats`].
     Stats,
     /// Change what the sandbox may use. Answer: [`Reply::Done`].
@@ -109,6 +114,8 @@ pub enum Reply {
     },
     /// See [`Request::Processes`].
     Processes(Vec<ProcessInfo>),
+    /// See [`Request::Threads`].
+    Threads(Vec<ThreadInfo>),
     /// See [`Request::Status`].
     Status(Status),
     /// See [`Request::Stats`].
@@ -152,6 +159,21 @@ pub struct ProcessInfo {
     pub state: char,
     /// Command line, or the name if there is none.
     pub command: String,
+}
+
+/// A thread of the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ThreadInfo {
+    /// Process id in the container.
+    pub pid: i32,
+    /// Thread id in the container.
+    pub tid: i32,
+    /// Its name.
+    pub name: String,
+    /// State letter of `/proc/PID/stat`.
+    pub state: char,
+    /// The system call that it is in; `None` while it runs.
+    pub call: Option<String>,
 }
 
 /// What a sandbox uses.

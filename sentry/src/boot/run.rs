@@ -97,11 +97,16 @@ pub fn run(mut config: Config) -> Result<ExitStatus, BootError> {
     if let Some(console) = &container.console {
         console.finish();
     }
-    pod.wait_reports();
-    Ok(match status & 0x7f {
+    let status = match status & 0x7f {
         0 => ExitStatus::Exited((status >> 8 & 0xff) as u8),
         signal => ExitStatus::Signaled(signal as u8),
-    })
+    };
+    if let Some(file) = config.exit {
+        // Who asks later learns less, if it cannot be written.
+        let _ = io::write(file.as_fd(), status.for_shell().to_string().as_bytes(), None);
+    }
+    pod.wait_reports();
+    Ok(status)
 }
 
 /// The host's terminal is that of the sentry's session: its size changes with a signal, which is blocked in
@@ -199,7 +204,7 @@ pub(super) fn exit(status: i32) -> ! {
 }
 
 /// The debug log: one write for each line, so that lines of several threads do not mix.
-struct Log(OwnedFd);
+pub(super) struct Log(pub(super) OwnedFd);
 
 impl LogSink for Log {
     fn line(&self, line: &str) {

@@ -3,9 +3,11 @@
 use super::container::{Container, Started};
 use super::pod::Pod;
 use super::protocol::{Connection, Reply, Request, Target};
+use super::run::{Log, exit};
 use super::stdio::Console;
-use super::{BootError, ContainerSpec, run::exit};
+use super::{BootError, ContainerSpec};
 use crate::errno::Errno;
+use crate::kernel::LogSink;
 use crate::kernel::signal::Signal;
 use platform::host::{Errno as HostErrno, poll, socket, thread};
 use std::os::fd::{AsFd, OwnedFd};
@@ -96,13 +98,15 @@ struct Session {
     owns_container: bool,
     console: Option<Arc<Console>>,
     detached: bool,
+    /// The log of system calls that ends with the connection.
+    strace: Option<Arc<dyn LogSink>>,
 }
 
 impl Session {
     fn new(pod: Arc<Pod>, connection: Arc<Connection>) -> Self {
         let container = pod.first.clone();
         let (own, owns_container, console, detached) = (0, false, None, false);
-        Self { pod, container, connection, own, owns_container, console, detached }
+        Self { pod, container, connection, own, owns_container, console, detached, strace: None }
     }
 
     fn of_owner(pod: Arc<Pod>, connection: Arc<Connection>) -> Self {
@@ -122,6 +126,9 @@ impl Session {
 
     /// The other side has gone: nobody would learn how its process ends.
     fn close(&self) {
+        if let Some(log) = &self.strace {
+            self.container.kernel.call_logs.remove(log);
+        }
         if self.own > 0 {
             let kill = Signal::SIGKILL.number();
             // It may have ended.
@@ -224,6 +231,17 @@ impl Session {
             Request::Resume if self.container.kernel.resume(self.container.space()) => Reply::Done,
             Request::Resume => refused("container not paused"),
             Request::Status => Reply::Status(self.container.status()),
+            Request::Strace if self.strace.is_some() => refused("the connection has a log already"),
+            Request::Strace => match fds.into_iter().next() {
+                Some(fd) => {
+                    let log: Arc<dyn LogSink> = Arc::new(Log(fd));
+                    self.container.kernel.call_logs.add(log.clone());
+                    self.strace = Some(log);
+                    Reply::Done
+                }
+                None => refused("a log needs a descriptor"),
+            },
+            Request::Threads => Reply::Threads(self.container.threads()),
             Request::Stats => Reply::Stats(self.container.stats()),
             Request::Limit(_) if !self.container.is_first() => {
                 refused("the limits inside are the sandbox's, not one container's")

@@ -22,7 +22,7 @@ pub struct KernelConfig {
     pub max_tasks: usize,
     /// Memory of the host, in bytes: the most that programs are told of.
     pub memory_total: u64,
-    /// Where every system call is logged; `None`: nowhere.
+    /// Where every system call is logged from the beginning; `None`: nowhere.
     pub strace: Option<Arc<dyn LogSink>>,
     /// As on Linux, signals without a handler do nothing to the first process; false lets Ctrl-C and
     /// `kill` end it.

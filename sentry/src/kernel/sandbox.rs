@@ -4,6 +4,7 @@ use super::futex::FutexTable;
 use super::namespace::{Names, Namespaces};
 use super::outside::Outsiders;
 use super::signal::SigInfo;
+use super::trace::CallLogs;
 use super::tree::Tree;
 use super::{ControllingTty, KernelConfig, SandboxLimits, Task, ThreadGroup};
 use crate::errno::{Errno, Result};
@@ -38,6 +39,8 @@ pub struct Kernel {
     pub namespaces: Arc<Namespaces>,
     /// Where files of `memfd_create(2)` live; made on first use.
     pub memfd_mount: OnceLock<Arc<crate::vfs::Mount>>,
+    /// Who gets a line for every system call.
+    pub call_logs: CallLogs,
     /// Processes that were started from outside.
     pub outsiders: Outsiders,
     /// Number of tasks, to hold against the limit.
@@ -78,6 +81,7 @@ impl Kernel {
             memory,
             platform,
             limits: SandboxLimits::new(&config),
+            call_logs: CallLogs::new(config.strace.clone()),
             config,
             timers: TimerQueue::new(),
             futexes: FutexTable::new(),

@@ -9,7 +9,6 @@ use std::fmt::Write;
 /// Makes a system call and logs it: `[pid comm] name(arguments) = result <seconds>`.
 #[cold]
 pub fn call(t: &mut CurrentTask, nr: u64, args: [u64; 6]) -> SysResult {
-    let Some(sink) = t.kernel().config.strace.clone() else { return Err(Errno::ENOSYS) };
     let mut line = String::with_capacity(160);
     let comm = t.comm();
     let _ = write!(line, "[{} {}] ", t.tid(), comm.escape_ascii());
@@ -22,7 +21,7 @@ pub fn call(t: &mut CurrentTask, nr: u64, args: [u64; 6]) -> SysResult {
         }
     }
     if ends_the_caller(nr) {
-        sink.line(&line);
+        t.kernel().call_logs.line(&line);
     }
     let start = t.kernel().time.monotonic();
     let result = match entry {
@@ -38,7 +37,7 @@ pub fn call(t: &mut CurrentTask, nr: u64, args: [u64; 6]) -> SysResult {
     };
     let _ = write!(line, " <{}.{:06}>", micros / 1_000_000, micros % 1_000_000);
     if !ends_the_caller(nr) {
-        sink.line(&line);
+        t.kernel().call_logs.line(&line);
     }
     result
 }
