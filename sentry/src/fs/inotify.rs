@@ -297,6 +297,10 @@ impl FileOps for Inotify {
         Some(&self.queue)
     }
 
+    fn async_io(&self) -> bool {
+        true
+    }
+
     fn ioctl(&self, task: &Task, _file: &File, cmd: u32, arg: u64) -> Result<u64> {
         match cmd {
             FIONREAD => {

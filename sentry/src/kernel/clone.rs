@@ -175,6 +175,10 @@ pub fn clone(t: &mut CurrentTask, args: &CloneArgs) -> Result<i32> {
     if t.interrupted() {
         return Err(Errno::ERESTARTNOINTR);
     }
+    if t.namespaces().pid_for_children.is_dead() {
+        // Said before memory is copied for nothing.
+        return Err(Errno::ENOMEM);
+    }
     let f = args.flags;
     let mut change = change::create(t, f)?;
     let fs = change.fs.take();

@@ -181,7 +181,15 @@ impl CurrentTask {
     /// returns at once.
     pub fn block(&mut self, deadline: Option<u64>) -> Wake {
         debug_assert!(crate::sync::none_held(), "a lock is held while waiting");
+        self.send_async_signals();
         self.sleep(deadline.unwrap_or(u64::MAX), work::INTERRUPTS)
+    }
+
+    /// Sends the signals about files that this or another task has caused. No lock may be held.
+    pub(super) fn send_async_signals(&self) {
+        if self.kernel().async_signals.any() {
+            crate::vfs::async_io::send_deferred(self.kernel());
+        }
     }
 
     /// As [`CurrentTask::block`], but only the end of the process interrupts it.

@@ -56,6 +56,10 @@ pub(super) fn exit(mut t: CurrentTask) {
         if signals.tasks.len() == 1 {
             // The process is past being killed.
             signals.group_exit = Some(status);
+            if t.group().is_namespace_init() {
+                // Whoever forks as fast as it can must not go on while its memory is given back.
+                t.group().pid_ns().die();
+            }
         }
         status
     };
@@ -73,6 +77,9 @@ pub(super) fn exit(mut t: CurrentTask) {
     // Guest code of this thread is gone before anyone learns of its end.
     drop(context);
     drop(shared);
+    if kernel.async_signals.any() {
+        crate::vfs::async_io::send_deferred(&kernel);
+    }
     if let Some(vfork) = vfork {
         vfork.complete();
     }
@@ -80,6 +87,9 @@ pub(super) fn exit(mut t: CurrentTask) {
     task.place.store(place::DEAD, Ordering::SeqCst);
     leave(&kernel, &group, &task, status);
     kernel.task_count.fetch_sub(1, Ordering::Relaxed);
+    if kernel.async_signals.any() {
+        crate::vfs::async_io::send_deferred(&kernel);
+    }
     super::inspect::set_current(None);
 }
 
@@ -266,28 +276,32 @@ fn end_process(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, task: &Task, stat
 fn end_of_namespace(kernel: &Arc<Kernel>, init: &Arc<ThreadGroup>) {
     let space = init.pid_ns();
     space.die();
+    // Numbers are given out with the tree locked: whoever is not in it now will never be.
+    let mut living: Vec<Arc<ThreadGroup>> = {
+        let tree = kernel.tree();
+        let others = space.all().into_iter().filter(|id| *id != init.tgid());
+        let alive = |id| tree.nodes.get(&id).filter(|node| node.exit.is_none());
+        others.filter_map(|id| alive(id).map(|node| node.group.clone())).collect()
+    };
+    for group in &living {
+        begin_exit(&mut group.signals(), send::killed_status(Signal::SIGKILL, false));
+    }
     loop {
         let seen = space.ended();
-        let living: Vec<Arc<ThreadGroup>> = {
-            let mut tree = kernel.tree();
-            let others = space.all().into_iter().filter(|id| *id != init.tgid());
-            let (dead, living): (Vec<i32>, Vec<i32>) = others
-                .filter(|id| tree.nodes.contains_key(id))
-                .partition(|id| tree.nodes.get(id).is_some_and(|node| node.exit.is_some()));
-            for id in dead {
-                if tree.nodes.get(&id).is_some_and(|node| node.parent == init.tgid()) {
-                    tree.remove_process(id);
-                }
-            }
-            living.iter().filter_map(|id| tree.process(*id).cloned()).collect()
-        };
-        if living.is_empty() {
-            return;
+        while living.last().is_some_and(|group| group.is_dead()) {
+            living.pop();
         }
-        for group in living {
-            begin_exit(&mut group.signals(), send::killed_status(Signal::SIGKILL, false));
+        if living.is_empty() {
+            break;
         }
         space.wait_ended(seen);
+    }
+    let mut tree = kernel.tree();
+    let children = tree.nodes.get(&init.tgid()).map(|node| node.children.clone());
+    for id in children.unwrap_or_default() {
+        if space.local(id) != 0 && tree.nodes.get(&id).is_some_and(|node| node.exit.is_some()) {
+            tree.remove_process(id);
+        }
     }
 }
 

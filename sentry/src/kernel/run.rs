@@ -112,6 +112,7 @@ fn make_call(t: &mut CurrentTask) -> Option<Errno> {
     t.task().syscall.store(nr, Ordering::Relaxed);
     let result = dispatch::call(t, nr, args);
     t.task().syscall.store(u64::MAX, Ordering::Relaxed);
+    t.send_async_signals();
     finish(t, result)
 }
 

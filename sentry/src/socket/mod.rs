@@ -302,6 +302,10 @@ impl FileOps for SocketFile {
         Some(self.socket.wait_queue())
     }
 
+    fn async_io(&self) -> bool {
+        true
+    }
+
     fn ioctl(&self, task: &Task, _file: &File, cmd: u32, arg: u64) -> Result<u64> {
         self.socket.ioctl(task, cmd, arg)
     }

@@ -77,11 +77,8 @@ impl OpenFlags {
     }
 
     /// Flags that `fcntl(F_SETFL)` may change.
-    pub const SETTABLE: OpenFlags = Self::APPEND
-        .union(Self::NONBLOCK)
-        .union(Self::ASYNC)
-        .union(Self::DIRECT)
-        .union(Self::NOATIME);
+    pub const SETTABLE: OpenFlags =
+        Self::APPEND.union(Self::NONBLOCK).union(Self::DIRECT).union(Self::NOATIME);
 }
 
 /// An entry that `readdir` emits.
@@ -208,6 +205,16 @@ pub trait FileOps: Send + Sync + Any {
     /// Where changes of readiness are announced; `None` if it never changes (such a file cannot be
     /// added to an epoll instance: `EPERM`).
     fn wait_queue(&self) -> Option<&WaitQueue> {
+        None
+    }
+
+    /// True when changes of readiness send signals to who wants them (`O_ASYNC`).
+    fn async_io(&self) -> bool {
+        false
+    }
+
+    /// Who gets these signals unless an owner has been set, by the kernel's id.
+    fn default_owner(&self, _t: &CurrentTask) -> Option<(super::async_io::OwnerKind, i32)> {
         None
     }
 
@@ -457,6 +464,7 @@ impl File {
 impl Drop for File {
     fn drop(&mut self) {
         self.epoll_links.release(self);
+        super::async_io::release(self);
         super::locks::release_file(self);
         self.ops.release(self);
         if let Some(path) = &self.path {

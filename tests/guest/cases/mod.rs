@@ -1,5 +1,6 @@
 //! The cases, one file per area.
 
+mod async_io;
 mod attributes;
 mod creds;
 mod devices;
@@ -35,6 +36,7 @@ mod threads;
 mod time;
 mod unix;
 mod unix_messages;
+mod unix_oob;
 
 crate::registry::areas![
     memory,
@@ -51,11 +53,13 @@ crate::registry::areas![
     paths,
     attributes,
     pipes,
+    async_io,
     locks,
     epoll,
     inotify,
     unix,
     unix_messages,
+    unix_oob,
     inet_stream,
     inet_data,
     inet_dgram,

@@ -419,6 +419,42 @@ fn first_process_of_a_pid_namespace() {
     }));
 }
 
+fn killed_first_process_takes_those_that_fork_with_it() {
+    p!(run(|| {
+        unshare(CLONE_NEWPID);
+        let ([r, w], [alive, end]) = (pipe(0), pipe(0));
+        let first = child(|| {
+            close(alive);
+            for _ in 0..4 {
+                child(|| {
+                    wr(w, "x");
+                    loop {
+                        // Each makes another one, and goes.
+                        if !sc!(SYS_fork).ok() {
+                            exit(0);
+                        }
+                        if child(|| 0) < 0 {
+                            exit(1);
+                        }
+                        wait_opt(-1, WNOHANG);
+                        nap(1);
+                    }
+                });
+            }
+            loop {
+                wait(-1);
+            }
+        });
+        close(end);
+        rd(r, 4);
+        nap(20);
+        p!(kill(first, SIGKILL), wait(first));
+        // The last of them is gone before the first one is.
+        p!(rd(alive, 1), sc!(SYS_fork));
+        0
+    }));
+}
+
 fn ids_of_children_inside_and_outside() {
     p!(run(|| {
         unshare(CLONE_NEWPID);
@@ -815,6 +851,7 @@ cases![
     unshared_kinds_differ,
     host_name_is_ones_own,
     first_process_of_a_pid_namespace,
+    killed_first_process_takes_those_that_fork_with_it,
     ids_of_children_inside_and_outside,
     owners_of_locks_inside_and_outside,
     the_first_process_is_immune_inside,

@@ -264,6 +264,10 @@ impl FileOps for PipeFile {
         Some(&self.pipe.queue)
     }
 
+    fn async_io(&self) -> bool {
+        true
+    }
+
     fn ioctl(&self, task: &Task, _file: &File, cmd: u32, arg: u64) -> Result<u64> {
         match cmd {
             crate::fs::ioctl::FIONREAD => {

@@ -3,7 +3,8 @@
 use super::{Tty, control};
 use crate::errno::{Errno, Result};
 use crate::io::{Sink, Source};
-use crate::kernel::Task;
+use crate::kernel::{CurrentTask, Task};
+use crate::vfs::async_io::OwnerKind;
 use crate::vfs::{File, FileOps};
 use crate::wait::{EventMask, WaitQueue};
 use std::any::Any;
@@ -91,6 +92,15 @@ impl FileOps for MasterFile {
 
     fn wait_queue(&self) -> Option<&WaitQueue> {
         Some(&self.tty.master_queue)
+    }
+
+    fn async_io(&self) -> bool {
+        true
+    }
+
+    fn default_owner(&self, t: &CurrentTask) -> Option<(OwnerKind, i32)> {
+        // This side has no process group in the foreground.
+        Some((OwnerKind::Process, t.tgid()))
     }
 
     fn ioctl(&self, task: &Task, file: &File, cmd: u32, arg: u64) -> Result<u64> {

@@ -4,7 +4,8 @@ use super::termios::bits::{ICANON, TOSTOP, VMIN, VTIME};
 use super::{Tty, control};
 use crate::errno::{Errno, Result};
 use crate::io::{Sink, Source};
-use crate::kernel::{CurrentTask, Signal, Task};
+use crate::kernel::{ControllingTty, CurrentTask, Signal, Task};
+use crate::vfs::async_io::OwnerKind;
 use crate::vfs::{File, FileOps, OpenFlags};
 use crate::wait::{EventMask, WaitQueue};
 use std::any::Any;
@@ -168,6 +169,17 @@ impl FileOps for SlaveFile {
 
     fn wait_queue(&self) -> Option<&WaitQueue> {
         Some(&self.tty.slave_queue)
+    }
+
+    fn async_io(&self) -> bool {
+        true
+    }
+
+    fn default_owner(&self, t: &CurrentTask) -> Option<(OwnerKind, i32)> {
+        Some(match self.tty.foreground() {
+            group if group > 0 => (OwnerKind::Group, group),
+            _ => (OwnerKind::Process, t.tgid()),
+        })
     }
 
     fn ioctl(&self, task: &Task, file: &File, cmd: u32, arg: u64) -> Result<u64> {

@@ -231,6 +231,11 @@ impl PidNamespace {
     pub fn die(&self) {
         self.ids.lock().dead = true;
     }
+
+    /// True once nothing can be made here any more.
+    pub fn is_dead(&self) -> bool {
+        self.chain().any(|ns| ns.ids.lock().dead)
+    }
 }
 
 impl Ids {

@@ -2,6 +2,7 @@
 
 use super::address::{self, Name};
 use super::message::{Message, SendBuffer, WRITABLE, stream_piece};
+use super::oob;
 use super::{PeerCreds, Rights, Unix, WeakUnix};
 use crate::errno::{Errno, Result};
 use crate::fs::ioctl::{FIONREAD, TIOCOUTQ, put_int};
@@ -9,7 +10,7 @@ use crate::io::{Sink, Source};
 use crate::kernel::{CurrentTask, Task, Wake};
 use crate::socket::family::AF_UNIX;
 use crate::socket::inet::{Net, devices};
-use crate::socket::options::DEFAULT_BUFFER;
+use crate::socket::options::{DEFAULT_BUFFER, so};
 use crate::socket::{Destination, Kind, OptionValue, Options, RecvMsg, SendMsg, Socket, flags};
 use crate::sync::{Mutex, rank};
 use crate::vfs::File;
@@ -25,6 +26,8 @@ pub static SOMAXCONN: AtomicU32 = AtomicU32::new(4096);
 /// Bits of [`ConnSocket::shutdown_bits`].
 const RCV: u8 = 1;
 const SEND: u8 = 2;
+
+const SIOCATMARK: u32 = 0x8905;
 
 /// A stream or sequenced-packet socket.
 pub struct ConnSocket {
@@ -68,6 +71,8 @@ struct Received {
     queue: VecDeque<Message>,
     /// The socket is gone: nothing more may be queued.
     closed: bool,
+    /// An out-of-band byte has come at some time.
+    had_urgent: bool,
 }
 
 impl ConnSocket {
@@ -139,13 +144,17 @@ impl ConnSocket {
     }
 
     /// Adds to the receive queue. `EPIPE` if the socket is gone or will not receive.
-    fn push(&self, message: Message) -> Result<()> {
+    fn push(&self, message: Message, urgent: bool) -> Result<()> {
         let refused = {
             let mut received = self.received.lock();
             if received.closed || self.is_shut(RCV) {
                 Some(message)
             } else {
-                received.queue.push_back(message);
+                received.had_urgent |= urgent;
+                match urgent {
+                    true => oob::push(&mut received.queue, message),
+                    false => received.queue.push_back(message),
+                }
                 None
             }
         };
@@ -172,16 +181,19 @@ impl ConnSocket {
         msg: &mut SendMsg,
     ) -> Result<usize> {
         let mut sent = 0;
+        // The last byte is the urgent one.
+        let urgent = usize::from(msg.flags & flags::OOB != 0);
         while src.remaining() > 0 {
             if !self.buffer.has_room() {
                 break;
             }
-            let len = src.remaining().min(stream_piece(self.buffer.limit()));
+            let before = src.remaining() - urgent;
+            let len = before.max(1).min(stream_piece(self.buffer.limit()));
             let taken = Message::take(src, len, true, &self.buffer);
             let result = taken.and_then(|mut message| {
                 let n = message.bytes().len();
                 self.dress(&mut message, peer, msg);
-                peer.push(message).map(|()| n)
+                peer.push(message, before == 0).map(|()| n)
             });
             match result {
                 Ok(n) => {
@@ -198,7 +210,9 @@ impl ConnSocket {
             return Err(Errno::EAGAIN);
         }
         if sent > 0 {
-            peer.queue.notify(EventMask::READABLE);
+            let urgent = urgent != 0 && src.remaining() == 0;
+            let news = if urgent { EventMask::PRI } else { EventMask::empty() };
+            peer.queue.notify(EventMask::READABLE | news);
         }
         Ok(sent)
     }
@@ -221,7 +235,7 @@ impl ConnSocket {
             return Err(Errno::EFAULT);
         }
         self.dress(&mut message, peer, msg);
-        peer.push(message)?;
+        peer.push(message, false)?;
         peer.queue.notify(EventMask::READABLE);
         Ok(len)
     }
@@ -242,7 +256,14 @@ impl ConnSocket {
         let mut first_creds = None;
         let mut received = self.received.lock();
         let mut i = 0;
+        let mut found = false;
+        let inline = self.options.is_on(so::OOBINLINE);
         let result = loop {
+            let how = oob::Read { peek, inline, copied: done > 0 };
+            let Some(at) = oob::manage(&mut received.queue, i, how, &mut consumed) else {
+                break Ok(());
+            };
+            i = at;
             let Some(message) = received.queue.get_mut(i) else { break Ok(()) };
             if peek && skip >= message.bytes().len() && !message.bytes().is_empty() {
                 skip -= message.bytes().len();
@@ -263,6 +284,7 @@ impl ConnSocket {
                 Err(e) => break Err(e),
             };
             done += n;
+            found = true;
             let has_rights = message.rights.is_some();
             if peek {
                 let whole = skip + n >= message.bytes().len();
@@ -291,18 +313,27 @@ impl ConnSocket {
                 break Ok(());
             }
         };
-        let empty = i == 0 && consumed.is_empty() && received.queue.is_empty();
         drop(received);
         drop(consumed);
         match result {
             Err(e) if done == 0 => return Err(e),
             _ => {}
         }
-        if empty || (done == 0 && peek && dst.remaining() > 0) {
+        if !found {
             return self.nothing();
         }
         self.options.move_peek_off(if peek { done as i64 } else { -(done as i64) });
         Ok(done)
+    }
+
+    fn receive_urgent(&self, dst: &mut dyn Sink, msg: &mut RecvMsg) -> Result<usize> {
+        let inline = self.options.is_on(so::OOBINLINE);
+        let peek = msg.flags & flags::PEEK != 0;
+        let mut gone = VecDeque::new();
+        let result = oob::take(&mut self.received.lock().queue, dst, peek, inline, &mut gone);
+        drop(gone);
+        msg.out_flags |= flags::OOB * u32::from(result.is_ok());
+        result
     }
 
     fn receive_packet(&self, dst: &mut dyn Sink, msg: &mut RecvMsg) -> Result<usize> {
@@ -451,8 +482,8 @@ impl Socket for ConnSocket {
                 None => return Err(Errno::EAGAIN),
             }
         };
-        // Those who found the backlog full wait for this.
-        self.queue.notify(WRITABLE);
+        // Those who found the backlog full wait for this; the listener itself is not written to.
+        self.queue.notify(EventMask::WRBAND);
         Ok(socket)
     }
 
@@ -538,11 +569,11 @@ impl Socket for ConnSocket {
     }
 
     fn send(&self, src: &mut dyn Source, msg: &mut SendMsg) -> Result<usize> {
-        if msg.flags & flags::OOB != 0 {
+        let stream = self.kind == Kind::Stream;
+        if msg.flags & flags::OOB != 0 && (!stream || src.remaining() == 0) {
             return Err(Errno::EOPNOTSUPP);
         }
         let peer = self.peer.get().ok_or(Errno::ENOTCONN)?;
-        let stream = self.kind == Kind::Stream;
         if !stream && let Some(e) = self.take_error() {
             return Err(e);
         }
@@ -569,7 +600,7 @@ impl Socket for ConnSocket {
             return Err(if stream { Errno::EINVAL } else { Errno::ENOTCONN });
         }
         if msg.flags & flags::OOB != 0 {
-            return Err(if stream { Errno::EINVAL } else { Errno::EOPNOTSUPP });
+            return if stream { self.receive_urgent(dst, msg) } else { Err(Errno::EOPNOTSUPP) };
         }
         if stream { self.receive_stream(dst, msg) } else { self.receive_packet(dst, msg) }
     }
@@ -627,9 +658,14 @@ impl Socket for ConnSocket {
             }
             return events;
         }
-        if !self.received.lock().queue.is_empty() {
+        let received = self.received.lock();
+        if !received.queue.is_empty() {
             events |= EventMask::READABLE;
         }
+        if received.had_urgent && oob::pending(&received.queue) {
+            events |= EventMask::PRI;
+        }
+        drop(received);
         if self.buffer.is_writable() {
             events |= WRITABLE;
         }
@@ -646,6 +682,10 @@ impl Socket for ConnSocket {
             FIONREAD => {
                 let n = self.received.lock().queue.iter().map(|m| m.bytes().len()).sum();
                 put_int(task, arg, n)
+            }
+            SIOCATMARK => {
+                let at_mark = oob::at_mark(&self.received.lock().queue);
+                put_int(task, arg, usize::from(at_mark))
             }
             TIOCOUTQ => put_int(task, arg, self.buffer.used()),
             _ => devices::ioctl(&Net::of(task), task, cmd, arg),

@@ -68,6 +68,8 @@ pub struct Message {
     pub creds: Option<Ucred>,
     /// Name of the sending socket.
     pub from: Option<Arc<Name>>,
+    /// It is the out-of-band byte.
+    pub urgent: bool,
     cost: usize,
     buffer: Arc<SendBuffer>,
 }
@@ -91,6 +93,7 @@ impl Message {
             rights: None,
             creds: None,
             from: None,
+            urgent: false,
             cost,
             buffer: buffer.clone(),
         })

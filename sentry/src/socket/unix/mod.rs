@@ -7,6 +7,7 @@ pub mod address;
 pub mod conn;
 pub mod dgram;
 pub mod message;
+mod oob;
 pub mod rights;
 
 use super::family::{AF_UNIX, Family, Pair};

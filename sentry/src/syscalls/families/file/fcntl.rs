@@ -8,7 +8,7 @@ use crate::kernel::CurrentTask;
 use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::{Fd, Flags};
-use crate::vfs::async_io::OwnerKind;
+use crate::vfs::async_io::{self, OwnerKind};
 use crate::vfs::{File, OpenFlags, locks, permission};
 use std::sync::Arc;
 
@@ -73,7 +73,7 @@ pub fn fcntl(t: &mut CurrentTask, fd: Fd, cmd: Flags, arg: u64) -> SysResult {
         return Err(Errno::EBADF);
     }
     match cmd {
-        F_SETFL => set_flags(t, &file, arg as u32),
+        F_SETFL => set_flags(t, &file, fd.0, arg as u32),
         F_GETLK..=F_SETLKW | F_OFD_GETLK..=F_OFD_SETLKW => locks::fcntl(t, &file, cmd, arg),
         F_SETOWN..=F_GETSIG | F_SETOWN_EX..=F_GETOWNER_UIDS => owner(t, &file, cmd, arg),
         F_SETPIPE_SZ => {
@@ -107,7 +107,8 @@ fn memfd(file: &File) -> Result<&TmpfsInode> {
     file.path().and_then(|p| p.inode().as_any().downcast_ref()).ok_or(Errno::EINVAL)
 }
 
-fn set_flags(t: &CurrentTask, file: &Arc<File>, raw: u32) -> SysResult {
+fn set_flags(t: &CurrentTask, file: &Arc<File>, fd: i32, raw: u32) -> SysResult {
+    let asynchronous = OpenFlags::from_bits_truncate(raw).contains(OpenFlags::ASYNC);
     let flags = OpenFlags::from_bits_truncate(raw) & OpenFlags::SETTABLE;
     let old = file.flags();
     if flags.contains(OpenFlags::NOATIME)
@@ -116,31 +117,25 @@ fn set_flags(t: &CurrentTask, file: &Arc<File>, raw: u32) -> SysResult {
     {
         return Err(Errno::EPERM);
     }
+    async_io::set_async(t, file, fd, asynchronous);
     file.set_flags(OpenFlags::SETTABLE, flags);
     Ok(0)
 }
 
 /// Commands about who is signalled.
-fn owner(t: &CurrentTask, file: &File, cmd: u32, arg: u64) -> SysResult {
+fn owner(t: &CurrentTask, file: &Arc<File>, cmd: u32, arg: u64) -> SysResult {
     let addr = UserAddr(arg);
     let state = file.owner.get();
     match cmd {
-        F_GETOWN => {
-            let id = i64::from(state.id);
-            Ok(if state.kind == OwnerKind::Group { -id } else { id } as u64)
-        }
-        F_SETOWN => {
-            let id = arg as i32;
-            let kind = if id < 0 { OwnerKind::Group } else { OwnerKind::Process };
-            set_owner(t, file, kind, id.checked_abs().ok_or(Errno::EINVAL)?)
-        }
+        F_GETOWN => Ok(i64::from(async_io::owner_signed(t, file)) as u64),
+        F_SETOWN => async_io::set_owner_signed(t, file, arg as i32).map(|()| 0),
         F_GETOWN_EX => {
             let kind = match state.kind {
                 OwnerKind::Thread => 0,
                 OwnerKind::Process => 1,
                 OwnerKind::Group => 2,
             };
-            t.mm().write_obj(addr, &[kind, state.id])?;
+            t.mm().write_obj(addr, &[kind, t.local_id(state.id)])?;
             Ok(0)
         }
         F_SETOWN_EX => {
@@ -151,7 +146,7 @@ fn owner(t: &CurrentTask, file: &File, cmd: u32, arg: u64) -> SysResult {
                 2 => OwnerKind::Group,
                 _ => return Err(Errno::EINVAL),
             };
-            set_owner(t, file, kind, id)
+            async_io::set_owner(t, file, kind, id).map(|()| 0)
         }
         F_GETOWNER_UIDS => {
             t.mm().write_obj(addr, &[state.uids.0, state.uids.1])?;
@@ -162,31 +157,11 @@ fn owner(t: &CurrentTask, file: &File, cmd: u32, arg: u64) -> SysResult {
             if arg > SIGRTMAX {
                 return Err(Errno::EINVAL);
             }
-            file.owner.update(|s| s.signal = arg as i32);
+            async_io::set_signal(t, file, arg as i32);
             Ok(0)
         }
         _ => Err(Errno::EINVAL),
     }
-}
-
-/// `ESRCH` if there is no such thread, process or group. 0 is no one.
-fn set_owner(t: &CurrentTask, file: &File, kind: OwnerKind, id: i32) -> SysResult {
-    let exists = match kind {
-        _ if id == 0 => true,
-        OwnerKind::Thread => t.kernel().task(t.global_id(id)).is_some(),
-        OwnerKind::Process => t.kernel().thread_group(t.global_id(id)).is_some(),
-        OwnerKind::Group => t.kernel().session_of_pgroup(t.global_id(id)).is_some(),
-    };
-    if !exists {
-        return Err(Errno::ESRCH);
-    }
-    let uids = (t.creds().uid, t.creds().euid);
-    file.owner.update(|s| {
-        s.kind = kind;
-        s.id = id;
-        s.uids = uids;
-    });
-    Ok(0)
 }
 
 /// `flock(2)`.

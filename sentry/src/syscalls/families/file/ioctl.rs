@@ -8,7 +8,7 @@ use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::{Fd, Flags};
 use crate::syscalls::blocking::on_file;
-use crate::vfs::{FileType, OpenFlags};
+use crate::vfs::{FileType, OpenFlags, async_io};
 use crate::wait::EventMask;
 
 const FIONBIO: u32 = 0x5421;
@@ -16,6 +16,10 @@ const FIONCLEX: u32 = 0x5450;
 const FIOCLEX: u32 = 0x5451;
 const FIOASYNC: u32 = 0x5452;
 const FIOQSIZE: u32 = 0x5460;
+const FIOSETOWN: u32 = 0x8901;
+const SIOCSPGRP: u32 = 0x8902;
+const FIOGETOWN: u32 = 0x8903;
+const SIOCGPGRP: u32 = 0x8904;
 const FIGETBSZ: u32 = 2;
 
 /// `ioctl(2)`.
@@ -26,10 +30,28 @@ pub fn ioctl(t: &mut CurrentTask, fd: Fd, cmd: Flags, arg: u64) -> SysResult {
             t.files().set_cloexec(fd.0, cmd.0 == FIOCLEX)?;
             Ok(0)
         }
-        FIONBIO | FIOASYNC => {
+        FIONBIO => {
             let on: i32 = t.mm().read_obj(UserAddr(arg))?;
-            let flag = if cmd.0 == FIONBIO { OpenFlags::NONBLOCK } else { OpenFlags::ASYNC };
+            let flag = OpenFlags::NONBLOCK;
             file.set_flags(flag, if on != 0 { flag } else { OpenFlags::empty() });
+            Ok(0)
+        }
+        FIOASYNC => {
+            let on: i32 = t.mm().read_obj(UserAddr(arg))?;
+            let on = on != 0;
+            let known = async_io::set_async(t, &file, fd.0, on);
+            if known || on == file.flags().contains(OpenFlags::ASYNC) {
+                Ok(0)
+            } else {
+                Err(Errno::ENOTTY)
+            }
+        }
+        FIOSETOWN | SIOCSPGRP if is_socket(&file) => {
+            let id: i32 = t.mm().read_obj(UserAddr(arg))?;
+            async_io::set_owner_signed(t, &file, id).map(|()| 0)
+        }
+        FIOGETOWN | SIOCGPGRP if is_socket(&file) => {
+            t.mm().write_obj(UserAddr(arg), &async_io::owner_signed(t, &file))?;
             Ok(0)
         }
         FIOQSIZE => {
@@ -56,6 +78,10 @@ pub fn ioctl(t: &mut CurrentTask, fd: Fd, cmd: Flags, arg: u64) -> SysResult {
         }
         cmd => file.ops().ioctl(t, &file, cmd, arg),
     }
+}
+
+fn is_socket(file: &crate::vfs::File) -> bool {
+    crate::socket::of(file).is_ok()
 }
 
 fn is_regular(file: &crate::vfs::File) -> bool {
