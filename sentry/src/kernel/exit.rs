@@ -77,6 +77,7 @@ pub(super) fn exit(mut t: CurrentTask) {
     // Guest code of this thread is gone before anyone learns of its end.
     drop(context);
     drop(shared);
+    kernel.aio.prune();
     if kernel.async_signals.any() {
         crate::vfs::async_io::send_deferred(&kernel);
     }

@@ -7,6 +7,7 @@
 //! * [`signal`]: sending, queues, delivery. [`futex`]: user-space locks.
 
 pub mod accounting;
+pub mod aio;
 mod barrier;
 pub mod clone;
 pub mod config;

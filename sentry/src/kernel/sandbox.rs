@@ -43,6 +43,8 @@ pub struct Kernel {
     pub call_logs: CallLogs,
     /// Processes that were started from outside.
     pub outsiders: Outsiders,
+    /// Contexts of asynchronous I/O.
+    pub aio: super::aio::Aio,
     /// Signals about files that are to be sent once no lock is held.
     pub async_signals: crate::vfs::async_io::Deferred,
     /// Number of tasks, to hold against the limit.
@@ -91,6 +93,7 @@ impl Kernel {
             namespaces: Namespaces::initial(names),
             memfd_mount: OnceLock::new(),
             outsiders: Outsiders::default(),
+            aio: Default::default(),
             async_signals: Default::default(),
             task_count: AtomicUsize::new(0),
             forks: AtomicU64::new(0),

@@ -1,5 +1,6 @@
 //! The cases, one file per area.
 
+mod aio;
 mod async_io;
 mod attributes;
 mod creds;
@@ -54,6 +55,7 @@ crate::registry::areas![
     attributes,
     pipes,
     async_io,
+    aio,
     locks,
     epoll,
     inotify,

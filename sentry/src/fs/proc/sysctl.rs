@@ -16,7 +16,7 @@ use std::sync::{Arc, Weak};
 /// The tree.
 pub fn tree(kernel: &Arc<Kernel>) -> Node {
     directory(vec![
-        ("fs", fs()),
+        ("fs", fs(kernel)),
         ("kernel", kernel_settings(kernel)),
         (
             "net",
@@ -31,9 +31,10 @@ pub fn tree(kernel: &Arc<Kernel>) -> Node {
     ])
 }
 
-fn fs() -> Node {
+fn fs(kernel: &Arc<Kernel>) -> Node {
     directory(vec![
-        ("aio-max-nr", text(Fixed("65536\n"))),
+        ("aio-max-nr", text(AioMax(Arc::downgrade(kernel)))),
+        ("aio-nr", of_kernel(kernel, |k| format!("{}\n", k.aio.nr()))),
         ("epoll", directory(vec![("max_user_watches", text(Fixed("5000000\n")))])),
         ("file-max", text(Fixed("9223372036854775807\n"))),
         ("file-nr", text(Fixed("0\t0\t9223372036854775807\n"))),
@@ -60,6 +61,29 @@ fn fs() -> Node {
         ("protected_symlinks", text(Fixed("0\n"))),
         ("suid_dumpable", text(Fixed("0\n"))),
     ])
+}
+
+/// `fs.aio-max-nr`.
+struct AioMax(Weak<Kernel>);
+
+impl Text for AioMax {
+    fn read(&self) -> Result<Vec<u8>> {
+        let kernel = self.0.upgrade().ok_or(Errno::ENOENT)?;
+        Ok(format!("{}\n", kernel.aio.max_nr.load(Ordering::Relaxed)).into_bytes())
+    }
+
+    fn write(&self, data: &[u8]) -> Result<()> {
+        let kernel = self.0.upgrade().ok_or(Errno::ENOENT)?;
+        let [n] = net_settings::numbers(data)?[..] else { return Err(Errno::EINVAL) };
+        // A guest must not exhaust the sentry: more than this is not believed.
+        let n = u64::try_from(n).map_err(|_| Errno::EINVAL)?.min(1 << 24);
+        kernel.aio.max_nr.store(n, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn rights(&self) -> Rights {
+        Rights::root(0o644)
+    }
 }
 
 fn mqueue() -> Node {

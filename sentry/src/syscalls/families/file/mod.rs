@@ -19,5 +19,6 @@ pub(super) use space::set_size;
 pub use space::{fadvise64, fallocate, ftruncate, readahead};
 pub use sync::{cachestat, fdatasync, fsync, sync, sync_file_range, syncfs};
 pub use transfer::{
-    pread64, preadv, preadv2, pwrite64, pwritev, pwritev2, read, readv, write, writev,
+    Buffers, aio_transfer, pread64, preadv, preadv2, pwrite64, pwritev, pwritev2, read, readv,
+    write, writev,
 };

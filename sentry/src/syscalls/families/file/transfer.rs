@@ -23,13 +23,16 @@ const RWF_NOAPPEND: u32 = 32;
 const RWF_ALL: u32 = RWF_HIPRI | RWF_DSYNC | RWF_SYNC | RWF_NOWAIT | RWF_APPEND | RWF_NOAPPEND;
 
 /// The guest buffers of one call.
-enum Buffers {
+pub enum Buffers {
+    /// A single one: address and length.
     One(UserAddr, u64),
+    /// Several (`struct iovec`).
     Many(Vec<IoVec>),
 }
 
 impl Buffers {
-    fn many(t: &CurrentTask, addr: UserAddr, count: u64) -> Result<Self> {
+    /// Reads `count` vectors at `addr`.
+    pub fn many(t: &CurrentTask, addr: UserAddr, count: u64) -> Result<Self> {
         Ok(Buffers::Many(t.mm().read_iovecs(addr, count)?))
     }
 
@@ -351,4 +354,34 @@ pub fn pwritev2(
     let buffers = Buffers::many(t, iov, count)?;
     let at = second_form(offset, flags)?;
     write_file(t, &file, &buffers, at, flags.0)
+}
+
+/// A transfer of `io_submit(2)`. The outer result is that of the submission: `EBADF` for the wrong access
+/// mode, `EINVAL` for a bad offset or a file that cannot be read, `EOPNOTSUPP` for unknown flags, `EFAULT` for
+/// a buffer outside of the address space; the inner one is what the request completes with.
+pub fn aio_transfer(
+    t: &mut CurrentTask,
+    file: &Arc<File>,
+    buffers: &Buffers,
+    offset: i64,
+    flags: u32,
+    write: bool,
+) -> Result<SysResult> {
+    if flags & !RWF_ALL != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let mode = file.flags();
+    if if write { !mode.writable() } else { !mode.readable() } {
+        return Err(Errno::EBADF);
+    }
+    if file.path().is_some_and(|p| p.dentry.file_type() == FileType::Directory) {
+        return Err(Errno::EINVAL);
+    }
+    drop(buffers.sink(&t.mm().clone())?);
+    let wanted = At::offset(offset)?;
+    let at = if file.ops().seekable() { wanted } else { At::Position };
+    Ok(match write {
+        true => write_file(t, file, buffers, at, flags),
+        false => read_file(t, file, buffers, at, flags),
+    })
 }

@@ -1,5 +1,6 @@
 //! Polling, pipes, event files and other means between processes.
 
+pub mod aio;
 pub mod epoll;
 pub mod inotify;
 pub mod mq;
@@ -12,6 +13,7 @@ pub mod simple;
 pub mod splice;
 pub mod wait;
 
+pub use aio::*;
 pub use epoll::*;
 pub use inotify::*;
 pub use mq::*;
