@@ -25,6 +25,7 @@ pub mod kvm;
 pub mod memory_file;
 pub mod placement;
 pub mod ptrace;
+pub mod reaper;
 pub mod registers;
 pub mod safecopy;
 mod stub;

@@ -7,7 +7,7 @@
 //! to a page goes, its storage is returned to the host before the range can be handed out again, so
 //! fresh frames always read as zeroes.
 //!
-//! Host calls: `memfd_create`, `ftruncate`, `mmap`, `munmap`, `fallocate`, `fstat`, `lseek`,
+//! Host calls: `memfd_create`, `ftruncate`, `mmap`, `munmap`, `fallocate`, `fstat`, `lseek`, `mincore`,
 //! `preadv2`, `pwritev2`.
 
 mod frames;
@@ -32,6 +32,9 @@ use std::sync::Arc;
 /// Sizes to try, in bytes. The first is more than any guest can use; a host with a small
 /// `RLIMIT_AS` or `RLIMIT_FSIZE` may refuse it.
 const SIZES: [u64; 4] = [16 << 40, 1 << 40, 64 << 30, 4 << 30];
+
+/// A range longer than this, in bytes, is asked for its holes, not for each page.
+const RESIDENCY_MOST: u64 = 4096 * PAGE_SIZE;
 
 /// The memfd that holds all guest memory, and its bookkeeping.
 #[derive(Debug)]
@@ -117,6 +120,25 @@ impl MemoryFile {
     /// Bytes of a range of the file that hold storage.
     fn committed_in(&self, range: Range<u64>) -> u64 {
         self.data_in(range).into_iter().map(|part| part.end - part.start).sum()
+    }
+
+    /// Bytes in memory in some ranges, ascending by their start and near each other unless there is one.
+    fn committed_in_group(&self, group: &[Range<u64>]) -> u64 {
+        let (Some(first), Some(end)) = (group.first(), group.iter().map(|range| range.end).max())
+        else {
+            return 0;
+        };
+        let each = || group.iter().map(|range| self.committed_in(range.clone())).sum();
+        if group.len() == 1 && end - first.start > RESIDENCY_MOST {
+            return each();
+        }
+        let Ok(pages) = self.mapping.residency(first.start..end) else { return each() };
+        let in_memory = |range: &Range<u64>| {
+            let page = |at: u64| ((at - first.start) / PAGE_SIZE) as usize;
+            let part = pages.get(page(range.start)..page(range.end)).unwrap_or_default();
+            part.iter().filter(|page| *page & 1 != 0).count() as u64 * PAGE_SIZE
+        };
+        group.iter().map(in_memory).sum()
     }
 
     /// The parts of a range that hold storage, ascending.

@@ -195,6 +195,7 @@ pub const HOST_CALLS: &[HostCall] = host_calls! {
     lseek SYS_lseek Run "holes of donated files, positions of the standard streams";
     madvise SYS_madvise Run "allocator; memory file";
     memfd_create SYS_memfd_create Setup "the memory file";
+    mincore SYS_mincore Run "memory file: how much a guest process uses";
     mmap SYS_mmap Run (Without(2, EXECUTABLE)) "allocator, thread stacks, donated files";
     mprotect SYS_mprotect Run (Without(2, EXECUTABLE)) "thread stacks";
     mremap SYS_mremap Run "allocator";
@@ -205,11 +206,9 @@ pub const HOST_CALLS: &[HostCall] = host_calls! {
     ppoll SYS_ppoll Run "readiness of host descriptors";
     prctl SYS_prctl Run (Either(0, &[libc::PR_SET_NAME as u32])) "names of threads";
     pread64 SYS_pread64 Run "donated files";
-    preadv SYS_preadv Run "donated files";
     preadv2 SYS_preadv2 Run "donated files, into guest memory";
     prlimit64 SYS_prlimit64 Setup "zygote: no core dumps; C library, at start";
     pwrite64 SYS_pwrite64 Run "donated files";
-    pwritev SYS_pwritev Run "donated files";
     pwritev2 SYS_pwritev2 Run "donated files, out of guest memory";
     read SYS_read Run "donated pipes and terminals";
     recvfrom SYS_recvfrom Run "discarding of a descriptor that no stub fetched";

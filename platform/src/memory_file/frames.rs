@@ -220,9 +220,9 @@ impl Frames {
         parts.map(|part| part.start - self.start..part.end - self.start).collect()
     }
 
-    /// Bytes that hold storage in many parts together, each counted as often as it is named. Parts
-    /// that are neighbours in the file are asked for at once: a process can have thousands of
-    /// pages that were made one by one, and each question walks the file up to its next hole.
+    /// Bytes in memory in many parts together, each counted as often as it is named. Parts that are near
+    /// each other in the file are asked for at once: a process can have thousands of pages that were
+    /// made one by one.
     pub fn committed_in_all<'a>(parts: impl Iterator<Item = (&'a Self, Range<u64>)>) -> u64 {
         let mut file = None;
         let mut ranges: Vec<Range<u64>> = Vec::new();
@@ -232,15 +232,15 @@ impl Frames {
         }
         let Some(file) = file else { return 0 };
         ranges.sort_unstable_by_key(|range| range.start);
-        let (mut bytes, mut joined) = (0, 0..0);
-        for range in ranges {
-            if range.start == joined.end {
-                joined.end = range.end;
-            } else {
-                bytes += file.committed_in(std::mem::replace(&mut joined, range));
-            }
+        let mut bytes = 0;
+        let mut rest = ranges.as_slice();
+        while let Some(first) = rest.first() {
+            let near = rest.iter().position(|next| !is_near(first, next)).unwrap_or(rest.len());
+            let (group, others) = rest.split_at(near.max(1));
+            bytes += file.committed_in_group(group);
+            rest = others;
         }
-        bytes + file.committed_in(joined)
+        bytes
     }
 
     /// Drops many frames at once: one lock, and one host call for neighbours.
@@ -275,6 +275,13 @@ impl Frames {
         let part = self.part(range).filter(|part| aligned && !part.is_empty());
         Ok(part.ok_or(AccessError)?)
     }
+}
+
+/// Whether a range is asked for together with one that starts before it.
+fn is_near(first: &Range<u64>, next: &Range<u64>) -> bool {
+    /// Bytes: one answer is small, and asking for what is not wanted costs little.
+    const SPAN: u64 = 1024 * PAGE_SIZE;
+    next.end.saturating_sub(first.start) <= SPAN
 }
 
 impl Clone for Frames {

@@ -44,6 +44,20 @@ impl Mapping {
         Ok(Self { base: base.cast(), len })
     }
 
+    /// For each page of a range, which must lie inside, whether it is in memory: its lowest bit
+    /// (`mincore(2)`). A page that was only set aside is not, nor one that the host has swapped out.
+    pub fn residency(&self, range: Range<u64>) -> Result<Vec<u8>, Errno> {
+        let len = range.end.saturating_sub(range.start);
+        if range.end > self.len {
+            return Err(Errno::ENOMEM);
+        }
+        let mut pages = vec![0; len.div_ceil(crate::PAGE_SIZE) as usize];
+        let start = self.base.wrapping_add(range.start as usize);
+        // SAFETY: the vector has a byte for each page of the range; the memory itself is not touched.
+        let result = unsafe { libc::mincore(start.cast(), len as usize, pages.as_mut_ptr()) };
+        Errno::result(result).map(|_| pages)
+    }
+
     /// Bytes mapped.
     pub fn len(&self) -> u64 {
         self.len

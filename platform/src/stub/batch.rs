@@ -182,6 +182,11 @@ impl BatchPages {
         &self.frames
     }
 
+    /// Leaves an empty list.
+    pub fn clear(&self) -> Result<(), AccessError> {
+        self.frames.store64(control::COUNT, 0)
+    }
+
     /// Writes a list of at most [`CAPACITY`] calls, and what receiving that many descriptors needs.
     pub fn write(&self, calls: &[Call], descriptors: usize) -> Result<(), AccessError> {
         let mut bytes = Vec::with_capacity(calls.len() * ENTRY as usize);

@@ -123,23 +123,31 @@ impl<X: Execute> Space<X> {
 
     /// Executes what waits, and keeps others from executing more until the guard is dropped.
     pub fn flush_locked(&self, with: X::With<'_>) -> Result<MutexGuard<'_, Executor<X>>> {
+        let execute = |own: &mut X, operations: &[Operation]| match operations {
+            [] => Ok(()),
+            _ => own.execute(&self.shared, with, operations),
+        };
+        self.flush_by(execute).map(|((), executor)| executor)
+    }
+
+    /// Lets `execute` execute what waits, which may be nothing, together with something else.
+    pub fn flush_by<T>(
+        &self,
+        execute: impl FnOnce(&mut X, &[Operation]) -> Result<T>,
+    ) -> Result<(T, MutexGuard<'_, Executor<X>>)> {
         let mut executor = self.executor.lock();
         let (work, upto) = {
             let mut queue = self.queue.lock();
             (queue.take(), self.queued.load(Ordering::Relaxed))
         };
-        let result = if work.operations.is_empty() {
-            Ok(())
-        } else {
-            executor.own.execute(&self.shared, with, &work.operations)
-        };
+        let result = execute(&mut executor.own, &work.operations);
         let Work { operations, frames } = work;
         match result {
-            Ok(()) => {
+            Ok(done) => {
                 self.done.store(upto, Ordering::Release);
                 drop(operations);
                 Frames::release_all(frames);
-                Ok(executor)
+                Ok((done, executor))
             }
             Err(error) => {
                 // Some mapping may be left that should be gone: nothing of this is reused before the
@@ -150,11 +158,6 @@ impl<X: Execute> Space<X> {
                 Err(error)
             }
         }
-    }
-
-    /// Exclusive use of what executes operations.
-    pub fn executor(&self) -> MutexGuard<'_, Executor<X>> {
-        self.executor.lock()
     }
 
     /// Ends the stub, which is not as the guest's memory manager believes.

@@ -24,6 +24,9 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 /// How long a new stub may take to report, in milliseconds.
 const PATIENCE: i32 = 20_000;
 
+/// Most calls that making a thread takes.
+const OWN_CALLS: usize = 8;
+
 /// A stub's agent.
 #[derive(Debug)]
 pub struct Agent {
@@ -48,7 +51,10 @@ impl Agent {
     /// Makes the agent execute calls in order, up to the first one that fails.
     pub fn run(&mut self, calls: &[Call], descriptors: usize) -> Result<Result<(), Errno>> {
         self.start(calls, descriptors)?;
-        self.answer(self.pid)
+        let answer = self.answer(self.pid)?;
+        // What a guest thread that jumps into our code finds: nothing.
+        self.pages.clear()?;
+        Ok(answer)
     }
 
     fn start(&mut self, calls: &[Call], descriptors: usize) -> Result<()> {
@@ -79,10 +85,24 @@ impl Agent {
         self.left_open.take().into_iter().map(|fd| call(libc::SYS_close, &[fd]))
     }
 
-    /// Makes a thread with a listener, which reports over it and waits.
-    pub fn new_thread(&mut self, stack: &mut SignalStack) -> Result<Listener> {
+    /// Executes operations and makes a thread with a listener, which reports over it and waits.
+    pub fn new_thread(
+        &mut self,
+        shared: &Shared,
+        stack: &mut SignalStack,
+        operations: &[Operation],
+    ) -> Result<Listener> {
         const WHAT: &str = "create a thread in a stub";
-        let mut calls: Vec<Call> = self.close_left_open().collect();
+        let mut plan = Plan::default();
+        let left_open = self.left_open;
+        plan.calls.extend(self.close_left_open());
+        let all = operations.iter().all(|operation| plan.add(operation));
+        if !all || !plan.descriptors.is_empty() || plan.calls.len() + OWN_CALLS > CAPACITY {
+            plan = Plan::default();
+            self.left_open = left_open;
+            self.execute(shared, (), operations)?;
+        }
+        let mut calls = plan.calls;
         calls.extend(stack.calls());
         calls.push(call(libc::SYS_clone, &[THREAD_FLAGS.into()]));
         calls.push(call(libc::SYS_futex, &[SCRATCH + HELLO, WAIT.into(), 0, 0]));

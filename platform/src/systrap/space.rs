@@ -4,6 +4,7 @@ use super::agent::{Agent, Space};
 use super::listener::Listener;
 use super::stack::{SignalStack, SignalStacks};
 use crate::stub::process::StubProcess;
+use crate::stub::queue::Operation;
 use crate::stub::space::Shared;
 use crate::{AddressSpace, Frames, MapSource, Prot, Result};
 use parking_lot::Mutex;
@@ -85,7 +86,11 @@ impl SystrapSpace {
     /// Makes a thread, which has reported and waits for the answer.
     pub fn new_thread(&self) -> Result<(SignalStack, Listener)> {
         let mut stack = self.stacks.lock().take(&self.inner.shared().memory)?;
-        let listener = self.inner.executor().own.new_thread(&mut stack)?;
+        // What waits goes with it: a new process always has something to map before it starts.
+        let make = |agent: &mut Agent, operations: &[Operation]| {
+            agent.new_thread(self.inner.shared(), &mut stack, operations)
+        };
+        let listener = self.inner.flush_by(make)?.0;
         Ok((stack, listener))
     }
 

@@ -103,7 +103,7 @@ fn install(t: &mut CurrentTask, loaded: Loaded, filename: &[u8]) -> Result<()> {
     let old_context = std::mem::replace(&mut t.context, context);
     let old_mm = t.set_mm(loaded.mm);
     drop(old_context);
-    drop(old_mm);
+    old_mm.end();
     if let Some(vfork) = t.vfork.take() {
         vfork.complete();
     }

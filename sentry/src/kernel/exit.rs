@@ -76,7 +76,8 @@ pub(super) fn exit(mut t: CurrentTask) {
     *task.interrupter.lock() = None;
     // Guest code of this thread is gone before anyone learns of its end.
     drop(context);
-    drop(shared);
+    shared.mm.end();
+    drop((shared.files, shared.fs));
     kernel.aio.prune();
     if kernel.async_signals.any() {
         crate::vfs::async_io::send_deferred(&kernel);

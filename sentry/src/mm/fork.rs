@@ -118,23 +118,24 @@ impl super::manager::Edit<'_> {
     fn copy_hot_pages(&mut self) -> BTreeMap<u64, Frames> {
         let not_inherited = VmaFlags::DONTFORK | VmaFlags::WIPEONFORK;
         let mut copies = BTreeMap::new();
+        let State { vmas, runs, .. } = &mut *self.state;
         for window in self.mm.hot.take() {
             let end = window.saturating_add(HotPages::WINDOW);
-            let vma = self.state.vmas.find_or_above(window).filter(|vma| vma.start < end);
-            let Some(vma) = vma else { continue };
-            if !vma.private() || !vma.writable() || vma.flags.intersects(not_inherited) {
-                continue;
-            }
-            let (low, high) = (window.max(vma.start), end.min(vma.end));
-            for (at, run) in self.state.runs.range_mut(low, high) {
-                let (Owner::Mine | Owner::Cow) = run.owner else { continue };
-                let Some(frames) = run.frames() else { continue };
-                // Without memory for copies the pages are shared, as all others.
-                let Ok(copy) = self.mm.memory.allocate(run.len) else { return copies };
-                if copy_frames(&copy, frames, run.len).is_err() {
-                    return copies;
+            for vma in vmas.overlapping(window, end) {
+                if !vma.private() || !vma.writable() || vma.flags.intersects(not_inherited) {
+                    continue;
                 }
-                copies.insert(at, copy);
+                let (low, high) = (window.max(vma.start), end.min(vma.end));
+                for (at, run) in runs.range_mut(low, high) {
+                    let (Owner::Mine | Owner::Cow) = run.owner else { continue };
+                    let Some(frames) = run.frames() else { continue };
+                    // Without memory for copies the pages are shared, as all others.
+                    let Ok(copy) = self.mm.memory.allocate(run.len) else { return copies };
+                    if copy_frames(&copy, frames, run.len).is_err() {
+                        return copies;
+                    }
+                    copies.insert(at, copy);
+                }
             }
         }
         copies

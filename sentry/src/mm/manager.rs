@@ -111,6 +111,15 @@ impl MemoryManager {
         })
     }
 
+    /// Lets go of it. If that was the last reference, its files are released now, its stub and its
+    /// memory soon: no guest thread is left that could tell. To be called with no lock held.
+    pub fn end(self: Arc<Self>) {
+        let Some(this) = Arc::into_inner(self) else { return };
+        let vmas = std::mem::take(&mut this.state.write().vmas);
+        drop(vmas);
+        platform::reaper::later(move || drop(this));
+    }
+
     /// Never reused; names the address space in futex keys.
     pub fn id(&self) -> u64 {
         self.id
