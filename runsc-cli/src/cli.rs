@@ -1,6 +1,7 @@
 //! The command line. Names of commands and flags are gVisor's `runsc`'s and runc's where they have them.
 
 use crate::log::Format;
+use crate::sandbox::network::publish::Publish;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -37,9 +38,12 @@ pub struct Global {
     /// File for the debug log (default: standard error).
     #[arg(long, value_name = "FILE")]
     pub debug_log: Option<PathBuf>,
-    /// Network of the sandbox: that of the network namespace it is given, or none.
+    /// Network of the sandbox: that of the network namespace it is given, the host's by ordinary sockets, or none.
     #[arg(long, value_enum, default_value_t = NetworkName::Sandbox)]
     pub network: NetworkName,
+    /// With --network=user: the gateway's address (10.0.2.2) stands for the host's own loopback interface.
+    #[arg(long)]
+    pub host_loopback: bool,
     /// Where writes to a container's root go: into the sandbox's memory, or to the bundle.
     #[arg(long, value_enum, default_value_t = Overlay::Memory, value_name = "WHERE")]
     pub overlay2: Overlay,
@@ -94,6 +98,10 @@ pub enum NetworkName {
     /// The interfaces of the network namespace that it is given (by the bundle, or `--net-ns`), which it takes
     /// over; with no namespace, a loopback interface and nothing else.
     Sandbox,
+    /// Outbound connections, datagrams and pings, by ordinary sockets of the host; needs no privileges. Names are
+    /// resolved by the host's name server. Link-local addresses, metadata services and the host's loopback
+    /// interface are not reached.
+    User,
     /// A loopback interface and nothing else.
     None,
 }
@@ -183,6 +191,9 @@ pub struct BundleArgs {
     /// Pass a descriptor on: `FD`, or `FD:FD-IN-CONTAINER`. Repeatable.
     #[arg(long, value_name = "FD[:FD]", value_parser = pass_fd)]
     pub pass_fd: Vec<(i32, i32)>,
+    /// Let a port of the host lead into the sandbox (with --network=user). Repeatable.
+    #[arg(long, short = 'p', value_name = "[IP:]HOST:GUEST[/udp]")]
+    pub publish: Vec<Publish>,
     /// For compatibility with runc: nothing here pivots on the host.
     #[arg(long, hide = true)]
     pub no_pivot: bool,
@@ -418,6 +429,9 @@ pub struct DoArgs {
     /// has them no longer.
     #[arg(long, value_name = "FILE")]
     pub net_ns: Option<PathBuf>,
+    /// Let a port of the host lead into the sandbox (with --network=user). Repeatable.
+    #[arg(long, short = 'p', value_name = "[IP:]HOST:GUEST[/udp]")]
+    pub publish: Vec<Publish>,
     /// Command and its arguments.
     #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<std::ffi::OsString>,

@@ -66,8 +66,8 @@ macro_rules! host_calls {
 }
 pub use host_calls;
 
-/// Requests of `ioctl(2)`: terminals, and bytes that wait in a pipe.
-const TERMINAL: [u32; 7] = [
+/// Requests of `ioctl(2)`: terminals, and what waits in a pipe or socket.
+const TERMINAL: [u32; 9] = [
     libc::TCGETS as u32,
     libc::TCSETS as u32,
     libc::TCSETSW as u32,
@@ -75,14 +75,17 @@ const TERMINAL: [u32; 7] = [
     libc::TIOCGWINSZ as u32,
     libc::TIOCSWINSZ as u32,
     libc::FIONREAD as u32,
+    libc::TIOCOUTQ as u32,
+    // SIOCATMARK
+    0x8905,
 ];
 
 /// Those and `SECCOMP_IOCTL_NOTIF_RECV`, `SEND`, `ID_VALID`, `ADDFD` and `SET_FLAGS`.
-const SYSTRAP_REQUESTS: [u32; 12] =
+const SYSTRAP_REQUESTS: [u32; 14] =
     join(TERMINAL, [0xc050_2100, 0xc018_2101, 0x4008_2102, 0x4018_2103, 0x4008_2104]);
 
 /// Those of terminals, and what a virtual machine that exists already needs.
-const KVM_REQUESTS: [u32; 24] = join(
+const KVM_REQUESTS: [u32; 26] = join(
     TERMINAL,
     [
         // KVM_RUN, KVM_INTERRUPT, KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS, KVM_GET_REGS.
@@ -128,6 +131,14 @@ const UNIX: &[u32] = &[libc::AF_UNIX as u32];
 
 /// Options of sockets that are set.
 const CONTROL_OPTIONS: &[u32] = &[libc::SO_PASSCRED as u32, libc::SO_RCVTIMEO as u32];
+
+/// Options of connected Internet sockets that are set, besides those: by their numbers, whatever the level.
+/// `TCP_NODELAY`, `TCP_CORK`, `TCP_KEEPIDLE`, `_KEEPINTVL`, `_KEEPCNT`, `SO_SNDBUF`, `SO_RCVBUF` and `TCP_LINGER2`,
+/// `SO_KEEPALIVE`, `SO_OOBINLINE`, `TCP_QUICKACK`, `SO_LINGER`, `TCP_USER_TIMEOUT`.
+const CONNECTION_OPTIONS: &[u32] = &[1, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 16, 18, 20];
+
+/// Options that are read: `TCP_MAXSEG`, `SO_ERROR`, `TCP_INFO`.
+const READ_OPTIONS: &[u32] = &[2, 4, 11];
 
 /// Flags of `clone(2)` for a thread, as the C library has them.
 pub const THREAD: &[u32] = &[(libc::CLONE_VM
@@ -237,7 +248,7 @@ pub const HOST_CALLS: &[HostCall] = host_calls! {
 /// What `--platform=ptrace` needs besides.
 pub const PTRACE_CALLS: &[HostCall] = host_calls! {
     getpid SYS_getpid Run "identity of the sentry";
-    ioctl SYS_ioctl Run (Either(1, &TERMINAL)) "terminal attributes and window size; bytes waiting in a pipe";
+    ioctl SYS_ioctl Run (Either(1, &TERMINAL)) "terminal attributes and window size; bytes waiting in a pipe or socket";
     ptrace SYS_ptrace Run "running guest code";
     socketpair SYS_socketpair Setup "the channel that carries descriptors to stubs";
     wait4 SYS_wait4 Run "stops and ends of stubs";
@@ -246,7 +257,7 @@ pub const PTRACE_CALLS: &[HostCall] = host_calls! {
 /// What `--platform=systrap` needs besides.
 pub const SYSTRAP_CALLS: &[HostCall] = host_calls! {
     getpid SYS_getpid Run "identity of the sentry";
-    ioctl SYS_ioctl Run (Either(1, &SYSTRAP_REQUESTS)) "terminal attributes and window size; bytes waiting in a pipe; system calls of guests";
+    ioctl SYS_ioctl Run (Either(1, &SYSTRAP_REQUESTS)) "terminal attributes and window size; bytes waiting in a pipe or socket; system calls of guests";
     pidfd_getfd SYS_pidfd_getfd Run "listeners of guest threads";
     pidfd_open SYS_pidfd_open Run "listeners of guest threads";
     setsockopt SYS_setsockopt Run (Either(2, CONTROL_OPTIONS)) "control sockets of agents: credentials, time limit";
@@ -257,7 +268,14 @@ pub const SYSTRAP_CALLS: &[HostCall] = host_calls! {
 /// What `--platform=kvm` needs besides.
 pub const KVM_CALLS: &[HostCall] = host_calls! {
     getpid SYS_getpid Run "identity of the sentry";
-    ioctl SYS_ioctl Run (Either(1, &KVM_REQUESTS)) "terminal attributes and window size; bytes waiting in a pipe; the virtual machine";
+    ioctl SYS_ioctl Run (Either(1, &KVM_REQUESTS)) "terminal attributes and window size; bytes waiting in a pipe or socket; the virtual machine";
+};
+
+/// What `--network=user` needs besides. Stands before the platform's table: the first entry of a call decides.
+pub const USER_NETWORK_CALLS: &[HostCall] = host_calls! {
+    getsockopt SYS_getsockopt Run (Either(2, READ_OPTIONS)) "state of a connection";
+    sendto SYS_sendto Run (Either(5, &[0])) "urgent data, to where the socket is connected";
+    setsockopt SYS_setsockopt Run (Either(2, CONNECTION_OPTIONS)) "options of connections; control sockets of agents (SO_PASSCRED, SO_RCVTIMEO)";
 };
 
 #[cfg(test)]
@@ -266,13 +284,18 @@ mod tests {
 
     #[test]
     fn sorted_and_unique() {
-        for table in [HOST_CALLS, PTRACE_CALLS, SYSTRAP_CALLS, KVM_CALLS] {
+        for table in [HOST_CALLS, PTRACE_CALLS, SYSTRAP_CALLS, KVM_CALLS, USER_NETWORK_CALLS] {
             assert!(table.windows(2).all(|pair| pair[0].name < pair[1].name));
             assert!(table.iter().all(|call| !call.purpose.is_empty()));
         }
         for call in PTRACE_CALLS.iter().chain(SYSTRAP_CALLS).chain(KVM_CALLS) {
             assert!(HOST_CALLS.iter().all(|base| base.name != call.name), "{}", call.name);
         }
+    }
+
+    #[test]
+    fn options_of_agents_can_be_set_beside_those_of_connections() {
+        assert!(CONTROL_OPTIONS.iter().all(|option| CONNECTION_OPTIONS.contains(option)));
     }
 
     /// The promise: what a subverted sentry could ask of the host.
@@ -282,6 +305,7 @@ mod tests {
         for platform in [PTRACE_CALLS, SYSTRAP_CALLS, KVM_CALLS] {
             let count = run(HOST_CALLS) + run(platform);
             assert!(count <= 65, "{count} host calls");
+            assert!(count + run(USER_NETWORK_CALLS) <= 68);
         }
     }
 }

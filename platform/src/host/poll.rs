@@ -1,11 +1,11 @@
+#![expect(unsafe_code, reason = "nix's poll loses the events of a descriptor that has POLLRDHUP")]
 //! Readiness of host descriptors.
 //!
 //! Host calls: `ppoll`, `eventfd2`, `read`, `write`.
 
 use super::Errno;
-use nix::poll::{PollFd, PollFlags};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// Events to wait for, or found; Linux's `POLL*` bits.
 pub type Events = i16;
@@ -18,14 +18,22 @@ pub fn poll(
     entries: &mut [(BorrowedFd<'_>, Events)],
     timeout: Option<u64>,
 ) -> Result<usize, Errno> {
-    let mut fds: Vec<PollFd<'_>> = entries
+    let mut fds: Vec<libc::pollfd> = entries
         .iter()
-        .map(|(fd, events)| PollFd::new(*fd, PollFlags::from_bits_retain(*events)))
+        .map(|(fd, events)| libc::pollfd { fd: fd.as_raw_fd(), events: *events, revents: 0 })
         .collect();
-    let timeout = timeout.map(|ns| std::time::Duration::from_nanos(ns).into());
-    let ready = nix::poll::ppoll(&mut fds, timeout, None)?;
+    let timeout = timeout.map(|ns| libc::timespec {
+        tv_sec: (ns / 1_000_000_000) as i64,
+        tv_nsec: (ns % 1_000_000_000) as i64,
+    });
+    let time = timeout.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: the array has as many entries as are named and lives through the call, which writes their `revents`;
+    // the timeout is null or valid; a null mask changes none.
+    let ready =
+        unsafe { libc::ppoll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, time, std::ptr::null()) };
+    let ready = Errno::result(ready)?;
     for (entry, fd) in entries.iter_mut().zip(&fds) {
-        entry.1 = fd.revents().map_or(0, |events| events.bits());
+        entry.1 = fd.revents;
     }
     Ok(ready.max(0) as usize)
 }
@@ -69,6 +77,14 @@ impl AsFd for Waker {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_of_a_stream_hides_nothing() {
+        let (a, b) = std::os::unix::net::UnixStream::pair().unwrap();
+        drop(b);
+        let wanted = libc::POLLIN | libc::POLLOUT | libc::POLLRDHUP;
+        assert_eq!(poll_now(a.as_fd(), wanted), Ok(wanted | libc::POLLHUP));
+    }
 
     #[test]
     fn waker_ends_a_poll() {

@@ -8,6 +8,7 @@
 use super::Errno;
 use super::calls::{
     HOST_CALLS, HostCall, KVM_CALLS, Limit, PTRACE_CALLS, Phase, REFUSED, SYSTRAP_CALLS,
+    USER_NETWORK_CALLS,
 };
 use nix::libc::{self, sock_filter};
 use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
@@ -59,6 +60,15 @@ pub static PTRACE: Filter = Filter::new("sentry", &[HOST_CALLS, PTRACE_CALLS], R
 pub static SYSTRAP: Filter = Filter::new("sentry", &[HOST_CALLS, SYSTRAP_CALLS], REFUSED);
 /// The filter of a sentry with `--platform=kvm`.
 pub static KVM: Filter = Filter::new("sentry", &[HOST_CALLS, KVM_CALLS], REFUSED);
+/// That of `--platform=kvm` with `--network=user`.
+pub static KVM_USER_NETWORK: Filter =
+    Filter::new("sentry", &[HOST_CALLS, USER_NETWORK_CALLS, KVM_CALLS], REFUSED);
+/// That of `--platform=ptrace` with `--network=user`.
+pub static PTRACE_USER_NETWORK: Filter =
+    Filter::new("sentry", &[HOST_CALLS, USER_NETWORK_CALLS, PTRACE_CALLS], REFUSED);
+/// That of `--platform=systrap` with `--network=user`.
+pub static SYSTRAP_USER_NETWORK: Filter =
+    Filter::new("sentry", &[HOST_CALLS, USER_NETWORK_CALLS, SYSTRAP_CALLS], REFUSED);
 
 const fn op(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
     sock_filter { code, jt, jf, k }
@@ -98,6 +108,17 @@ impl Filter {
         }
         filter.push(TRAP);
         filter
+    }
+
+    /// That of the same platform with `--network=user`.
+    pub fn with_user_network(&'static self) -> &'static Self {
+        let pairs = [
+            (&PTRACE, &PTRACE_USER_NETWORK),
+            (&SYSTRAP, &SYSTRAP_USER_NETWORK),
+            (&KVM, &KVM_USER_NETWORK),
+        ];
+        let found = pairs.into_iter().find(|(without, _)| std::ptr::eq(*without, self));
+        found.map_or(self, |(_, with)| with)
     }
 
     /// Runs out of the array, which fails the build, when there are too many.
@@ -358,11 +379,11 @@ mod tests {
     fn only_what_the_tables_say() {
         const NO: u32 = libc::SECCOMP_RET_TRAP;
         const YES: u32 = libc::SECCOMP_RET_ALLOW;
-        for (filter, more) in
-            [(&PTRACE, PTRACE_CALLS), (&SYSTRAP, SYSTRAP_CALLS), (&KVM, KVM_CALLS)]
-        {
+        let with_network = [&PTRACE_USER_NETWORK, &SYSTRAP_USER_NETWORK, &KVM_USER_NETWORK];
+        for filter in [&PTRACE, &SYSTRAP, &KVM].into_iter().chain(with_network) {
             for number in 0..600 {
-                let call = HOST_CALLS.iter().chain(more).find(|call| call.number == number);
+                let mut calls = filter.tables.iter().copied().flatten();
+                let call = calls.find(|call| call.number == number);
                 if let Some((_, errno, _)) = REFUSED.iter().find(|(refused, ..)| *refused == number)
                 {
                     let expected = libc::SECCOMP_RET_ERRNO | *errno as u32;

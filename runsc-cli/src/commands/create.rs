@@ -18,6 +18,7 @@ pub fn options(args: &BundleArgs, attached: bool, own_terminal: bool) -> Options
         console_socket: args.console_socket.clone(),
         preserve_fds: args.preserve_fds,
         pass_fds: args.pass_fd.clone(),
+        publish: args.publish.clone(),
         attached,
         own_terminal,
     }

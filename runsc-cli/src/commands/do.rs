@@ -43,9 +43,9 @@ pub fn run(global: &Global, args: DoArgs) -> anyhow::Result<u8> {
         process: process(&args, host_root)?,
     };
     let files = standard_streams();
-    let network = args.net_ns;
-    let life = Life::Foreground;
-    Sandbox { spec, exports, files, network, network_by_hooks: false, life }.run(global)
+    let (network, publish, life) = (args.net_ns, args.publish, Life::Foreground);
+    let network_by_hooks = false;
+    Sandbox { spec, exports, files, network, network_by_hooks, publish, life }.run(global)
 }
 
 /// The mounts every sandbox of `do` has.

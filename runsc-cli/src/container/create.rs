@@ -6,6 +6,7 @@ use crate::cgroup;
 use crate::cli::Global;
 use crate::log;
 use crate::sandbox::control::{Control, listen_at};
+use crate::sandbox::network::publish::Publish;
 use crate::sandbox::{self, Detached, Life, Member, Running, Sandbox, duplicate, standard_streams};
 use crate::state::process::ProcessId;
 use crate::state::{Entry, SOCKET, State, time};
@@ -28,6 +29,8 @@ pub struct Options {
     pub preserve_fds: u32,
     /// Further descriptors: the number here and the one in the container.
     pub pass_fds: Vec<(i32, i32)>,
+    /// Ports of the host that lead into the sandbox.
+    pub publish: Vec<Publish>,
     /// The sandbox dies with this process.
     pub attached: bool,
     /// Its first process talks to this process's terminal.
@@ -88,10 +91,12 @@ pub fn create(
         let network_by_hooks = nix::unistd::geteuid().is_root()
             && linux.is_some_and(bundle::new_network_namespace)
             && config.hooks().as_ref().is_some_and(hooks::any_while_creating);
-        let sandbox = Sandbox { spec, exports, files, network, network_by_hooks, life };
+        let publish = options.publish.clone();
+        let sandbox = Sandbox { spec, exports, files, network, network_by_hooks, publish, life };
         let state = &mut state;
-        let running = sandbox
-            .start(global, |sentry, gofer| prepare(&entry, state, sentry, gofer, oom_score_adj))?;
+        let running = sandbox.start(global, |sentry, gofer, proxy| {
+            prepare(&entry, state, sentry, gofer, proxy, oom_score_adj)
+        })?;
         match running.control.answer()? {
             Reply::Ready => {}
             other => bail!("the sandbox answered {other:?} instead of being ready"),
@@ -122,6 +127,11 @@ fn join(
     options: &Options,
     oom_score_adj: Option<i32>,
 ) -> anyhow::Result<Running> {
+    if !options.publish.is_empty() {
+        bail!(
+            "--publish is for the container that makes a sandbox: that of {pod:?} exists already"
+        );
+    }
     let first = Container::look(&global.state_root(), pod)
         .with_context(|| format!("cannot join the sandbox of {pod:?}"))?;
     if first.state()?.pod.is_some() {
@@ -134,7 +144,7 @@ fn join(
         global,
         member,
         || Control::connect(&dir.with_file_name(pod), SOCKET),
-        |standin, gofer| prepare(entry, state, standin, gofer, oom_score_adj),
+        |standin, gofer| prepare(entry, state, standin, gofer, None, oom_score_adj),
     )?;
     state.complete = true;
     entry.save(state)?;
@@ -142,14 +152,17 @@ fn join(
         write_pid(path, sentry.pid.as_raw())?;
     }
     let control = super::connect(entry.dir(), Some(pod), &id)?;
-    Ok(Running { sentry, control, gofer })
+    Ok(Running { sentry, control, gofer, proxy: None })
 }
 
 /// Lets the sandbox live on without this process.
 pub fn detach(running: Running) -> anyhow::Result<()> {
-    let Running { control, gofer, sentry: _ } = running;
+    let Running { control, gofer, proxy, sentry: _ } = running;
     control.ask(&Request::Detach, &[]).context("the sandbox ended at once")?;
     gofer.keep();
+    if let Some(proxy) = proxy {
+        proxy.keep();
+    }
     Ok(())
 }
 
@@ -159,13 +172,14 @@ fn prepare(
     state: &mut State,
     sentry: Pid,
     gofer: Pid,
+    proxy: Option<Pid>,
     oom_score_adj: Option<i32>,
 ) -> anyhow::Result<()> {
     state.sandbox = Some(ProcessId::of(sentry.as_raw())?);
     state.gofer = Some(ProcessId::of(gofer.as_raw())?);
     entry.save(state)?;
     if let Some(group) = &state.cgroup {
-        for pid in [sentry, gofer] {
+        for pid in [sentry, gofer].into_iter().chain(proxy) {
             if let Err(e) = group.enter(pid.as_raw()) {
                 log::warn(&format!("{e:#}: the limits do not hold for it"));
             }

@@ -1,7 +1,8 @@
 //! What of the host the gofer serves.
 
 use anyhow::{Context, bail};
-use gofer::server::Export;
+use gofer::server::{Export, Source};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 
 /// The exports of a sandbox, in the order of their numbers.
@@ -21,6 +22,14 @@ impl Exports {
         }
         let mut export = Export::new(path, read_only);
         export.hide = hide.iter().map(PathBuf::from).collect();
+        self.list.push(export);
+        u32::try_from(self.list.len() - 1).context("too many mounts")
+    }
+
+    /// Adds an open file, read-only; the result is the export's number.
+    pub fn add_file(&mut self, file: File) -> anyhow::Result<u32> {
+        let mut export = Export::new("", true);
+        export.source = Source::Fd(file.into());
         self.list.push(export);
         u32::try_from(self.list.len() - 1).context("too many mounts")
     }

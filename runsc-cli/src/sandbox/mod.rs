@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! runsc ── fork ──► gofer    own namespaces, sees the exports only
+//!       ├─ fork ──► proxy    with --network=user: own namespaces but the network's; host sockets
 //!       └─ fork ──► sentry   own namespaces, empty root, no capabilities; first process of its pid
 //!                            namespace, so that its stubs cannot outlive it
 //! ```
@@ -15,7 +16,7 @@ mod export;
 mod gofer;
 mod identity;
 mod netns;
-mod network;
+pub mod network;
 mod sentry;
 pub mod spawn;
 pub mod standin;
@@ -25,10 +26,13 @@ pub mod terminal;
 pub use export::Exports;
 
 use crate::cli::{Global, NetworkName, PlatformName};
-use ::sentry::boot::ContainerSpec;
 use ::sentry::boot::protocol::{Reply, Request};
+use ::sentry::boot::{ContainerSpec, Network};
 use anyhow::{Context, bail};
 use control::Control;
+use network::publish::Publish;
+use network::resolver::Resolver;
+use network::user::{Proxy, UserOptions};
 use nix::unistd::Pid;
 use spawn::Child;
 use std::fs::File;
@@ -47,6 +51,8 @@ pub struct Sandbox {
     pub network: Option<PathBuf>,
     /// Without one: hooks give the sandbox's own network namespace its interfaces.
     pub network_by_hooks: bool,
+    /// Ports of the host that lead into it, with `--network=user`.
+    pub publish: Vec<Publish>,
     /// How its processes are tied to this one.
     pub life: Life,
 }
@@ -96,6 +102,8 @@ pub struct Running {
     pub control: Control,
     /// The gofer.
     pub gofer: gofer::Gofer,
+    /// The network proxy, with `--network=user`.
+    pub proxy: Option<Proxy>,
 }
 
 impl Sandbox {
@@ -103,22 +111,44 @@ impl Sandbox {
     pub fn run(self, global: &Global) -> anyhow::Result<u8> {
         supervise::block_signals()?;
         let terminal = self.spec.process.terminal.then(terminal::Terminal::open).transpose()?;
-        let running = self.start(global, |_, _| Ok(()))?;
+        let running = self.start(global, |_, _, _| Ok(()))?;
         supervise::wait(running, terminal)
     }
 
-    /// Starts its processes. `prepare` is run with the ids of the sentry, which waits for it, and of the gofer.
+    /// Starts its processes. `prepare` is run with the ids of the sentry, which waits for it, of the gofer, and of
+    /// the network proxy.
     pub fn start(
-        self,
+        mut self,
         global: &Global,
-        prepare: impl FnOnce(Pid, Pid) -> anyhow::Result<()>,
+        prepare: impl FnOnce(Pid, Pid, Option<Pid>) -> anyhow::Result<()>,
     ) -> anyhow::Result<Running> {
         let log = open_log(global)?;
+        let user = global.network == NetworkName::User;
+        if !user && !self.publish.is_empty() {
+            bail!(
+                "--publish needs --network=user: without it the sandbox has no use for the host's ports"
+            );
+        }
+        let resolver = user.then(Resolver::of_host);
+        if let Some(resolver) = &resolver {
+            let mount = resolver.mount(&self.spec.mounts, &mut self.exports)?;
+            self.spec.mounts.extend(mount);
+        }
         let (attached, detached) = match self.life {
             Life::Foreground => (true, None),
             Life::Detached(detached) => (detached.attached, Some(detached)),
         };
         let (gofer, channels) = gofer::start(self.exports, attached, global.host_seccomp)?;
+        let (proxy, user_network) = match &resolver {
+            None => (None, None),
+            Some(resolver) => {
+                let host_loopback = global.host_loopback;
+                let options = UserOptions { publish: self.publish, host_loopback };
+                let mode = global.host_seccomp;
+                let (proxy, network) = network::user::start(options, resolver, attached, mode)?;
+                (Some(proxy), Some(Network::User(network)))
+            }
+        };
         let start = detached.is_none();
         let Detached { listener, console, exit, .. } = detached.unwrap_or_default();
         let setup = sentry::Setup {
@@ -135,19 +165,20 @@ impl Sandbox {
             exit,
             start,
             attached,
-            network: None,
+            network: user_network,
             network_follows: self.network.is_none()
                 && self.network_by_hooks
                 && global.network == NetworkName::Sandbox,
         };
-        let gofer_pid = gofer.pid();
-        let network = self.network.as_deref().map(|path| sentry::Network {
+        let (gofer_pid, proxy_pid) = (gofer.pid(), proxy.as_ref().map(Proxy::pid));
+        let namespace = self.network.as_deref().filter(|_| !user).map(|path| sentry::Namespace {
             path,
             take_over: global.network == NetworkName::Sandbox,
         });
-        let (sentry, control) = sentry::start(setup, network, |pid| prepare(pid, gofer_pid))
-            .context("cannot start the sentry")?;
-        Ok(Running { sentry, control, gofer })
+        let prepare = |pid| prepare(pid, gofer_pid, proxy_pid);
+        let (sentry, control) =
+            sentry::start(setup, namespace, prepare).context("cannot start the sentry")?;
+        Ok(Running { sentry, control, gofer, proxy })
     }
 }
 

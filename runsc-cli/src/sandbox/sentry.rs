@@ -8,8 +8,8 @@ use crate::cli::{HostSeccomp, PlatformName};
 use anyhow::{Context, bail};
 use nix::unistd::Pid;
 use sentry::boot::protocol::{Connection, Reply, Request};
-use sentry::boot::{self, ContainerSpec, NetworkMessage, NetworkSpec};
-use std::os::fd::{AsFd, OwnedFd};
+use sentry::boot::{self, ContainerSpec, Network, NetworkMessage, NetworkSpec, UserNetwork};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -41,15 +41,15 @@ pub struct Setup {
     pub start: bool,
     /// It dies with this process.
     pub attached: bool,
-    /// The network that it takes over.
-    pub network: Option<NetworkSpec>,
+    /// Its way to other machines.
+    pub network: Option<Network>,
     /// What it takes over is known only when its process exists: the interfaces that hooks put into its new
     /// network namespace.
     pub network_follows: bool,
 }
 
 /// A network namespace that somebody else has made.
-pub struct Network<'a> {
+pub struct Namespace<'a> {
     /// Where it is.
     pub path: &'a Path,
     /// The sandbox takes over its interfaces.
@@ -65,19 +65,19 @@ const NAMESPACES: i32 = libc::CLONE_NEWUSER
     | libc::CLONE_NEWUTS
     | libc::CLONE_NEWCGROUP;
 
-/// Starts the sentry, in a new network namespace or in `network`. It waits for `prepare`, which gets
+/// Starts the sentry, in a new network namespace or in `namespace`. It waits for `prepare`, which gets
 /// its process id.
 pub fn start(
     mut setup: Setup,
-    network: Option<Network<'_>>,
+    namespace: Option<Namespace<'_>>,
     prepare: impl FnOnce(Pid) -> anyhow::Result<()>,
 ) -> anyhow::Result<(Child, Control)> {
     let (control, theirs) = Control::pair()?;
-    let joined = network.as_ref().map(|network| Joined::join(network.path)).transpose()?;
-    if let (Some(joined), Some(Network { take_over: true, .. })) = (&joined, &network)
+    let joined = namespace.as_ref().map(|namespace| Joined::join(namespace.path)).transpose()?;
+    if let (Some(joined), Some(Namespace { take_over: true, .. })) = (&joined, &namespace)
         && joined.is_another()?
     {
-        setup.network = Some(network::take_over()?);
+        setup.network = Some(Network::Interfaces(network::take_over()?));
     }
     let namespaces = if joined.is_some() { NAMESPACES & !libc::CLONE_NEWNET } else { NAMESPACES };
     let (attached, network_follows) = (setup.attached, setup.network_follows);
@@ -142,7 +142,10 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
         network,
         network_follows,
     } = setup;
-    let network = if network_follows { Some(receive_network(&control)?) } else { network };
+    let network = match network_follows {
+        true => Some(Network::Interfaces(receive_network(&control)?)),
+        false => network,
+    };
     let console_signals = console.is_some();
     if let Some(console) = console {
         confine::take_terminal(console)?;
@@ -155,8 +158,7 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
         .chain(&exit)
         .chain(&kvm)
         .chain(files.iter().map(|(_, fd)| fd));
-    let links = network.iter().flat_map(|network| &network.interfaces);
-    let links = links.map(|interface| interface.socket.as_fd());
+    let links = network.iter().flat_map(sockets);
     confine::close_others(keep.map(AsFd::as_fd).chain(links).chain([control.as_fd()]))?;
     confine::empty_root()?;
     confine::allow_descriptors();
@@ -190,6 +192,16 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
     })
     .map(|status| status.for_shell())
     .map_err(Into::into)
+}
+
+/// The descriptors of a network.
+fn sockets(network: &Network) -> Vec<BorrowedFd<'_>> {
+    match network {
+        Network::Interfaces(spec) => spec.interfaces.iter().map(|i| i.socket.as_fd()).collect(),
+        Network::User(UserNetwork { control, packets, .. }) => {
+            vec![control.as_fd(), packets.as_fd()]
+        }
+    }
 }
 
 /// Memory of the host in bytes, which is what programs in the sandbox may use of it.

@@ -1,7 +1,7 @@
 //! What the sentry process is handed by the CLI, and what it gives back.
 
 use super::ContainerSpec;
-use super::NetworkSpec;
+use super::Network;
 use super::protocol::Connection;
 pub use platform::host::seccomp::Mode as HostSeccomp;
 use std::os::fd::OwnedFd;
@@ -45,8 +45,8 @@ pub struct Config {
     pub files: Vec<(i32, OwnedFd)>,
     /// The console is the controlling terminal of the sentry: the host tells of a new size by a signal.
     pub console_signals: bool,
-    /// The network to take over; without one there is a loopback interface and nothing else.
-    pub network: Option<NetworkSpec>,
+    /// The way to other machines; without one there is a loopback interface and nothing else.
+    pub network: Option<Network>,
     /// Where the debug log goes.
     pub log: Option<OwnedFd>,
     /// A file that gets the exit status for the shell, for those who ask when the sandbox has gone.
@@ -96,8 +96,8 @@ pub enum BootError {
     /// The kernel's own objects could not be made.
     #[error("cannot start the kernel: {0}")]
     Kernel(crate::Errno),
-    /// The network could not be taken over.
-    #[error("cannot take over the network: {0}")]
+    /// The network could not be taken over, or reached through its proxy.
+    #[error("cannot set up the network: {0}")]
     Network(crate::Errno),
     /// A mount could not be made.
     #[error("cannot mount {what} at {destination}: {errno}")]

@@ -16,7 +16,9 @@ mod server;
 pub mod spec;
 mod stdio;
 
-pub use crate::socket::inet::uplink::{InterfaceSpec, NetworkSpec, RouteSpec};
+pub use crate::socket::inet::uplink::{
+    InterfaceSpec, Network, NetworkSpec, RouteSpec, UserNetwork,
+};
 pub use config::{BootError, Config, ExitStatus, HostSeccomp, PlatformKind};
 pub use network::NetworkMessage;
 pub use run::run;

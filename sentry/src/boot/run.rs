@@ -8,7 +8,7 @@ use super::stdio::Console;
 use super::{mounts, server};
 use crate::fs::dev;
 use crate::kernel::{Kernel, KernelConfig, LogSink, panic};
-use crate::socket::inet::uplink::Uplink;
+use crate::socket::inet::uplink::{Network, Uplink};
 use gofer::Client;
 use platform::host::{io, seccomp, thread};
 use platform::kvm::{KvmPlatform, Wanted};
@@ -39,6 +39,10 @@ pub fn run(mut config: Config) -> Result<ExitStatus, BootError> {
     let device = config.kvm.take();
     let log = config.log.as_ref().map(|log| log.as_fd());
     let (platform, filter) = platform(config.platform, device, &memory, log)?;
+    let filter = match config.network {
+        Some(Network::User(_)) => filter.with_user_network(),
+        _ => filter,
+    };
     confine(&config, filter)?;
     let client = Arc::new(Client::connect(config.channels).map_err(BootError::Gofer)?);
     let log = config.log.map(|fd| Arc::new(Log(fd)) as Arc<dyn LogSink>);

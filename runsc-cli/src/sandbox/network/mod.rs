@@ -1,4 +1,9 @@
-//! `--network=sandbox`: the sandbox takes over the interfaces of the network namespace that it is given.
+//! What a sandbox is given of a network.
+//!
+//! [`user`] is `--network=user`: sockets of the host, through a process of its own, with [`publish`]ed ports and the
+//! host's [`resolver`].
+//!
+//! Here is `--network=sandbox`: the sandbox takes over the interfaces of the network namespace that it is given.
 //!
 //! Before the sentry gives up its privileges, this process reads each Ethernet interface's addresses and routes by
 //! [`netlink`], opens a [`packet`] socket on it for the sentry, and takes the addresses away from the host's
@@ -6,6 +11,9 @@
 
 mod netlink;
 mod packet;
+pub mod publish;
+pub mod resolver;
+pub mod user;
 
 use anyhow::Context;
 use netlink::{Address, Netlink};

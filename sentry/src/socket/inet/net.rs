@@ -41,7 +41,7 @@ pub struct Net {
     /// Port ids of netlink sockets, by protocol.
     pub netlink_ports: Mutex<FxHashSet<(i32, u32)>, { rank::LEAF }>,
     /// The way to other machines, if there is one.
-    pub uplink: OnceLock<Arc<Uplink>>,
+    pub uplink: OnceLock<Uplink>,
     cookies: AtomicU64,
 }
 

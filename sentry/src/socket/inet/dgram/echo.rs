@@ -33,6 +33,26 @@ fn octets(ip: IpAddr) -> [u8; 16] {
     }
 }
 
+/// Gives a message between two addresses its identifier, and then its checksum.
+pub(super) fn finish(data: &mut [u8], identifier: u16, (from, to): (IpAddr, IpAddr)) {
+    let mut put = |at: usize, bytes: &[u8]| {
+        if let Some(place) = data.get_mut(at..at + bytes.len()) {
+            place.copy_from_slice(bytes);
+        }
+    };
+    put(2, &[0, 0]);
+    put(4, &identifier.to_be_bytes());
+    let sum = if from.is_ipv4() {
+        checksum(&[data])
+    } else {
+        let rest = [(data.len() as u32).to_be_bytes(), [0, 0, 0, 58]].concat();
+        checksum(&[&octets(from), &octets(to), &rest, data])
+    };
+    if let Some(place) = data.get_mut(2..4) {
+        place.copy_from_slice(&sum.to_be_bytes());
+    }
+}
+
 impl DgramSocket {
     /// Sends an echo request, and has it answered.
     pub(super) fn ping(&self, mut data: Vec<u8>, out: &Outgoing) -> Result<()> {
@@ -45,24 +65,10 @@ impl DgramSocket {
         if !out.route.local {
             return self.transmit_remote(&data, out);
         }
-        let mut put = |at: usize, bytes: &[u8]| {
-            if let Some(place) = data.get_mut(at..at + bytes.len()) {
-                place.copy_from_slice(bytes);
-            }
-        };
-        put(0, &[answer]);
-        put(2, &[0, 0]);
-        put(4, &out.from.port.to_be_bytes());
-        let sum = if v4 {
-            checksum(&[&data])
-        } else {
-            let (from, to) = (octets(out.to.ip), octets(out.from.ip));
-            let rest = [(data.len() as u32).to_be_bytes(), [0, 0, 0, 58]].concat();
-            checksum(&[&from, &to, &rest, &data])
-        };
-        if let Some(place) = data.get_mut(2..4) {
-            place.copy_from_slice(&sum.to_be_bytes());
+        if let Some(first) = data.first_mut() {
+            *first = answer;
         }
+        finish(&mut data, out.from.port, (out.to.ip, out.from.ip));
         Counters::add(&self.common.net.counters.icmp_echoes, 1);
         self.push_answer(data, out.to.ip, out);
         Ok(())

@@ -10,6 +10,7 @@ use crate::socket::inet::{Counters, SOL_IP, SOL_IPV6, ip};
 use crate::socket::{Control, RecvMsg, flags};
 use crate::sync::{Mutex, rank};
 use std::collections::VecDeque;
+use std::net::IpAddr;
 
 /// Most errors that are kept for a socket.
 const MAX_ERRORS: usize = 64;
@@ -17,16 +18,29 @@ const IP_RECVERR: i32 = 11;
 const IPV6_RECVERR: i32 = 25;
 /// `SO_EE_ORIGIN_ICMP` and `SO_EE_ORIGIN_ICMP6`
 const ORIGIN: [u8; 2] = [2, 3];
+/// `SO_EE_ORIGIN_LOCAL`
+const LOCAL: u8 = 1;
 /// "Port unreachable": type and code in ICMP and in ICMPv6.
 const PORT_UNREACHABLE: [(u8, u8); 2] = [(3, 3), (1, 4)];
 
-struct QueuedError {
-    errno: Errno,
+/// What came back for a message.
+pub(super) struct QueuedError {
+    pub(super) errno: Errno,
     /// To whom the message was sent.
-    to: Endpoint,
+    pub(super) to: Endpoint,
+    /// `SO_EE_ORIGIN_*`
+    pub(super) origin: u8,
     /// Type and code of the ICMP message.
-    icmp: (u8, u8),
-    data: Vec<u8>,
+    pub(super) icmp: (u8, u8),
+    /// Who refused.
+    pub(super) offender: IpAddr,
+    pub(super) data: Vec<u8>,
+}
+
+/// `SO_EE_ORIGIN_ICMP` or `SO_EE_ORIGIN_ICMP6`, for what went to `to`.
+fn origin(to: IpAddr) -> u8 {
+    let [v4, v6] = ORIGIN;
+    if to.is_ipv4() { v4 } else { v6 }
 }
 
 /// The errors of one socket.
@@ -65,13 +79,12 @@ impl ErrorQueue {
         }
         msg.out_flags |= flags::ERRQUEUE;
         msg.from = Some(error.to.sockaddr(common.family));
-        let v6 = usize::from(error.to.ip.is_ipv6());
         let (kind, code) = error.icmp;
         // `struct sock_extended_err`, and the address of whoever refused.
         let mut data = (error.errno.raw() as u32).to_ne_bytes().to_vec();
-        data.extend_from_slice(&[ORIGIN.get(v6).copied().unwrap_or(2), kind, code, 0]);
+        data.extend_from_slice(&[error.origin, kind, code, 0]);
         data.extend_from_slice(&[0; 8]);
-        let offender = Endpoint { port: 0, ..error.to };
+        let offender = Endpoint { ip: error.offender, port: 0 };
         let six = common.family == AF_INET6;
         data.extend_from_slice(&offender.sockaddr(if six { AF_INET6 } else { AF_INET }));
         let (level, kind) = if six { (SOL_IPV6, IPV6_RECVERR) } else { (SOL_IP, IP_RECVERR) };
@@ -85,7 +98,9 @@ impl DgramSocket {
     pub(super) fn queue_error(&self, errno: Errno, error: &netstack::QueuedError) {
         let to = Endpoint::new(error.to.ip(), error.to.port());
         let icmp = (error.error.kind, error.error.code);
-        self.errors.push(QueuedError { errno, to, icmp, data: error.data.clone() });
+        let (origin, offender) = (origin(to.ip), to.ip);
+        let data = error.data.clone();
+        self.errors.push(QueuedError { errno, to, origin, icmp, offender, data });
         self.fail(errno);
     }
 
@@ -101,11 +116,28 @@ impl DgramSocket {
             let icmp = PORT_UNREACHABLE.get(usize::from(out.to.ip.is_ipv6()));
             let icmp = icmp.copied().unwrap_or_default();
             let (errno, to) = (Errno::ECONNREFUSED, out.to);
-            let error = QueuedError { errno, to, icmp, data: data.to_vec() };
-            self.errors.push(error);
+            let (origin, offender, data) = (origin(to.ip), to.ip, data.to_vec());
+            self.errors.push(QueuedError { errno, to, origin, icmp, offender, data });
         }
         if queued || connected {
             self.fail(Errno::ECONNREFUSED);
+        }
+    }
+
+    /// The network has refused what was sent. Without `IP_RECVERR` only a connected socket is told, and only of
+    /// what will not pass by itself.
+    pub(super) fn returned(&self, error: QueuedError) {
+        let v6 = self.common.family == AF_INET6;
+        let queued = self.common.ip.is_on(if v6 { ip::RECVERR6 } else { ip::RECVERR });
+        let connected = *self.hears_only.lock() == Some(error.to);
+        let lasting = error.origin == LOCAL
+            || matches!(error.errno, Errno::ECONNREFUSED | Errno::ENOPROTOOPT);
+        let errno = error.errno;
+        if queued {
+            self.errors.push(error);
+        }
+        if queued || (connected && lasting) {
+            self.fail(errno);
         }
     }
 }

@@ -1,11 +1,12 @@
 //! UDP sockets (`udp(7)`) and ICMP echo sockets (`icmp(7)`).
 //!
 //! * [`DgramSocket`]: the socket. `setup`: binding and connecting. `send` and `receive`: messages.
-//! * [`remote`]: messages to and from other machines.
+//! * [`remote`]: messages to and from other machines. [`proxied`]: those that go through a proxy.
 //! * [`errors`]: what became of messages that found nobody. `echo`: answers to pings.
 
 mod echo;
 pub mod errors;
+pub mod proxied;
 mod receive;
 pub mod remote;
 mod send;
@@ -58,6 +59,8 @@ pub struct DgramSocket {
     /// `UDP_GRO`
     coalesce: AtomicBool,
     setup: Mutex<Setup, { rank::INODE }>,
+    /// The peer of `setup`, for those who deliver and must not wait for that lock.
+    hears_only: Mutex<Option<Endpoint>, { rank::LEAF }>,
     received: Mutex<Received, { rank::INODE_NESTED }>,
     errors: ErrorQueue,
     /// The endpoint with which other machines speak, once there is one.
@@ -95,6 +98,7 @@ impl DgramSocket {
             segment: AtomicUsize::new(0),
             coalesce: AtomicBool::new(false),
             setup: Mutex::default(),
+            hears_only: Mutex::default(),
             received: Mutex::default(),
             errors: ErrorQueue::default(),
             remote: Mutex::default(),

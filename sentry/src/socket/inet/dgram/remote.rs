@@ -1,13 +1,15 @@
 //! Datagrams to and from other machines: an endpoint of the [`uplink`](crate::socket::inet::uplink)'s stack,
-//! whose datagrams go to the socket's own queue.
+//! or what stands for one with a proxy ([`super::proxied`]). Its datagrams go to the socket's own queue.
 
+use super::proxied::Proxied;
 use super::receive::Datagram;
 use super::send::Outgoing;
 use super::{DgramSocket, Protocol};
 use crate::errno::{Errno, Result};
 use crate::socket::inet::addr::{AF_INET, Endpoint};
 use crate::socket::inet::ip;
-use crate::socket::inet::stream::remote::{endpoint, family, socket_addr};
+use crate::socket::inet::stream::remote::stack::{endpoint, family, socket_addr};
+use crate::socket::inet::uplink::Uplink;
 use crate::socket::inet::uplink::error::errno;
 use crate::socket::options::so;
 use netstack::{DatagramOptions, IfaceId, RawKind, RawSocket, Readiness, UdpSocket, Waker};
@@ -19,6 +21,8 @@ pub enum Remote {
     Udp(UdpSocket),
     /// Echo requests.
     Echo(RawSocket),
+    /// Either, through a proxy.
+    Proxied(Proxied),
 }
 
 /// Moves what has come to the socket.
@@ -39,26 +43,28 @@ impl Remote {
         match self {
             Remote::Udp(udp) => udp.recv(),
             Remote::Echo(raw) => raw.recv(),
+            // It tells the socket itself.
+            Remote::Proxied(_) => Err(netstack::Error::WouldBlock),
         }
     }
 
-    fn options(&self) -> DatagramOptions {
-        match self {
+    fn change_options(&self, change: impl FnOnce(&mut DatagramOptions)) {
+        let mut options = match self {
             Remote::Udp(udp) => udp.options(),
             Remote::Echo(raw) => raw.options(),
-        }
-    }
-
-    fn set_options(&self, options: DatagramOptions) {
+            Remote::Proxied(_) => return,
+        };
+        change(&mut options);
         match self {
             Remote::Udp(udp) => udp.set_options(options),
             Remote::Echo(raw) => raw.set_options(options),
+            Remote::Proxied(_) => {}
         }
     }
 }
 
 impl DgramSocket {
-    fn remote(&self) -> Option<Arc<Remote>> {
+    pub(super) fn remote(&self) -> Option<Arc<Remote>> {
         self.remote.lock().clone()
     }
 
@@ -70,11 +76,12 @@ impl DgramSocket {
         }
         let waker: Arc<dyn Waker> = Arc::new(Delivery { socket: self.this.clone() });
         let family = family(self.common.family);
-        let remote = match self.protocol {
-            Protocol::Udp => Remote::Udp(uplink.stack().udp(family).map_err(errno)?),
-            Protocol::Echo => {
-                Remote::Echo(uplink.stack().raw(family, RawKind::Ping).map_err(errno)?)
+        let remote = match (uplink, self.protocol) {
+            (Uplink::Stack(stack), Protocol::Udp) => Remote::Udp(stack.udp(family).map_err(errno)?),
+            (Uplink::Stack(stack), Protocol::Echo) => {
+                Remote::Echo(stack.raw(family, RawKind::Ping).map_err(errno)?)
             }
+            (Uplink::Proxy(proxy), _) => Remote::Proxied(Proxied::new(proxy, &self.this, at.port)),
         };
         self.apply_options(&remote, None);
         match &remote {
@@ -86,6 +93,7 @@ impl DgramSocket {
                 raw.bind(socket_addr(at)).map_err(errno)?;
                 raw.set_waker(Some(waker));
             }
+            Remote::Proxied(_) => {}
         }
         let old = self.remote.lock().replace(Arc::new(remote));
         drop(old);
@@ -103,6 +111,7 @@ impl DgramSocket {
         match self.remote().as_deref() {
             Some(Remote::Udp(udp)) => udp.connect(socket_addr(peer)).map_err(errno),
             Some(Remote::Echo(raw)) => raw.connect(socket_addr(peer)).map_err(errno),
+            Some(Remote::Proxied(proxied)) => proxied.check(self.protocol, peer),
             None => Err(Errno::EINVAL),
         }
     }
@@ -118,20 +127,20 @@ impl DgramSocket {
     fn apply_options(&self, remote: &Remote, message: Option<&Outgoing>) {
         let common = &self.common;
         let v6 = common.family != AF_INET;
-        let mut o = remote.options();
-        o.reuse_addr = common.options.is_on(so::REUSEADDR);
-        o.reuse_port = common.options.is_on(so::REUSEPORT);
-        o.broadcast = common.options.is_on(so::BROADCAST);
-        o.v6_only = common.ip.is_on(ip::V6ONLY);
-        o.iface = Some(common.device()).filter(|device| *device != 0).map(IfaceId);
-        o.receive_errors = common.ip.is_on(if v6 { ip::RECVERR6 } else { ip::RECVERR });
-        if let Some(out) = message {
-            o.ttl = Some(out.ttl);
-            o.multicast_ttl = out.ttl;
-            o.tos = out.tos;
-            o.multicast_iface = Some(IfaceId(out.route.device));
-        }
-        remote.set_options(o);
+        remote.change_options(|o| {
+            o.reuse_addr = common.options.is_on(so::REUSEADDR);
+            o.reuse_port = common.options.is_on(so::REUSEPORT);
+            o.broadcast = common.options.is_on(so::BROADCAST);
+            o.v6_only = common.ip.is_on(ip::V6ONLY);
+            o.iface = Some(common.device()).filter(|device| *device != 0).map(IfaceId);
+            o.receive_errors = common.ip.is_on(if v6 { ip::RECVERR6 } else { ip::RECVERR });
+            if let Some(out) = message {
+                o.ttl = Some(out.ttl);
+                o.multicast_ttl = out.ttl;
+                o.tos = out.tos;
+                o.multicast_iface = Some(IfaceId(out.route.device));
+            }
+        });
     }
 
     /// Sends a message to another machine.
@@ -142,6 +151,7 @@ impl DgramSocket {
         let sent = match &*remote {
             Remote::Udp(udp) => udp.send(data, Some(socket_addr(out.to))),
             Remote::Echo(raw) => raw.send(data, Some(out.to.ip)),
+            Remote::Proxied(proxied) => return proxied.send(self.protocol, data, out),
         };
         sent.map(|_| ()).map_err(errno)
     }
@@ -152,15 +162,11 @@ impl DgramSocket {
         if ready.contains(Readiness::ERR) {
             self.collect_errors(&remote);
         }
-        let peer = self.setup.try_lock().and_then(|setup| setup.peer);
         loop {
             match remote.receive() {
                 Ok(datagram) => {
                     let from = endpoint(datagram.from);
-                    let known = peer.is_none_or(|p| {
-                        p.ip == from.ip && (p.port == from.port || self.protocol == Protocol::Echo)
-                    });
-                    if known {
+                    if self.hears(from) {
                         self.push(received(datagram, from, &remote));
                     }
                 }
@@ -170,11 +176,20 @@ impl DgramSocket {
         }
     }
 
+    /// True for those whose datagrams the socket takes: anybody's until it is connected.
+    pub(super) fn hears(&self, from: Endpoint) -> bool {
+        let peer = *self.hears_only.lock();
+        peer.is_none_or(|p| {
+            p.ip == from.ip && (p.port == from.port || self.protocol == Protocol::Echo)
+        })
+    }
+
     fn collect_errors(&self, remote: &Remote) {
         loop {
             let error = match remote {
                 Remote::Udp(udp) => udp.recv_error(),
                 Remote::Echo(raw) => raw.recv_error(),
+                Remote::Proxied(_) => None,
             };
             let Some(error) = error else { break };
             self.queue_error(errno(error.error.error), &error);
@@ -182,6 +197,7 @@ impl DgramSocket {
         let pending = match remote {
             Remote::Udp(udp) => udp.take_error(),
             Remote::Echo(raw) => raw.take_error(),
+            Remote::Proxied(_) => None,
         };
         if let Some(e) = pending {
             self.fail(errno(e));
@@ -193,6 +209,7 @@ fn received(datagram: netstack::Datagram, from: Endpoint, remote: &Remote) -> Da
     let port = match remote {
         Remote::Udp(udp) => udp.local_addr().port(),
         Remote::Echo(raw) => raw.ident(),
+        Remote::Proxied(_) => 0,
     };
     Datagram {
         data: datagram.data,

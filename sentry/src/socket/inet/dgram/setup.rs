@@ -110,6 +110,7 @@ impl DgramSocket {
         let port = setup.claim.as_ref().map_or(0, |c| c.port());
         setup.local = Some(Endpoint { ip, port });
         setup.peer = Some(peer);
+        *self.hears_only.lock() = Some(peer);
         if let Some(claim) = &setup.claim {
             let fresh = self.binding(ip, Some(peer));
             claim.update(false, |binding| *binding = fresh)?;
@@ -123,6 +124,7 @@ impl DgramSocket {
     fn disconnect(&self) -> Result<()> {
         let mut setup = self.setup.lock();
         setup.peer = None;
+        *self.hears_only.lock() = None;
         let any = addr::any(self.common.family);
         let ip = setup.local.map_or(any, |l| if setup.chose_ip { l.ip } else { any });
         if setup.chose_port {

@@ -94,6 +94,13 @@ impl Listener {
         Offer::Room
     }
 
+    /// True while it takes another connection.
+    pub fn has_room(&self) -> bool {
+        let inner = self.inner.lock();
+        // As on Linux one more than the backlog fits.
+        !inner.closed && inner.ready.len() + inner.deferred <= self.backlog() as usize
+    }
+
     /// Adds a connection. False if the listener is closed.
     pub fn push(&self, child: Arc<StreamSocket>) -> bool {
         let refused = {

@@ -169,6 +169,26 @@ impl TcpOptions {
         }
     }
 
+    /// What a socket of the host is to do: options by level and name.
+    pub fn for_host(&self, settings: &Settings) -> Vec<(i32, i32, i32)> {
+        let mut out = Vec::new();
+        for name in [number::NODELAY, number::CORK, number::QUICKACK] {
+            out.push((libc::IPPROTO_TCP, name, self.value(name)));
+        }
+        let keep = [number::KEEPIDLE, number::KEEPINTVL, number::KEEPCNT];
+        for (name, default) in keep.into_iter().zip(&settings.keepalive) {
+            let value = self.value(name);
+            let value = if value == 0 { default.load(Ordering::Relaxed) } else { value };
+            out.push((libc::IPPROTO_TCP, name, value));
+        }
+        for name in [number::USER_TIMEOUT, number::LINGER2] {
+            if self.value(name) != 0 {
+                out.push((libc::IPPROTO_TCP, name, self.value(name)));
+            }
+        }
+        out
+    }
+
     /// Reads an option. `ENOPROTOOPT`.
     pub fn get(&self, socket: &StreamSocket, name: i32) -> Result<OptionValue> {
         let settings = &socket.common().net.settings;
@@ -185,7 +205,10 @@ impl TcpOptions {
                 0 => LOOPBACK_MSS,
                 n => n.min(LOOPBACK_MSS),
             },
-            number::MAXSEG => or(self.value(name), DEFAULT_MSS),
+            number::MAXSEG => match socket.remote().and_then(|remote| remote.segment_size()) {
+                Some(size) => size,
+                None => or(self.value(name), DEFAULT_MSS),
+            },
             number::LINGER2 => match self.value(name) {
                 0 => settings.fin_timeout.load(Ordering::Relaxed),
                 n => n,
@@ -200,7 +223,10 @@ impl TcpOptions {
                 bytes.resize(16, 0);
                 return Ok(OptionValue::Bytes(bytes));
             }
-            number::INFO => return Ok(OptionValue::Bytes(info(socket))),
+            number::INFO => {
+                let remote = socket.remote().and_then(|remote| remote.info());
+                return Ok(OptionValue::Bytes(remote.unwrap_or_else(|| info(socket))));
+            }
             name => match self.place(name) {
                 Some((_, value)) => value.load(Ordering::Relaxed),
                 None => return Err(Errno::ENOPROTOOPT),

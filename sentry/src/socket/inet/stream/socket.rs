@@ -195,7 +195,7 @@ impl Socket for StreamSocket {
                 return if ready { EventMask::READABLE } else { EventMask::empty() };
             }
             if let State::Remote(remote) = &setup.state {
-                return remote.poll(self.common.options.rcvlowat());
+                return remote.poll_with(self.common.options.rcvlowat());
             }
             if flags & (RCV | SEND) == RCV | SEND || self.is_closed(&setup.state) {
                 events |= EventMask::HUP;

@@ -6,6 +6,7 @@
 //! | [`spec`] | what the starter of the sandbox found in its network namespace |
 //! | [`link`](self::link) | an interface of the host, through a packet socket |
 //! | [`driver`] | the thread that waits for packets and for the stack's timers; its clock and entropy |
+//! | [`proxy`] | instead of all that: sockets of the host, which another process makes |
 //! | [`error`] | the stack's errors and readiness as Linux has them |
 //! | [`super::stream::remote`] | TCP connections to other machines, and listeners they can reach |
 //! | [`super::dgram::remote`] | the same for UDP and echo sockets |
@@ -23,8 +24,10 @@
 pub mod driver;
 pub mod error;
 mod link;
+pub mod proxy;
 pub mod spec;
 
+pub use proxy::UserNetwork;
 pub use spec::{InterfaceSpec, NetworkSpec, RouteSpec};
 
 use super::Net;
@@ -34,6 +37,7 @@ use driver::{Driver, Entropy};
 use error::errno;
 use link::PacketLink;
 use netstack::{Cidr, Config, IfaceId, RouteEntry, Stack};
+use proxy::Proxy;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -42,14 +46,35 @@ const ARPHRD_ETHER: u16 = 1;
 /// `IFF_BROADCAST | IFF_MULTICAST`
 const IFF_ETHERNET: u32 = 0x2 | 0x1000;
 
-/// A stack behind the loopback interface.
-pub struct Uplink {
-    stack: Arc<Stack>,
+/// What is behind the loopback interface.
+pub enum Uplink {
+    /// Our own stack, on interfaces of the host.
+    Stack(Arc<Stack>),
+    /// Sockets of the host.
+    Proxy(Arc<Proxy>),
+}
+
+/// What a network is given.
+#[derive(Debug)]
+pub enum Network {
+    /// Interfaces of the host.
+    Interfaces(NetworkSpec),
+    /// A process that makes sockets of the host.
+    User(UserNetwork),
 }
 
 impl Uplink {
-    /// Gives `net` the interfaces of `spec`, and starts to serve them. Called once, before the first task.
-    pub fn start(net: &Net, spec: NetworkSpec) -> Result<()> {
+    /// Gives `net` a way to other machines, and starts to serve it. Called once, before the first task.
+    pub fn start(net: &Arc<Net>, network: Network) -> Result<()> {
+        let uplink = match network {
+            Network::Interfaces(spec) => Uplink::Stack(Self::serve(net, spec)?),
+            Network::User(given) => Uplink::Proxy(Proxy::start(net, given)?),
+        };
+        net.uplink.set(uplink).map_err(|_| Errno::EEXIST)
+    }
+
+    /// Gives `net` the interfaces of `spec`, and starts to serve them.
+    fn serve(net: &Net, spec: NetworkSpec) -> Result<Arc<Stack>> {
         let driver = Driver::new()?;
         let stack = Stack::new(Config::default(), driver.clock(), Arc::new(Entropy));
         let mut links = Vec::new();
@@ -87,12 +112,15 @@ impl Uplink {
             stack.add_route(entry).map_err(errno)?;
         }
         driver.start(stack.clone(), links)?;
-        net.uplink.set(Arc::new(Uplink { stack })).map_err(|_| Errno::EEXIST)
+        Ok(stack)
     }
 
-    /// The stack.
-    pub fn stack(&self) -> &Arc<Stack> {
-        &self.stack
+    /// The stack, if there is one.
+    pub fn stack(&self) -> Option<&Arc<Stack>> {
+        match self {
+            Uplink::Stack(stack) => Some(stack),
+            Uplink::Proxy(_) => None,
+        }
     }
 
     /// The routes that do not follow from the addresses of interfaces, best first.
@@ -104,14 +132,24 @@ impl Uplink {
             route.via.is_none()
                 && own.any(|a| a.prefix == network.prefix_len() && network.contains(a.ip))
         };
-        self.stack.routes().into_iter().filter(|route| !connected(route)).collect()
+        match self {
+            Uplink::Stack(stack) => {
+                stack.routes().into_iter().filter(|route| !connected(route)).collect()
+            }
+            Uplink::Proxy(proxy) => proxy.routes(),
+        }
     }
 
     /// Source address and interface for a destination that is not this machine; `device` is the
     /// interface that was asked for, or 0. `ENETUNREACH`, `ENODEV`.
     pub fn route(&self, to: IpAddr, device: u32) -> Result<(IpAddr, u32)> {
-        let device = (device != 0).then_some(IfaceId(device));
-        let (source, iface) = self.stack.route_to(to, device).map_err(errno)?;
-        Ok((source, iface.0))
+        match self {
+            Uplink::Stack(stack) => {
+                let device = (device != 0).then_some(IfaceId(device));
+                let (source, iface) = stack.route_to(to, device).map_err(errno)?;
+                Ok((source, iface.0))
+            }
+            Uplink::Proxy(proxy) => proxy.route(to, device),
+        }
     }
 }

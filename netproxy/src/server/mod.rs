@@ -1,0 +1,319 @@
+//! The proxy itself: one thread that waits for the sentry and for the network.
+//!
+//! | module | what |
+//! |---|---|
+//! | here | what it is started with, and its loop |
+//! | `connect` | TCP connections that are being made |
+//! | `packets` | sockets for datagrams and echo requests |
+//! | `publish` | ports of the host that lead into the sandbox |
+//! | [`calls`] | its host calls |
+//!
+//! It is called with everything it does not need given up, and then runs under [`calls::FILTER`].
+//! Bounds: a socket of the guest has at most two here; how many there are is limited by the descriptors that
+//! this process may have.
+
+pub mod calls;
+mod connect;
+mod packets;
+mod publish;
+mod udp;
+
+use crate::address::{Refusal, Target, target};
+use crate::protocol::{Event, MAX_MESSAGE, Packet, Program, Protocol, Request, decode, encode};
+use connect::Connecting;
+use packets::Associations;
+use platform::host::socket as messages;
+use publish::Publications;
+use rustix::event::epoll;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags};
+use std::mem::MaybeUninit;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// A port of the host that leads into the sandbox.
+#[derive(Debug)]
+pub struct Published {
+    /// TCP or UDP.
+    pub protocol: Protocol,
+    /// The socket, bound, and for TCP listening; it does not block.
+    pub socket: OwnedFd,
+    /// Port in the sandbox.
+    pub port: u16,
+}
+
+/// What a proxy is started with.
+#[derive(Debug)]
+pub struct Options {
+    /// Its end of the socket for requests and events.
+    pub control: OwnedFd,
+    /// Its end of the socket for packets.
+    pub packets: OwnedFd,
+    /// The host's name servers, the first of which is asked.
+    pub name_servers: Vec<SocketAddr>,
+    /// The gateway's address stands for the host's loopback interface.
+    pub host_loopback: bool,
+    /// Ports that lead into the sandbox.
+    pub published: Vec<Published>,
+}
+
+/// Both sockets to the sentry.
+#[derive(Debug)]
+struct Sentry {
+    control: OwnedFd,
+    packets: OwnedFd,
+    buffer: Vec<u8>,
+}
+
+/// What a watched descriptor is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Token {
+    Control,
+    Packets,
+    /// A connection that is being made for the sentry's socket.
+    Connecting(u64),
+    /// Packets of the sentry's socket, over IPv6 or not.
+    Packet(u64, bool),
+    /// A published port.
+    Published(u64),
+}
+
+/// The sentry's ids are below.
+const MAX_ID: u64 = 1 << 60;
+
+impl Token {
+    fn pack(self) -> u64 {
+        match self {
+            Token::Control => 0,
+            Token::Packets => 1,
+            Token::Connecting(id) => id << 3 | 2,
+            Token::Packet(id, v6) => id << 3 | 4 | u64::from(v6),
+            Token::Published(index) => index << 3 | 3,
+        }
+    }
+
+    fn unpack(data: u64) -> Option<Token> {
+        let rest = data >> 3;
+        match data & 7 {
+            0 => Some(Token::Control),
+            1 => Some(Token::Packets),
+            2 => Some(Token::Connecting(rest)),
+            3 => Some(Token::Published(rest)),
+            4 => Some(Token::Packet(rest, false)),
+            5 => Some(Token::Packet(rest, true)),
+            _ => None,
+        }
+    }
+}
+
+/// The set of watched descriptors.
+#[derive(Debug)]
+struct Watch(OwnedFd);
+
+impl Watch {
+    fn add(
+        &self,
+        fd: BorrowedFd<'_>,
+        token: Token,
+        events: epoll::EventFlags,
+    ) -> Result<(), Errno> {
+        epoll::add(&self.0, fd, epoll::EventData::new_u64(token.pack()), events)
+    }
+
+    fn remove(&self, fd: BorrowedFd<'_>) {
+        // It was added; there is nothing to be done otherwise.
+        let _ = epoll::delete(&self.0, fd);
+    }
+}
+
+/// A proxy.
+#[derive(Debug)]
+pub struct Server {
+    sentry: Sentry,
+    watch: Watch,
+    rules: Rules,
+    connecting: Connecting,
+    associations: Associations,
+    publications: Publications,
+}
+
+/// Who may reach what.
+#[derive(Debug)]
+struct Rules {
+    name_servers: Vec<SocketAddr>,
+    host_loopback: bool,
+}
+
+impl Rules {
+    /// What `to` is on the host, or why it is not reached (`errno(3)`).
+    fn resolve(
+        &self,
+        protocol: Protocol,
+        to: SocketAddr,
+        _who: &Program,
+    ) -> Result<SocketAddr, i32> {
+        match target(to) {
+            Ok(Target::Host(to)) => Ok(to),
+            // A gateway answers echo requests; that says nothing of the host.
+            Ok(Target::Loopback(to)) if self.host_loopback || protocol == Protocol::Echo => Ok(to),
+            Ok(Target::Resolver) if protocol != Protocol::Echo => {
+                self.name_servers.first().copied().ok_or(libc::ECONNREFUSED)
+            }
+            // As a gateway without any service.
+            Ok(Target::Loopback(_)) => Err(libc::ECONNREFUSED),
+            Err(Refusal::Forbidden) => Err(libc::EACCES),
+            Ok(Target::Resolver) | Err(Refusal::Nobody) => Err(libc::EHOSTUNREACH),
+        }
+    }
+}
+
+impl Sentry {
+    /// Tells of an event. Waits for the sentry to read when it does not keep up.
+    fn tell(&self, event: &Event, fd: Option<BorrowedFd<'_>>) {
+        let mut buffer = [0; 128];
+        let Some(bytes) = encode(event, &mut buffer) else { return };
+        let fds: Vec<BorrowedFd<'_>> = fd.into_iter().collect();
+        // When it is gone the loop ends by itself.
+        let _ = messages::send(self.control.as_fd(), bytes, &fds);
+    }
+
+    /// Passes a packet on, or drops it when the sentry does not keep up.
+    fn pass(&mut self, packet: &Packet<'_>) {
+        let Some(bytes) = encode(packet, &mut self.buffer) else { return };
+        let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+        let _ = rustix::net::send(&self.packets, bytes, flags);
+    }
+}
+
+impl Server {
+    /// A proxy that has not begun.
+    pub fn new(options: Options) -> Result<Self, Errno> {
+        let watch = Watch(epoll::create(epoll::CreateFlags::CLOEXEC)?);
+        let Options { control, packets, name_servers, host_loopback, published } = options;
+        watch.add(control.as_fd(), Token::Control, epoll::EventFlags::IN)?;
+        watch.add(packets.as_fd(), Token::Packets, epoll::EventFlags::IN)?;
+        let publications = Publications::new(published, &watch)?;
+        Ok(Self {
+            sentry: Sentry { control, packets, buffer: vec![0; MAX_MESSAGE] },
+            watch,
+            rules: Rules { name_servers, host_loopback },
+            connecting: Connecting::default(),
+            associations: Associations::default(),
+            publications,
+        })
+    }
+
+    /// Serves until the sentry is gone or breaks the protocol.
+    pub fn run(mut self) {
+        let mut buffer = vec![0; MAX_MESSAGE];
+        loop {
+            let mut events = [const { MaybeUninit::uninit() }; 64];
+            let ready = match epoll::wait(&self.watch.0, &mut events, None) {
+                Ok((ready, _)) => ready,
+                Err(Errno::INTR) => continue,
+                Err(_) => return,
+            };
+            for event in ready {
+                let goes_on = match Token::unpack(event.data.u64()) {
+                    Some(Token::Control) => self.request(),
+                    Some(Token::Packets) => self.outgoing(&mut buffer),
+                    Some(Token::Connecting(id)) => {
+                        self.connecting.ended(id, &self.watch, &self.sentry);
+                        true
+                    }
+                    Some(Token::Packet(id, v6)) => {
+                        let flags = event.flags;
+                        self.associations.incoming(id, v6, flags, &mut self.sentry, &mut buffer);
+                        true
+                    }
+                    Some(Token::Published(index)) => {
+                        self.publications.ready(index, &mut self.sentry, &mut buffer);
+                        true
+                    }
+                    None => true,
+                };
+                if !goes_on {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Takes one request. False at the end.
+    fn request(&mut self) -> bool {
+        let mut buffer = [0; 512];
+        let Ok((n, _)) = messages::receive(self.sentry.control.as_fd(), &mut buffer) else {
+            return false;
+        };
+        let Some(request) = buffer.get(..n).and_then(decode::<Request>) else { return false };
+        match request {
+            Request::Connect { id, .. } | Request::Check { id, .. } | Request::Close { id }
+                if id >= MAX_ID =>
+            {
+                return false;
+            }
+            Request::Connect { id, to, program } => {
+                match self.rules.resolve(Protocol::Tcp, to, &program) {
+                    Ok(to) => self.connecting.begin(id, to, &self.watch, &self.sentry),
+                    Err(errno) => self.sentry.tell(&Event::Failed { id, errno }, None),
+                }
+            }
+            Request::Check { id, protocol, port, to, program } => {
+                let answers = protocol == Protocol::Udp && self.publications.knows(port, to);
+                let refusal = || self.rules.resolve(protocol, to, &program).err();
+                // A closed port is told of only when something is sent to it.
+                let errno = if answers { None } else { refusal() };
+                let errno = errno.filter(|errno| *errno != libc::ECONNREFUSED).unwrap_or(0);
+                self.sentry.tell(&Event::Checked { id, errno }, None);
+            }
+            Request::Close { id } => {
+                self.connecting.give_up(id, &self.watch);
+                self.associations.close(id);
+            }
+        }
+        true
+    }
+
+    /// Takes what packets the sentry has sent, up to a number. False at the end.
+    fn outgoing(&mut self, buffer: &mut [u8]) -> bool {
+        /// Packets before others have their turn.
+        const BATCH: usize = 32;
+        for _ in 0..BATCH {
+            let n = match rustix::net::recv(&self.sentry.packets, &mut *buffer, RecvFlags::DONTWAIT)
+            {
+                Ok((0, _)) => return false,
+                Ok((n, _)) => n,
+                Err(Errno::AGAIN) => return true,
+                Err(Errno::INTR) => continue,
+                Err(_) => return false,
+            };
+            let bytes = buffer.get(..n).unwrap_or_default();
+            let Some(Packet::Data { id, protocol, port, peer, ttl, tos, data }) = decode(bytes)
+            else {
+                return false;
+            };
+            if id >= MAX_ID || protocol == Protocol::Tcp {
+                return false;
+            }
+            if protocol == Protocol::Udp && self.publications.answer(port, peer, data) {
+                continue;
+            }
+            let host = match self.rules.resolve(protocol, peer, &Program::default()) {
+                Ok(host) => host,
+                Err(errno) => {
+                    // "Port unreachable", of ICMP.
+                    let (origin, offender) = ((2, 3, 3), Some(peer.ip()));
+                    self.sentry.pass(&Packet::Error { id, peer, errno, origin, offender, data });
+                    continue;
+                }
+            };
+            let to = packets::Peer { guest: peer, host };
+            let out = packets::Outgoing { id, protocol, to, ttl, tos, data };
+            self.associations.send(&out, &self.watch, &mut self.sentry);
+        }
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;

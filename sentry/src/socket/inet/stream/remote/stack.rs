@@ -1,0 +1,248 @@
+//! Connections of the stack's.
+
+use super::super::core::Core;
+use super::super::{StreamSocket, TCP_CLOSE, TCP_CLOSE_WAIT};
+use super::super::{TCP_ESTABLISHED, TCP_FIN_WAIT2, TCP_LISTEN, TCP_SYN_SENT};
+use super::{TCP_SYN_RECV, TCP_TIME_WAIT, Transport};
+use crate::errno::{Errno, Result};
+use crate::io::{Sink, Source};
+use crate::socket::inet::addr::{AF_INET, Endpoint};
+use crate::socket::inet::uplink::error::{errno, events};
+use crate::sync::{Mutex, rank};
+use crate::wait::EventMask;
+use netstack::{Family, Readiness, Shutdown, TcpInfo, TcpSocket, TcpStateName, Waker};
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+/// `TCP_FIN_WAIT1`
+const TCP_FIN_WAIT1: u8 = 4;
+/// `TCP_LAST_ACK`
+const TCP_LAST_ACK: u8 = 9;
+/// `TCP_CLOSING`
+const TCP_CLOSING: u8 = 11;
+/// Most bytes that are copied between guest and stack at a time.
+const CHUNK: usize = 64 << 10;
+
+/// An endpoint of the stack.
+pub struct StackStream {
+    tcp: TcpSocket,
+    /// Held while bytes are looked at, copied and taken off: one reader at a time.
+    reader: Mutex<(), { rank::INODE }>,
+}
+
+/// Tells those who wait on a socket.
+pub struct CoreWaker(pub Arc<Core>);
+
+impl Waker for CoreWaker {
+    fn wake(&self, ready: Readiness) {
+        self.0.queue.notify(events(ready));
+    }
+}
+
+/// As the stack writes it.
+pub fn socket_addr(at: Endpoint) -> SocketAddr {
+    SocketAddr::new(at.ip, at.port)
+}
+
+/// As sockets here write it.
+pub fn endpoint(at: SocketAddr) -> Endpoint {
+    Endpoint::new(at.ip(), at.port())
+}
+
+/// The stack's name for a family.
+pub fn family(number: i32) -> Family {
+    if number == AF_INET { Family::V4 } else { Family::V6 }
+}
+
+impl StackStream {
+    /// Takes it.
+    pub fn new(tcp: TcpSocket) -> Arc<StackStream> {
+        Arc::new(StackStream { tcp, reader: Mutex::default() })
+    }
+
+    fn send_chunk(
+        &self,
+        src: &mut dyn Source,
+        buffer: &mut [u8],
+        urgent: bool,
+    ) -> Result<(usize, bool)> {
+        let wanted = src.remaining().min(buffer.len());
+        let chunk = buffer.get_mut(..wanted).unwrap_or_default();
+        let taken = if wanted > 0 { src.take(chunk)? } else { 0 };
+        let data = chunk.get(..taken).unwrap_or_default();
+        let last = src.remaining() == 0;
+        let sent = if urgent && last { self.tcp.send_urgent(data) } else { self.tcp.send(data) };
+        let n = *sent.as_ref().unwrap_or(&0);
+        src.rewind(taken.saturating_sub(n));
+        sent.map(|n| (n, n == taken)).map_err(errno)
+    }
+}
+
+impl Transport for StackStream {
+    fn state_number(&self) -> u8 {
+        match self.tcp.state() {
+            TcpStateName::Closed => TCP_CLOSE,
+            TcpStateName::Listen => TCP_LISTEN,
+            TcpStateName::SynSent => TCP_SYN_SENT,
+            TcpStateName::SynReceived => TCP_SYN_RECV,
+            TcpStateName::Established => TCP_ESTABLISHED,
+            TcpStateName::FinWait1 => TCP_FIN_WAIT1,
+            TcpStateName::FinWait2 => TCP_FIN_WAIT2,
+            TcpStateName::CloseWait => TCP_CLOSE_WAIT,
+            TcpStateName::Closing => TCP_CLOSING,
+            TcpStateName::LastAck => TCP_LAST_ACK,
+            TcpStateName::TimeWait => TCP_TIME_WAIT,
+        }
+    }
+
+    fn queued(&self) -> (usize, usize) {
+        self.tcp.queued()
+    }
+
+    fn at_mark(&self) -> bool {
+        self.tcp.at_mark()
+    }
+
+    fn take_error(&self) -> Option<Errno> {
+        self.tcp.take_error().map(errno)
+    }
+
+    fn poll(&self) -> EventMask {
+        events(self.tcp.readiness())
+    }
+
+    fn send(&self, src: &mut dyn Source, urgent: bool) -> Result<usize> {
+        let mut buffer = vec![0; src.remaining().min(CHUNK)];
+        let mut done = 0;
+        loop {
+            let sent = self.send_chunk(src, &mut buffer, urgent);
+            match sent {
+                Ok((n, all)) => {
+                    done += n;
+                    if !all || src.remaining() == 0 {
+                        return Ok(done);
+                    }
+                }
+                Err(_) if done > 0 => return Ok(done),
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    fn receive(&self, dst: &mut dyn Sink, peek: Option<usize>, discard: bool) -> Result<usize> {
+        if let Some(skip) = peek {
+            let (ready, _) = self.tcp.queued();
+            let mut buffer = vec![0; skip.saturating_add(dst.remaining()).min(ready.max(1))];
+            let n = self.tcp.peek(&mut buffer).map_err(errno)?;
+            let data = buffer.get(skip..n).unwrap_or_default();
+            return match data {
+                [] if n > 0 => Err(Errno::EAGAIN),
+                [] => Ok(0),
+                data => dst.put(data),
+            };
+        }
+        let _reader = self.reader.lock();
+        let (ready, _) = self.tcp.queued();
+        let mut buffer = vec![0; dst.remaining().min(CHUNK).min(ready.max(1))];
+        if discard {
+            return self.tcp.recv(&mut buffer).map_err(errno);
+        }
+        let mut done = 0;
+        loop {
+            let wanted = dst.remaining().min(buffer.len());
+            let chunk = buffer.get_mut(..wanted).unwrap_or_default();
+            // Taken off only once the guest has it.
+            let n = match self.tcp.peek(chunk) {
+                Ok(n) => n,
+                Err(_) if done > 0 => return Ok(done),
+                Err(e) => return Err(errno(e)),
+            };
+            let data = chunk.get(..n).unwrap_or_default();
+            if data.is_empty() {
+                return Ok(done);
+            }
+            let put = match dst.put(data) {
+                Ok(put) => put,
+                Err(_) if done > 0 => return Ok(done),
+                Err(e) => return Err(e),
+            };
+            let taken = chunk.get_mut(..put).unwrap_or_default();
+            done += self.tcp.recv(taken).map_err(errno)?;
+            if dst.remaining() == 0 || put < n {
+                return Ok(done);
+            }
+        }
+    }
+
+    fn receive_urgent(&self, dst: &mut dyn Sink, peek: bool) -> Result<usize> {
+        let byte = self.tcp.recv_urgent(peek).map_err(errno)?;
+        dst.put(&[byte])
+    }
+
+    fn shutdown(&self, how: i32) -> Result<()> {
+        let how = match how {
+            0 => Shutdown::Read,
+            1 => Shutdown::Write,
+            _ => Shutdown::Both,
+        };
+        self.tcp.shutdown(how).map_err(errno)
+    }
+
+    fn abort(&self) {
+        self.tcp.abort();
+    }
+
+    fn apply(&self, socket: &StreamSocket) {
+        socket.apply_to(&self.tcp);
+    }
+
+    fn info(&self) -> Option<Vec<u8>> {
+        Some(info(self.state_number(), &self.tcp.info()))
+    }
+
+    fn segment_size(&self) -> Option<i32> {
+        i32::try_from(self.tcp.info().snd_mss).ok()
+    }
+}
+
+/// `struct tcp_info`, as far as the stack counts what is in it.
+fn info(state: u8, of: &TcpInfo) -> Vec<u8> {
+    const SIZE: usize = 248;
+    let mut out = vec![0u8; SIZE];
+    let mut put = |at: usize, bytes: &[u8]| {
+        if let Some(place) = out.get_mut(at..at + bytes.len()) {
+            place.copy_from_slice(bytes);
+        }
+    };
+    let mss = of.snd_mss.max(1);
+    let segments = |bytes: u32| bytes.div_ceil(mss).to_ne_bytes();
+    let micros = |time: std::time::Duration| {
+        u32::try_from(time.as_micros()).unwrap_or(u32::MAX).to_ne_bytes()
+    };
+    let [timestamps, sack, scaling, ecn] = of.negotiated.map(u8::from);
+    put(0, &[state]);
+    put(4, &[u8::try_from(of.backoff).unwrap_or(u8::MAX)]);
+    put(5, &[timestamps | sack << 1 | scaling << 2 | ecn << 3]);
+    put(6, &[(of.shifts.1 & 15) | of.shifts.0 << 4]);
+    put(8, &micros(of.rto));
+    put(16, &mss.to_ne_bytes());
+    put(20, &mss.to_ne_bytes());
+    put(24, &segments(of.unacked));
+    put(28, &segments(of.sacked));
+    put(32, &segments(of.lost));
+    put(64, &of.rcv_wnd.to_ne_bytes());
+    put(68, &micros(of.rtt.0));
+    put(72, &micros(of.rtt.1));
+    let threshold = if of.ssthresh == u32::MAX { i32::MAX as u32 } else { of.ssthresh / mss };
+    put(76, &threshold.to_ne_bytes());
+    put(80, &segments(of.cwnd));
+    put(84, &mss.to_ne_bytes());
+    put(88, &3u32.to_ne_bytes());
+    put(100, &u32::try_from(of.total_retrans).unwrap_or(u32::MAX).to_ne_bytes());
+    put(120, &of.bytes_acked.to_ne_bytes());
+    put(128, &of.bytes_received.to_ne_bytes());
+    put(148, &of.min_rtt.map_or([0xff; 4], micros));
+    put(228, &of.snd_wnd.to_ne_bytes());
+    put(232, &of.rcv_wnd.to_ne_bytes());
+    out
+}
