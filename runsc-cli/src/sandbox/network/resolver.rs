@@ -3,8 +3,6 @@
 use crate::sandbox::Exports;
 use anyhow::Context;
 use netproxy::address::{DNS, RESOLVER};
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::stat::{Mode, fchmod};
 use sentry::boot::{MountKind, MountSpec};
 use std::fs::File;
@@ -69,14 +67,11 @@ impl Resolver {
         Ok(Some(MountSpec { destination: PATH.into(), kind, flags: libc::MS_RDONLY }))
     }
 
-    /// The file, in memory; nobody can change it.
+    /// The file, which has no name. Not a memory file: Landlock has no rules for these.
     fn file(&self) -> std::io::Result<File> {
-        let fd = memfd_create("resolv.conf", MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING)?;
-        let mut file = File::from(fd);
+        let mut file = tempfile::tempfile()?;
         write!(file, "nameserver {RESOLVER}\n{}", self.rest)?;
         fchmod(&file, Mode::from_bits_truncate(0o444))?;
-        let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_SHRINK;
-        fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
         Ok(file)
     }
 }
