@@ -10,6 +10,8 @@ use std::ops::{Deref, DerefMut};
 
 /// The lock order, outermost first.
 pub mod rank {
+    /// A file system that is being set up (`fsopen(2)`): held while it is made.
+    pub const FS_SETUP: u16 = 2;
     /// A file's position: held while the file is read or written, whatever that needs.
     pub const FILE_POS: u16 = 4;
     /// The rename lock of a file system.

@@ -6,6 +6,7 @@ pub mod devpts;
 pub mod epoll;
 pub mod eventfd;
 pub mod filesystems;
+pub mod fscontext;
 pub mod gofer;
 pub mod host;
 pub mod inotify;

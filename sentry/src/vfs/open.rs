@@ -73,6 +73,11 @@ pub fn open_at(
     open_path(t, ctx, path, flags)
 }
 
+/// A file with `O_PATH` that stands for a place.
+pub fn path_only(path: Path) -> Arc<File> {
+    File::new(Arc::new(PathOnly), Some(path), OpenFlags::PATH)
+}
+
 /// `O_CREAT`.
 fn open_or_create(
     t: Option<&mut CurrentTask>,

@@ -20,6 +20,7 @@ mod inotify;
 mod locks;
 mod memory;
 mod memory_more;
+mod mount_api;
 mod mounts;
 mod mqueue;
 mod namespaces;
@@ -76,6 +77,7 @@ crate::registry::areas![
     mqueue,
     namespaces,
     mounts,
+    mount_api,
     seccomp,
     ptrace,
 ];

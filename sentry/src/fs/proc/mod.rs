@@ -4,7 +4,7 @@
 //! under `/proc/sys`. All text is made when it is read; nothing here keeps state.
 
 mod net_settings;
-mod process;
+pub(crate) mod process;
 mod root;
 mod sysctl;
 mod system;

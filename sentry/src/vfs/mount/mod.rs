@@ -3,6 +3,7 @@
 //! * [`Mount`]: a file system, or a part of one, attached to a tree. [`MountNamespace`]: such a tree.
 //! * [`propagation`]: how what is mounted at one place is mounted at others, too.
 
+pub mod detached;
 mod namespace;
 pub mod propagation;
 
@@ -115,6 +116,11 @@ impl Mount {
         self.id
     }
 
+    /// Its id in the form that no old-style id can be taken for (`STATX_MNT_ID_UNIQUE`).
+    pub fn unique_id(&self) -> u64 {
+        (1 << 31) + self.id
+    }
+
     /// The file system.
     pub fn fs(&self) -> &Arc<dyn FileSystem> {
         &self.fs
@@ -147,8 +153,8 @@ impl Mount {
         MountFlags::from_bits_retain(self.flags.load(Ordering::Relaxed))
     }
 
-    /// Replaces its flags (`MS_REMOUNT`). `EPERM` if that would take a locked one away.
-    pub fn set_flags(&self, flags: MountFlags) -> Result<()> {
+    /// `EPERM` if such flags would take a locked one away.
+    pub fn check_flags(&self, flags: MountFlags) -> Result<()> {
         let locked = MountFlags::from_bits_retain(self.locked_flags.load(Ordering::Relaxed));
         let kept = locked & MountFlags::LOCKABLE;
         let old = self.flags();
@@ -157,6 +163,12 @@ impl Mount {
         if !flags.contains(kept) || times {
             return Err(Errno::EPERM);
         }
+        Ok(())
+    }
+
+    /// Replaces its flags (`MS_REMOUNT`). `EPERM` if that would take a locked one away.
+    pub fn set_flags(&self, flags: MountFlags) -> Result<()> {
+        self.check_flags(flags)?;
         self.flags.store(flags.bits(), Ordering::Relaxed);
         Ok(())
     }

@@ -257,6 +257,14 @@ impl MountNamespace {
         Ok(())
     }
 
+    /// As [`MountNamespace::set_propagation`], for mounts of this tree or of none.
+    pub fn change_propagation(&self, mounts: &[Arc<Mount>], to: Propagation) {
+        let _change = TREES.lock();
+        for mount in mounts {
+            mount.change_propagation(to);
+        }
+    }
+
     /// `pivot_root(2)`: `new_root` becomes the root of the tree, the old root moves to `put_old`.
     pub fn pivot_root(
         self: &Arc<Self>,

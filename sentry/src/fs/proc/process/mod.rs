@@ -4,7 +4,7 @@ mod fd;
 mod links;
 mod maps;
 mod mem;
-mod mounts;
+pub(crate) mod mounts;
 mod namespaces;
 mod net;
 mod reopen;

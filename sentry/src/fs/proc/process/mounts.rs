@@ -98,7 +98,7 @@ pub fn mountinfo(subject: &Subject) -> Result<Vec<u8>> {
 }
 
 /// Which directory of its file system a mount shows.
-fn root_within_fs(mount: &Arc<Mount>) -> Vec<u8> {
+pub(crate) fn root_within_fs(mount: &Arc<Mount>) -> Vec<u8> {
     if let Some(ns) = crate::fs::nsfs::namespace_at(&mount.root_path()) {
         return ns.text().into_bytes();
     }

@@ -3,11 +3,14 @@
 mod access;
 mod attributes;
 mod directories;
+mod fscontext;
+mod mount_tree;
 mod mounts;
 mod names;
 mod open;
 mod stat;
 mod statfs;
+mod statmount;
 mod times;
 mod xattr;
 
@@ -16,6 +19,8 @@ pub use attributes::{
     chmod, chown, fchmod, fchmodat, fchmodat2, fchown, fchownat, lchown, truncate,
 };
 pub use directories::{chdir, chroot, fchdir, getcwd, umask};
+pub use fscontext::{fsconfig, fsmount, fsopen, fspick};
+pub use mount_tree::{mount_setattr, move_mount, open_tree, open_tree_attr};
 pub use mounts::{mount, pivot_root, umount2};
 pub use names::{
     link, linkat, mkdir, mkdirat, mknod, mknodat, readlink, readlinkat, rename, renameat,
@@ -24,6 +29,7 @@ pub use names::{
 pub use open::{creat, open, openat, openat2};
 pub use stat::{fstat, lstat, newfstatat, stat, statx};
 pub use statfs::{fstatfs, statfs};
+pub use statmount::{listmount, statmount};
 pub use times::{futimesat, utime, utimensat, utimes};
 pub use xattr::{
     fgetxattr, flistxattr, fremovexattr, fsetxattr, getxattr, getxattrat, lgetxattr, listxattr,

@@ -200,7 +200,10 @@ pub fn statx(
         ],
         rdev: [rdev.major, rdev.minor],
         dev: [dev.major, dev.minor],
-        mnt_id: place.map_or(0, |p| p.mount.id()),
+        mnt_id: place.map_or(0, |p| match mask & MNT_ID_UNIQUE {
+            0 => p.mount.id(),
+            _ => p.mount.unique_id(),
+        }),
         spare: [0; 13],
     };
     t.mm().write_obj(buf, &statx)?;
