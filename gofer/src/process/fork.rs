@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use rustix::process::{Pid, WaitOptions};
 
-use super::maps;
+use super::maps::{self, Users};
 use crate::protocol::channel_pair;
 use crate::sandbox::Isolation;
 
@@ -46,10 +46,15 @@ const OWN: [(Isolation, i32); 5] = [
 
 /// Runs `body` in a new child process, which ends when it returns. `body` is told which namespaces
 /// are the process's own.
-pub(super) fn spawn(isolate: bool, body: impl FnOnce(Isolation)) -> Result<Forked, Errno> {
+pub(super) fn spawn(
+    isolate: bool,
+    users: Option<&Users>,
+    body: impl FnOnce(Isolation),
+) -> Result<Forked, Errno> {
     let mut abandoned = Vec::new();
     if has_one_thread() {
-        let made = clone_in_namespaces(isolate, Relation::Child, body, |pid| abandoned.push(pid));
+        let made =
+            clone_in_namespaces(isolate, users, Relation::Child, body, |pid| abandoned.push(pid));
         return made.map(|pid| Forked { pid, abandoned });
     }
     let (reader, writer) = channel_pair()?;
@@ -63,7 +68,7 @@ pub(super) fn spawn(isolate: bool, body: impl FnOnce(Isolation)) -> Result<Forke
                 send(&writer, &[&[verdict], &number.to_le_bytes()[..]].concat());
             };
             let stopped = |pid: Pid| report(STOP, pid.as_raw_nonzero().get());
-            match clone_in_namespaces(isolate, Relation::Sibling, body, stopped) {
+            match clone_in_namespaces(isolate, users, Relation::Sibling, body, stopped) {
                 Ok(pid) => report(GO, pid.as_raw_nonzero().get()),
                 Err(error) => report(FAILED, error.raw_os_error()),
             }
@@ -90,11 +95,17 @@ enum Relation {
 /// end at once; `stopped` is told about them.
 fn clone_in_namespaces(
     isolate: bool,
+    users: Option<&Users>,
     relation: Relation,
     body: impl FnOnce(Isolation),
     mut stopped: impl FnMut(Pid),
 ) -> Result<Pid, Errno> {
-    let attempts: &[Isolation] = if isolate { &ATTEMPTS } else { &[Isolation::empty()] };
+    let attempts: &[Isolation] = match (isolate, users) {
+        // Without these users its files would belong to others.
+        (true, Some(_)) => &ATTEMPTS[..1],
+        (true, None) => &ATTEMPTS,
+        (false, _) => &[Isolation::empty()],
+    };
     let relation = match relation {
         Relation::Child => 0,
         Relation::Sibling => libc::CLONE_PARENT,
@@ -123,7 +134,10 @@ fn clone_in_namespaces(
             error = last_errno();
             continue;
         };
-        let mapped = if namespaces.contains(Isolation::USER) { maps::write(pid) } else { Ok(()) };
+        let mapped = match namespaces.contains(Isolation::USER) {
+            true => maps::write(pid, users),
+            false => Ok(()),
+        };
         match mapped {
             Ok(()) => {
                 send(&go_writer, &[GO]);

@@ -8,6 +8,8 @@
 mod fork;
 mod maps;
 
+pub use maps::{IdMap, Users};
+
 use std::io::IoSlice;
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -30,6 +32,8 @@ pub struct Options {
     pub exports: Vec<Export>,
     /// Try to give it namespaces of its own. Without it only the protocol's rules protect the host.
     pub isolate: bool,
+    /// Whose files it serves, if not those of its starter's users. Needs namespaces of its own.
+    pub users: Option<Users>,
     /// It dies with the thread that started it, also while it serves (`PR_SET_PDEATHSIG`). Not for
     /// a short-lived starter: then it ends with its channels.
     pub die_with_starter: bool,
@@ -48,6 +52,7 @@ impl Options {
         Self {
             exports,
             isolate: true,
+            users: None,
             die_with_starter: false,
             stderr: None,
             filter_mode: platform::host::seccomp::Mode::Enforce,
@@ -140,9 +145,9 @@ pub fn spawn(options: Options) -> Result<Gofer, SpawnError> {
     }
     let (status, status_writer) =
         channel_pair().map_err(SpawnError::host("making the status channel"))?;
-    let isolate = options.isolate;
+    let (isolate, users) = (options.isolate, options.users.clone());
     let starter = rustix::process::getpid();
-    let forked = fork::spawn(isolate, move |namespaces| {
+    let forked = fork::spawn(isolate, users.as_ref(), move |namespaces| {
         run(options, theirs, &status_writer, namespaces, starter)
     })
     .map_err(SpawnError::host("making its process"))?;
@@ -162,7 +167,7 @@ fn run(
     namespaces: Isolation,
     starter: Pid,
 ) {
-    let Options { exports, die_with_starter, stderr, filter_mode, .. } = options;
+    let Options { exports, die_with_starter, stderr, filter_mode, users, .. } = options;
     // By sendmsg(2), the one call to send that the filter allows.
     let report = |kind: u8, text: &[u8]| {
         let mut message = vec![kind];
@@ -179,7 +184,7 @@ fn run(
     // Closed by `enter`, under its own number.
     let stderr = ManuallyDrop::new(stderr);
     let stderr = stderr.as_ref().map(AsFd::as_fd);
-    match enter(exports, &keep, namespaces, stderr) {
+    match enter(exports, &keep, namespaces, stderr, users.is_some()) {
         Ok(Entered { exports, fds, isolation }) => {
             if die_with_starter {
                 // After the credentials changed, which clears it.

@@ -101,12 +101,13 @@ pub struct Entered {
 ///
 /// `namespaces` says which namespaces are its own already. Standard error becomes `stderr`, or goes
 /// nowhere. Every descriptor but `keep` and the exports is closed, so the caller must not use any
-/// other afterwards. The process must have one thread.
+/// other afterwards. With `become_root` it becomes user 0 of its user namespace. The process must have one thread.
 pub fn enter(
     exports: Vec<Export>,
     keep: &[BorrowedFd<'_>],
     namespaces: Isolation,
     stderr: Option<BorrowedFd<'_>>,
+    become_root: bool,
 ) -> Result<Entered, SandboxError> {
     let writable = exports.iter().any(|export| !export.read_only);
     let mut isolation = namespaces;
@@ -144,6 +145,9 @@ pub fn enter(
     kept.extend(exports.iter().map(|export| export.root().as_raw_fd()));
     kept.extend([0, 1, 2, fds.as_raw_fd()]);
     sys::close_all_but(&mut kept);
+    if become_root {
+        privileges::become_root().map_err(SandboxError::step("becoming user 0"))?;
+    }
     privileges::drop_all(writable).map_err(SandboxError::step("dropping privileges"))?;
     isolation.set(Isolation::LANDLOCK, landlock::restrict(&exports)?);
     Ok(Entered { exports, fds, isolation })

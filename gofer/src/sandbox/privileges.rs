@@ -14,6 +14,15 @@ pub(super) fn raise_descriptor_limit() {
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
 }
 
+/// Becomes user 0 and group 0, without further groups.
+pub(super) fn become_root() -> Result<(), Errno> {
+    let (user, group) = (rustix::process::Uid::ROOT, rustix::process::Gid::ROOT);
+    // Denied where an unprivileged user has made the namespace; the groups stay those of that user.
+    let _ = rustix::thread::set_thread_groups(&[]);
+    rustix::thread::set_thread_res_gid(group, group, group)?;
+    rustix::thread::set_thread_res_uid(user, user, user)
+}
+
 /// Drops every capability that serving files does not need, for good.
 ///
 /// Root keeps the power to read any file, and, if something can be written to, to write and to give

@@ -1,7 +1,10 @@
 //! `linux` of a config.json.
 
 use anyhow::{Context, bail};
-use oci_spec::runtime::{LinuxDeviceType, LinuxResources, Spec};
+use gofer::process::{IdMap, Users};
+use oci_spec::runtime::{
+    LinuxDeviceType, LinuxIdMapping, LinuxNamespace, LinuxNamespaceType, LinuxResources, Spec,
+};
 use sentry::boot::{DeviceSpec, LimitSpec};
 
 /// Device nodes beyond the default ones.
@@ -72,6 +75,36 @@ pub fn limits(resources: Option<&LinuxResources>) -> LimitSpec {
         tasks: limit(pids.map(|pids| pids.limit())),
         memory: limit(memory.and_then(|memory| memory.limit())),
     }
+}
+
+/// The users and groups of the host that those of the container are, where it has a user namespace of its own.
+pub fn users(spec: &Spec) -> anyhow::Result<Option<Users>> {
+    let Some(linux) = spec.linux() else { return Ok(None) };
+    let namespaces = linux.namespaces().as_deref().unwrap_or_default();
+    let own = |n: &LinuxNamespace| n.typ() == LinuxNamespaceType::User && n.path().is_none();
+    let map = |mappings: &Option<Vec<LinuxIdMapping>>| -> Vec<IdMap> {
+        let one = |m: &LinuxIdMapping| IdMap {
+            inside: m.container_id(),
+            outside: m.host_id(),
+            count: m.size(),
+        };
+        mappings.iter().flatten().map(one).collect()
+    };
+    let (uids, gids) = (map(linux.uid_mappings()), map(linux.gid_mappings()));
+    if !namespaces.iter().any(own) || (uids.is_empty() && gids.is_empty()) {
+        return Ok(None);
+    }
+    for (name, map) in [("uidMappings", &uids), ("gidMappings", &gids)] {
+        if map.is_empty() || !map.iter().any(|m| m.inside == 0 && m.count > 0) {
+            bail!(
+                "\"linux.{name}\" has nothing for number 0: the files of the image need an owner"
+            );
+        }
+        if map.iter().any(|m| m.inside.checked_add(m.count).is_none()) {
+            bail!("\"linux.{name}\" has numbers beyond 4294967295");
+        }
+    }
+    Ok(Some(Users { uids, gids }))
 }
 
 /// Paths that look empty.

@@ -97,6 +97,7 @@ fn translate(
     let process = spec.process().as_ref().context("\"process\" is missing: nothing to run")?;
     let read_only = root.readonly().unwrap_or(false);
     let mut exports = Exports::default();
+    exports.users = linux::users(spec)?;
     let rootfs = bundle.join(root.path());
     if !rootfs.is_dir() {
         bail!("the root file system {} is not a directory", rootfs.display());

@@ -36,6 +36,7 @@ pub const OPTIONS: &[&str] = &[
     "strictatime",
     "suid",
     "sync",
+    "tmpcopyup",
     "unbindable",
 ];
 
@@ -67,7 +68,7 @@ fn one(mount: &Mount, bundle: &Path, exports: &mut Exports) -> anyhow::Result<Mo
         "bind" => bind(mount, bundle, exports, options.flags & libc::MS_RDONLY != 0)?,
         // An image's empty /dev gets the nodes that the specification promises.
         "tmpfs" if destination == "/dev" => MountKind::Dev,
-        "tmpfs" => MountKind::Tmpfs { options: options.data },
+        "tmpfs" => MountKind::Tmpfs { options: options.data, copy_up: options.copy_up },
         "proc" => MountKind::Proc,
         "sysfs" => MountKind::Sysfs,
         "devpts" => MountKind::Devpts { options: options.data },
@@ -97,6 +98,7 @@ fn bind(
 struct Options {
     flags: u64,
     bind: bool,
+    copy_up: bool,
     data: String,
 }
 
@@ -123,8 +125,12 @@ impl Options {
                 "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave"
                 | "unbindable" | "runbindable" | "relatime" | "strictatime"
                 | "sync" | "async" | "dirsync" | "defaults" | "nodiratime" | "diratime" | "norelatime"
-                // A label or a copy of the image's files: the mount begins empty and unlabelled.
-                | "tmpcopyup" | "z" | "Z" | "U" | "copy" | "nocopy" => continue,
+                // Labels of the host's.
+                | "z" | "Z" | "U" | "copy" | "nocopy" => continue,
+                "tmpcopyup" => {
+                    parsed.copy_up = true;
+                    continue;
+                }
                 data => {
                     if !parsed.data.is_empty() {
                         parsed.data.push(',');

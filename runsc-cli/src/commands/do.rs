@@ -64,7 +64,7 @@ fn system_mounts() -> Vec<MountSpec> {
         ),
         mount(
             "/dev/shm",
-            MountKind::Tmpfs { options: "mode=1777".into() },
+            MountKind::Tmpfs { options: "mode=1777".into(), copy_up: false },
             libc::MS_NOSUID | libc::MS_NODEV,
         ),
         mount("/dev/mqueue", MountKind::Mqueue, secure),

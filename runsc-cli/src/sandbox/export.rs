@@ -1,6 +1,7 @@
 //! What of the host the gofer serves.
 
 use anyhow::{Context, bail};
+use gofer::process::Users;
 use gofer::server::{Export, Source};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,8 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, Default)]
 pub struct Exports {
     list: Vec<Export>,
+    /// Whose files they are, if not those of the host's users.
+    pub users: Option<Users>,
 }
 
 impl Exports {
@@ -34,8 +37,8 @@ impl Exports {
         u32::try_from(self.list.len() - 1).context("too many mounts")
     }
 
-    /// The list for the gofer.
-    pub fn into_list(self) -> Vec<Export> {
-        self.list
+    /// The list for the gofer, and whose files they are.
+    pub fn into_parts(self) -> (Vec<Export>, Option<Users>) {
+        (self.list, self.users)
     }
 }

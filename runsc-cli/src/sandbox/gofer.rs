@@ -28,12 +28,9 @@ pub fn start(
     };
     // Only where somebody waits for the sandbox anyway may it keep standard error.
     let stderr = if attached { std::io::stderr().as_fd().try_clone_to_owned().ok() } else { None };
-    let options = Options {
-        die_with_starter: attached,
-        filter_mode,
-        stderr,
-        ..Options::new(exports.into_list())
-    };
+    let (exports, users) = exports.into_parts();
+    let options =
+        Options { die_with_starter: attached, filter_mode, stderr, users, ..Options::new(exports) };
     let gofer = spawn(options).context("cannot start the gofer")?;
     let pid = Pid::from_raw(gofer.pid.as_raw_nonzero().get());
     Ok((Gofer { pid, kept: false }, gofer.channels))

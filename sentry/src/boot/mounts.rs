@@ -88,7 +88,7 @@ fn attach(
             let inode = GoferFs::mount(client, *export, Sharing::Shared)?;
             return attach_inode(namespace, spec, b"volume", inode);
         }
-        MountKind::Tmpfs { options } => ("tmpfs", options),
+        MountKind::Tmpfs { options, .. } => ("tmpfs", options),
         MountKind::Proc => ("proc", ""),
         MountKind::Sysfs => ("sysfs", ""),
         MountKind::Dev => ("devtmpfs", ""),
@@ -102,7 +102,11 @@ fn attach(
         namespaces,
         pid_ns: &namespaces.pid_for_children,
     };
-    let inode = filesystems::make(&mounter, type_name.as_bytes(), options.as_bytes())?;
+    let mut inode = filesystems::make(&mounter, type_name.as_bytes(), options.as_bytes())?;
+    if matches!(spec.kind, MountKind::Tmpfs { copy_up: true, .. }) {
+        let below = mount_point(namespace, spec.destination.as_bytes(), true)?;
+        inode = overlay::mount(inode, below.inode().clone());
+    }
     attach_inode(namespace, spec, type_name.as_bytes(), inode)
 }
 

@@ -93,6 +93,8 @@ pub enum MountKind {
     Tmpfs {
         /// Options in `mount(8)`'s form.
         options: String,
+        /// What the image has there can be seen, and is copied when it is changed.
+        copy_up: bool,
     },
     /// `proc`.
     Proc,
