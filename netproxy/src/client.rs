@@ -7,8 +7,8 @@ use platform::host::{Errno, io, socket};
 use std::cell::RefCell;
 use std::os::fd::{AsFd, OwnedFd};
 
-/// Most bytes of a request or event.
-const MAX_CONTROL: usize = 512;
+/// Most bytes of an event.
+const MAX_EVENT: usize = 512;
 
 thread_local! {
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -29,14 +29,16 @@ impl Client {
 
     /// Sends a request. It may wait for the proxy to read, which never waits for the sentry to ask.
     pub fn request(&self, request: &Request) -> Result<(), Errno> {
-        let mut buffer = [0; MAX_CONTROL];
-        let bytes = encode(request, &mut buffer).ok_or(Errno::EMSGSIZE)?;
-        socket::send(self.control.as_fd(), bytes, &[]).map(drop)
+        BUFFER.with_borrow_mut(|buffer| {
+            buffer.resize(MAX_MESSAGE, 0);
+            let bytes = encode(request, buffer).ok_or(Errno::EMSGSIZE)?;
+            socket::send(self.control.as_fd(), bytes, &[]).map(drop)
+        })
     }
 
     /// Waits for the next event. `None`: the proxy is gone, or does not keep to the protocol.
     pub fn event(&self) -> Option<(Event, Option<OwnedFd>)> {
-        let mut buffer = [0; MAX_CONTROL];
+        let mut buffer = [0; MAX_EVENT];
         let (n, mut fds) = socket::receive(self.control.as_fd(), &mut buffer).ok()?;
         let event = decode(buffer.get(..n)?)?;
         Some((event, fds.pop()))

@@ -8,7 +8,7 @@
 //! - Datagrams and echo requests go through the proxy one by one, because their sockets could reach anybody.
 //! - Ports of the host that are published are listened on by the proxy.
 //!
-//! Parts: [`address`] (what the guest sees, and what it may reach), [`protocol`], [`server`] (the proxy), and
+//! Parts: [`address`] (what the guest sees, and what it may reach), [`policy`] (what else it may not), [`protocol`], [`server`] (the proxy), and
 //! [`client`] (the sentry's side).
 //!
 //! Neither side trusts the other: what does not decode ends the connection and nothing else. Every address is
@@ -18,6 +18,7 @@
 
 pub mod address;
 pub mod client;
+pub mod policy;
 pub mod protocol;
 pub mod server;
 

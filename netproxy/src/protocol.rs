@@ -11,6 +11,10 @@ use std::net::{IpAddr, SocketAddr};
 pub const MAX_DATA: usize = 65_535;
 /// Room for an encoded packet, in bytes.
 pub const MAX_MESSAGE: usize = MAX_DATA + 256;
+/// Most bytes of one [`Request::First`].
+pub const MAX_FIRST: usize = 16 << 10;
+/// Room for an encoded request or event, in bytes.
+pub const MAX_CONTROL: usize = MAX_FIRST + 512;
 /// Longest name of a program, in bytes (`TASK_COMM_LEN`).
 pub const MAX_NAME: usize = 16;
 
@@ -59,6 +63,14 @@ pub enum Request {
         /// Who wants it.
         program: Program,
     },
+    /// The first bytes that the guest sends over a connection that was [`Event::Gated`]. [`Event::More`],
+    /// [`Event::Connected`] or [`Event::Failed`] follows.
+    First {
+        /// The socket.
+        id: u64,
+        /// The bytes, at most [`MAX_FIRST`]; none: it will send nothing.
+        data: Vec<u8>,
+    },
     /// The socket is gone; a connection that is being made is given up.
     Close {
         /// The socket.
@@ -71,6 +83,18 @@ pub enum Request {
 pub enum Event {
     /// The connection is established; comes with its descriptor, which does not block.
     Connected {
+        /// The socket.
+        id: u64,
+        /// How many bytes of [`Request::First`] have been sent over it.
+        sent: usize,
+    },
+    /// The connection is established, and is given out once what the guest sends first has been looked at.
+    Gated {
+        /// The socket.
+        id: u64,
+    },
+    /// More of what the guest sends first is needed.
+    More {
         /// The socket.
         id: u64,
     },

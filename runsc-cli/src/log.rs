@@ -3,6 +3,7 @@
 use anyhow::Context;
 use std::fs::File;
 use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -43,6 +44,38 @@ pub fn warn(message: &str) {
     if LOG.get().is_none() {
         eprintln!("runsc: warning: {message}");
     }
+}
+
+/// Something that happened in a sandbox, with fields of its own: to the log, or else to standard error.
+pub fn event(message: &str, fields: &[(&str, String)]) {
+    let time = crate::state::time::now();
+    let json = LOG.get().is_some_and(|log| matches!(log.format, Format::Json));
+    let mut line = if json {
+        let mut map = serde_json::Map::new();
+        let known = [("level", "warning"), ("msg", message), ("time", &time)];
+        let known = known.into_iter().map(|(name, value)| (name, value.to_owned()));
+        for (name, value) in known.chain(fields.iter().cloned()) {
+            map.insert(name.to_owned(), value.into());
+        }
+        serde_json::Value::Object(map).to_string()
+    } else {
+        let mut line = format!("time={time:?} level=warning msg={message:?}");
+        for (name, value) in fields {
+            line.push_str(&format!(" {name}={value:?}"));
+        }
+        line
+    };
+    line.push('\n');
+    // Nothing more can be done where neither can be written.
+    let _ = match LOG.get() {
+        Some(log) => (&log.file).write_all(line.as_bytes()),
+        None => std::io::stderr().write_all(line.as_bytes()),
+    };
+}
+
+/// The descriptor of the log file, for a process that closes all others.
+pub fn descriptor() -> Option<BorrowedFd<'static>> {
+    LOG.get().map(|log| log.file.as_fd())
 }
 
 fn write(level: &str, message: &str) {

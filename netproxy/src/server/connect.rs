@@ -1,28 +1,51 @@
-//! TCP connections that are being made.
+//! TCP connections that are being made, and those that are held back until the guest's first bytes have been
+//! looked at.
 
+use super::rules::{Admitted, Rules};
 use super::{Sentry, Token, Watch};
+use crate::policy::tls::{self, First};
 use crate::protocol::Event;
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, sockopt};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
+/// A connection that is being made.
+#[derive(Debug)]
+struct Attempt {
+    socket: OwnedFd,
+    admitted: Admitted,
+}
+
+/// A connection that is held back.
+#[derive(Debug)]
+struct Gate {
+    attempt: Attempt,
+    /// What the guest has sent so far.
+    first: Vec<u8>,
+}
+
 /// Them, by the sentry's name for the socket.
 #[derive(Debug, Default)]
-pub(super) struct Connecting(HashMap<u64, OwnedFd>);
+pub(super) struct Connecting {
+    attempts: HashMap<u64, Attempt>,
+    gates: HashMap<u64, Gate>,
+}
 
 impl Connecting {
     /// Begins to connect.
-    pub(super) fn begin(&mut self, id: u64, to: SocketAddr, watch: &Watch, sentry: &Sentry) {
-        match start(to) {
-            Ok((socket, true)) => sentry.tell(&Event::Connected { id }, Some(socket.as_fd())),
+    pub(super) fn begin(&mut self, id: u64, to: Admitted, watch: &Watch, sentry: &Sentry) {
+        match start(to.host) {
+            Ok((socket, true)) => {
+                self.established(id, Attempt { socket, admitted: to }, watch, sentry);
+            }
             Ok((socket, false)) => {
                 let events = EventFlags::OUT;
                 match watch.add(socket.as_fd(), Token::Connecting(id), events) {
                     // One of the same name is not the sentry's doing any more.
-                    Ok(()) => drop(self.0.insert(id, socket)),
+                    Ok(()) => drop(self.attempts.insert(id, Attempt { socket, admitted: to })),
                     Err(e) => fail(sentry, id, e),
                 }
             }
@@ -32,19 +55,83 @@ impl Connecting {
 
     /// The host has news of an attempt.
     pub(super) fn ended(&mut self, id: u64, watch: &Watch, sentry: &Sentry) {
-        let Some(socket) = self.0.remove(&id) else { return };
+        let Some(attempt) = self.attempts.remove(&id) else { return };
         // It lives on in the sentry, and would be watched here.
+        watch.remove(attempt.socket.as_fd());
+        match sockopt::socket_error(&attempt.socket).and_then(|state| state) {
+            Ok(()) => self.established(id, attempt, watch, sentry),
+            Err(e) => fail(sentry, id, e),
+        }
+    }
+
+    fn established(&mut self, id: u64, attempt: Attempt, watch: &Watch, sentry: &Sentry) {
+        if !attempt.admitted.by_name {
+            sentry.tell(&Event::Connected { id, sent: 0 }, Some(attempt.socket.as_fd()));
+            return;
+        }
+        let events = EventFlags::IN | EventFlags::RDHUP;
+        match watch.add(attempt.socket.as_fd(), Token::Gated(id), events) {
+            Ok(()) => {
+                self.gates.insert(id, Gate { attempt, first: Vec::new() });
+                sentry.tell(&Event::Gated { id }, None);
+            }
+            Err(e) => fail(sentry, id, e),
+        }
+    }
+
+    /// The guest has sent something over a connection that is held back; nothing: it will not.
+    pub(super) fn first(
+        &mut self,
+        id: u64,
+        data: &[u8],
+        watch: &Watch,
+        sentry: &Sentry,
+        rules: &mut Rules,
+    ) {
+        // Given out meanwhile, because the other side spoke: the sentry sends the bytes itself.
+        let Some(gate) = self.gates.get_mut(&id) else { return };
+        gate.first.extend_from_slice(data);
+        let may = match tls::first(&gate.first) {
+            _ if data.is_empty() => true,
+            First::More if gate.first.len() <= 2 * tls::MAX_HELLO => {
+                sentry.tell(&Event::More { id }, None);
+                return;
+            }
+            First::More => rules.may_ask_for(&gate.attempt.admitted, None),
+            First::Other => true,
+            First::Tls(name) => rules.may_ask_for(&gate.attempt.admitted, name),
+        };
+        if may {
+            self.release(id, watch, sentry);
+        } else {
+            self.give_up(id, watch);
+            fail(sentry, id, Errno::ACCESS);
+        }
+    }
+
+    /// Gives a connection out, after sending what the guest has sent.
+    pub(super) fn release(&mut self, id: u64, watch: &Watch, sentry: &Sentry) {
+        let Some(Gate { attempt: Attempt { socket, .. }, first }) = self.gates.remove(&id) else {
+            return;
+        };
         watch.remove(socket.as_fd());
-        match sockopt::socket_error(&socket).and_then(|state| state) {
-            Ok(()) => sentry.tell(&Event::Connected { id }, Some(socket.as_fd())),
+        // A new connection has room for that.
+        match rustix::net::send(&socket, &first, SendFlags::NOSIGNAL) {
+            Ok(n) if n == first.len() => {
+                sentry.tell(&Event::Connected { id, sent: n }, Some(socket.as_fd()));
+            }
+            Ok(_) => fail(sentry, id, Errno::CONNRESET),
             Err(e) => fail(sentry, id, e),
         }
     }
 
     /// Nobody waits for it any more.
     pub(super) fn give_up(&mut self, id: u64, watch: &Watch) {
-        if let Some(socket) = self.0.remove(&id) {
-            watch.remove(socket.as_fd());
+        if let Some(attempt) = self.attempts.remove(&id) {
+            watch.remove(attempt.socket.as_fd());
+        }
+        if let Some(gate) = self.gates.remove(&id) {
+            watch.remove(gate.attempt.socket.as_fd());
         }
     }
 }

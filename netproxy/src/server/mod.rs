@@ -3,7 +3,8 @@
 //! | module | what |
 //! |---|---|
 //! | here | what it is started with, and its loop |
-//! | `connect` | TCP connections that are being made |
+//! | `rules` | what addresses stand for, and who may reach them; refusals are reported |
+//! | `connect` | TCP connections that are being made, and those whose first bytes are looked at |
 //! | `packets` | sockets for datagrams and echo requests |
 //! | `publish` | ports of the host that lead into the sandbox |
 //! | [`calls`] | its host calls |
@@ -16,14 +17,17 @@ pub mod calls;
 mod connect;
 mod packets;
 mod publish;
+mod rules;
 mod udp;
 
-use crate::address::{Refusal, Target, target};
-use crate::protocol::{Event, MAX_MESSAGE, Packet, Program, Protocol, Request, decode, encode};
+use crate::policy::Policy;
+use crate::protocol::{Event, MAX_CONTROL, MAX_MESSAGE, Packet, Protocol, Request, decode, encode};
 use connect::Connecting;
 use packets::Associations;
 use platform::host::socket as messages;
 use publish::Publications;
+pub use rules::Refused;
+use rules::Rules;
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
@@ -55,6 +59,10 @@ pub struct Options {
     pub host_loopback: bool,
     /// Ports that lead into the sandbox.
     pub published: Vec<Published>,
+    /// Whom it may reach.
+    pub policy: Policy,
+    /// Called with what is refused, so often in a second at most.
+    pub report: fn(&Refused<'_>),
 }
 
 /// Both sockets to the sentry.
@@ -76,6 +84,8 @@ enum Token {
     Packet(u64, bool),
     /// A published port.
     Published(u64),
+    /// A connection that is not given out yet.
+    Gated(u64),
 }
 
 /// The sentry's ids are below.
@@ -89,6 +99,7 @@ impl Token {
             Token::Connecting(id) => id << 3 | 2,
             Token::Packet(id, v6) => id << 3 | 4 | u64::from(v6),
             Token::Published(index) => index << 3 | 3,
+            Token::Gated(id) => id << 3 | 6,
         }
     }
 
@@ -101,6 +112,7 @@ impl Token {
             3 => Some(Token::Published(rest)),
             4 => Some(Token::Packet(rest, false)),
             5 => Some(Token::Packet(rest, true)),
+            6 => Some(Token::Gated(rest)),
             _ => None,
         }
     }
@@ -137,36 +149,6 @@ pub struct Server {
     publications: Publications,
 }
 
-/// Who may reach what.
-#[derive(Debug)]
-struct Rules {
-    name_servers: Vec<SocketAddr>,
-    host_loopback: bool,
-}
-
-impl Rules {
-    /// What `to` is on the host, or why it is not reached (`errno(3)`).
-    fn resolve(
-        &self,
-        protocol: Protocol,
-        to: SocketAddr,
-        _who: &Program,
-    ) -> Result<SocketAddr, i32> {
-        match target(to) {
-            Ok(Target::Host(to)) => Ok(to),
-            // A gateway answers echo requests; that says nothing of the host.
-            Ok(Target::Loopback(to)) if self.host_loopback || protocol == Protocol::Echo => Ok(to),
-            Ok(Target::Resolver) if protocol != Protocol::Echo => {
-                self.name_servers.first().copied().ok_or(libc::ECONNREFUSED)
-            }
-            // As a gateway without any service.
-            Ok(Target::Loopback(_)) => Err(libc::ECONNREFUSED),
-            Err(Refusal::Forbidden) => Err(libc::EACCES),
-            Ok(Target::Resolver) | Err(Refusal::Nobody) => Err(libc::EHOSTUNREACH),
-        }
-    }
-}
-
 impl Sentry {
     /// Tells of an event. Waits for the sentry to read when it does not keep up.
     fn tell(&self, event: &Event, fd: Option<BorrowedFd<'_>>) {
@@ -189,14 +171,15 @@ impl Server {
     /// A proxy that has not begun.
     pub fn new(options: Options) -> Result<Self, Errno> {
         let watch = Watch(epoll::create(epoll::CreateFlags::CLOEXEC)?);
-        let Options { control, packets, name_servers, host_loopback, published } = options;
+        let Options { control, packets, name_servers, host_loopback, published, policy, report } =
+            options;
         watch.add(control.as_fd(), Token::Control, epoll::EventFlags::IN)?;
         watch.add(packets.as_fd(), Token::Packets, epoll::EventFlags::IN)?;
         let publications = Publications::new(published, &watch)?;
         Ok(Self {
             sentry: Sentry { control, packets, buffer: vec![0; MAX_MESSAGE] },
             watch,
-            rules: Rules { name_servers, host_loopback },
+            rules: Rules::new(name_servers, host_loopback, policy, report),
             connecting: Connecting::default(),
             associations: Associations::default(),
             publications,
@@ -221,9 +204,15 @@ impl Server {
                         self.connecting.ended(id, &self.watch, &self.sentry);
                         true
                     }
+                    Some(Token::Gated(id)) => {
+                        // The other side speaks first, or has gone: that is no TLS.
+                        self.connecting.release(id, &self.watch, &self.sentry);
+                        true
+                    }
                     Some(Token::Packet(id, v6)) => {
                         let flags = event.flags;
-                        self.associations.incoming(id, v6, flags, &mut self.sentry, &mut buffer);
+                        let (sentry, rules) = (&mut self.sentry, &mut self.rules);
+                        self.associations.incoming(id, v6, flags, sentry, rules, &mut buffer);
                         true
                     }
                     Some(Token::Published(index)) => {
@@ -241,30 +230,38 @@ impl Server {
 
     /// Takes one request. False at the end.
     fn request(&mut self) -> bool {
-        let mut buffer = [0; 512];
+        let mut buffer = [0; MAX_CONTROL];
         let Ok((n, _)) = messages::receive(self.sentry.control.as_fd(), &mut buffer) else {
             return false;
         };
         let Some(request) = buffer.get(..n).and_then(decode::<Request>) else { return false };
         match request {
-            Request::Connect { id, .. } | Request::Check { id, .. } | Request::Close { id }
+            Request::Connect { id, .. }
+            | Request::Check { id, .. }
+            | Request::First { id, .. }
+            | Request::Close { id }
                 if id >= MAX_ID =>
             {
                 return false;
             }
             Request::Connect { id, to, program } => {
-                match self.rules.resolve(Protocol::Tcp, to, &program) {
-                    Ok(to) => self.connecting.begin(id, to, &self.watch, &self.sentry),
+                match self.rules.admit(Protocol::Tcp, to, program) {
+                    Ok(admitted) => {
+                        self.connecting.begin(id, admitted, &self.watch, &self.sentry);
+                    }
                     Err(errno) => self.sentry.tell(&Event::Failed { id, errno }, None),
                 }
             }
             Request::Check { id, protocol, port, to, program } => {
                 let answers = protocol == Protocol::Udp && self.publications.knows(port, to);
-                let refusal = || self.rules.resolve(protocol, to, &program).err();
+                let refusal = || self.rules.admit(protocol, to, program).err();
                 // A closed port is told of only when something is sent to it.
                 let errno = if answers { None } else { refusal() };
                 let errno = errno.filter(|errno| *errno != libc::ECONNREFUSED).unwrap_or(0);
                 self.sentry.tell(&Event::Checked { id, errno }, None);
+            }
+            Request::First { id, data } => {
+                self.connecting.first(id, &data, &self.watch, &self.sentry, &mut self.rules);
             }
             Request::Close { id } => {
                 self.connecting.give_up(id, &self.watch);
@@ -298,7 +295,13 @@ impl Server {
             if protocol == Protocol::Udp && self.publications.answer(port, peer, data) {
                 continue;
             }
-            let host = match self.rules.resolve(protocol, peer, &Program::default()) {
+            if let Some(refusal) = self.rules.question(protocol, peer, data) {
+                let data = &refusal[..];
+                self.sentry.pass(&Packet::Data { id, protocol, port, peer, ttl, tos, data });
+                continue;
+            }
+            // The program has been asked about and told: this is not reported again.
+            let host = match self.rules.host(protocol, peer) {
                 Ok(host) => host,
                 Err(errno) => {
                     // "Port unreachable", of ICMP.

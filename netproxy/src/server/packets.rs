@@ -3,6 +3,7 @@
 //!
 //! What comes in reaches the guest only from those to whom it has sent, as through any translating router.
 
+use super::rules::Rules;
 use super::udp::{self, Received, Returned};
 use super::{Sentry, Token, Watch};
 use crate::protocol::{Packet, Protocol};
@@ -124,6 +125,7 @@ impl Associations {
         v6: bool,
         events: EventFlags,
         sentry: &mut Sentry,
+        rules: &mut Rules,
         buffer: &mut [u8],
     ) {
         let Some(socket) = self.0.get(&(id, v6)) else { return };
@@ -143,6 +145,7 @@ impl Associations {
                     let data = buffer.get(..len).unwrap_or_default();
                     let protocol = socket.protocol;
                     let peer = *peer;
+                    rules.answered(peer, data);
                     sentry.pass(&Packet::Data { id, protocol, port: 0, peer, ttl, tos, data });
                 }
                 Err(Errno::AGAIN) => return,

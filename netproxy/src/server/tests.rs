@@ -1,15 +1,21 @@
 use super::*;
 use crate::Client;
+use crate::protocol::Program;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 /// A proxy in a thread, for which the gateway is this machine's loopback interface.
 fn start(published: Vec<Published>) -> Client {
+    start_with(published, Vec::new(), Policy::default())
+}
+
+fn start_with(published: Vec<Published>, name_servers: Vec<SocketAddr>, policy: Policy) -> Client {
     let (ours, control) = messages::seqpacket_pair().unwrap();
     let (our_packets, packets) = messages::seqpacket_pair().unwrap();
-    let name_servers = Vec::new();
-    let options = Options { control, packets, name_servers, host_loopback: true, published };
+    let (policy, host_loopback, report): (_, _, fn(&Refused<'_>)) = (policy, true, |_| {});
+    let options =
+        Options { control, packets, name_servers, host_loopback, published, policy, report };
     let server = Server::new(options).unwrap();
     std::thread::spawn(move || server.run());
     Client::new(ours, our_packets)
@@ -27,7 +33,7 @@ fn connections() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let (event, fd) = connect(&client, 7, &format!("10.0.2.2:{port}"));
-    assert_eq!(event, Event::Connected { id: 7 });
+    assert_eq!(event, Event::Connected { id: 7, sent: 0 });
     let mut ours = TcpStream::from(fd.unwrap());
     ours.write_all(b"hi").unwrap();
     let mut got = [0; 2];
@@ -154,7 +160,54 @@ fn tokens() {
         Token::Packet(5, true),
         Token::Packet(MAX_ID - 1, false),
         Token::Published(3),
+        Token::Gated(MAX_ID - 1),
     ] {
         assert_eq!(Token::unpack(token.pack()), Some(token));
     }
+}
+
+/// An answer to any question of the kind that the tests ask: 127.0.0.1.
+fn resolve(query: &[u8]) -> Vec<u8> {
+    let mut answer = query.to_vec();
+    (answer[2], answer[7]) = (0x81, 1);
+    answer.extend_from_slice(b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\x7f\0\0\x01");
+    answer
+}
+
+fn question(name: &[u8]) -> Vec<u8> {
+    let mut query = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0".to_vec();
+    for label in name.split(|b| *b == b'.') {
+        query.push(label.len() as u8);
+        query.extend_from_slice(label);
+    }
+    query.extend_from_slice(b"\0\0\x01\0\x01");
+    query
+}
+
+/// The gateway is 127.0.0.1 to the host, and what a name server says of that is the only way to have one here.
+#[test]
+fn names_that_are_not_allowed_are_not_asked_for() {
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let name_servers = vec![server.local_addr().unwrap()];
+    std::thread::spawn(move || {
+        let mut buffer = [0; 512];
+        while let Ok((n, from)) = server.recv_from(&mut buffer) {
+            server.send_to(&resolve(&buffer[..n]), from).unwrap();
+        }
+    });
+    let policy = Policy::new(vec![vec!["allow:good.test".parse().unwrap()]]);
+    let client = start_with(Vec::new(), name_servers, policy);
+    let to: SocketAddr = "10.0.2.3:53".parse().unwrap();
+    let mut buffer = Vec::new();
+    for (name, code) in [(&b"good.test"[..], 0), (b"leak.bad.test", 5)] {
+        client.send(&data(3, 9, to, &question(name))).unwrap();
+        assert!(client.packet(&mut buffer, |packet| {
+            let Packet::Data { id: 3, peer, data, .. } = packet else { panic!("{packet:?}") };
+            assert_eq!((peer, data[3] & 15), (to, code));
+        }));
+    }
+    let refused = Event::Failed { id: 1, errno: libc::EACCES };
+    assert_eq!(connect(&client, 1, "192.0.2.1:80").0, refused);
+    let refused = Event::Failed { id: 2, errno: libc::ECONNREFUSED };
+    assert_eq!(connect(&client, 2, "10.0.2.3:53").0, refused);
 }

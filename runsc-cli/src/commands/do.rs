@@ -45,7 +45,8 @@ pub fn run(global: &Global, args: DoArgs) -> anyhow::Result<u8> {
     let files = standard_streams();
     let (network, publish, life) = (args.net_ns, args.publish, Life::Foreground);
     let network_by_hooks = false;
-    Sandbox { spec, exports, files, network, network_by_hooks, publish, life }.run(global)
+    let egress = Vec::new();
+    Sandbox { spec, exports, files, network, network_by_hooks, publish, egress, life }.run(global)
 }
 
 /// The mounts every sandbox of `do` has.

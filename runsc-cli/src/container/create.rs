@@ -6,6 +6,7 @@ use crate::cgroup;
 use crate::cli::Global;
 use crate::log;
 use crate::sandbox::control::{Control, listen_at};
+use crate::sandbox::network::egress;
 use crate::sandbox::network::publish::Publish;
 use crate::sandbox::{self, Detached, Life, Member, Running, Sandbox, duplicate, standard_streams};
 use crate::state::process::ProcessId;
@@ -92,7 +93,9 @@ pub fn create(
             && linux.is_some_and(bundle::new_network_namespace)
             && config.hooks().as_ref().is_some_and(hooks::any_while_creating);
         let publish = options.publish.clone();
-        let sandbox = Sandbox { spec, exports, files, network, network_by_hooks, publish, life };
+        let egress = egress::of_annotations(&state.annotations)?;
+        let sandbox =
+            Sandbox { spec, exports, files, network, network_by_hooks, publish, egress, life };
         let state = &mut state;
         let running = sandbox.start(global, |sentry, gofer, proxy| {
             prepare(&entry, state, sentry, gofer, proxy, oom_score_adj)

@@ -30,6 +30,7 @@ use ::sentry::boot::protocol::{Reply, Request};
 use ::sentry::boot::{ContainerSpec, Network};
 use anyhow::{Context, bail};
 use control::Control;
+use netproxy::policy::Rule;
 use network::publish::Publish;
 use network::resolver::Resolver;
 use network::user::{Proxy, UserOptions};
@@ -53,6 +54,8 @@ pub struct Sandbox {
     pub network_by_hooks: bool,
     /// Ports of the host that lead into it, with `--network=user`.
     pub publish: Vec<Publish>,
+    /// What the bundle says of whom it may reach, besides the flags.
+    pub egress: Vec<Rule>,
     /// How its processes are tied to this one.
     pub life: Life,
 }
@@ -129,6 +132,12 @@ impl Sandbox {
                 "--publish needs --network=user: without it the sandbox has no use for the host's ports"
             );
         }
+        let limited = !self.egress.is_empty() || !network::egress::of_flags(global)?.is_empty();
+        if limited && global.network == NetworkName::Sandbox {
+            bail!(
+                "an egress policy needs --network=user: with the network of a namespace it would not be kept"
+            );
+        }
         let resolver = user.then(Resolver::of_host);
         if let Some(resolver) = &resolver {
             let mount = resolver.mount(&self.spec.mounts, &mut self.exports)?;
@@ -143,7 +152,8 @@ impl Sandbox {
             None => (None, None),
             Some(resolver) => {
                 let host_loopback = global.host_loopback;
-                let options = UserOptions { publish: self.publish, host_loopback };
+                let policy = network::egress::policy(global, self.egress)?;
+                let options = UserOptions { publish: self.publish, host_loopback, policy };
                 let mode = global.host_seccomp;
                 let (proxy, network) = network::user::start(options, resolver, attached, mode)?;
                 (Some(proxy), Some(Network::User(network)))

@@ -1,7 +1,7 @@
 //! What a sandbox is given of a network.
 //!
-//! [`user`] is `--network=user`: sockets of the host, through a process of its own, with [`publish`]ed ports and the
-//! host's [`resolver`].
+//! [`user`] is `--network=user`: sockets of the host, through a process of its own, with [`publish`]ed ports, the
+//! host's [`resolver`], and an [`egress`] policy.
 //!
 //! Here is `--network=sandbox`: the sandbox takes over the interfaces of the network namespace that it is given.
 //!
@@ -9,6 +9,7 @@
 //! [`netlink`], opens a [`packet`] socket on it for the sentry, and takes the addresses away from the host's
 //! kernel, which from then on answers nothing there.
 
+pub mod egress;
 mod netlink;
 mod packet;
 pub mod publish;

@@ -5,12 +5,15 @@
 //! ```
 //! Like the gofer it is a fork of this process. It ends with its connection to the sentry.
 
+use super::egress;
 use super::publish::Publish;
 use super::resolver::Resolver;
 use crate::cli::HostSeccomp;
+use crate::log;
 use crate::sandbox::spawn::{self, Child};
 use crate::sandbox::{confine, identity};
 use anyhow::Context;
+use netproxy::policy::Policy;
 use netproxy::server::calls::FILTER;
 use netproxy::server::{Options, Server};
 use nix::sys::wait::waitpid;
@@ -29,12 +32,14 @@ const NAMESPACES: i32 = libc::CLONE_NEWUSER
     | libc::CLONE_NEWCGROUP;
 
 /// What the flags say of such a network.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 pub struct UserOptions {
     /// Ports of the host that lead into the sandbox.
     pub publish: Vec<Publish>,
     /// The gateway's address stands for the host's loopback interface.
     pub host_loopback: bool,
+    /// Whom it may reach.
+    pub policy: Policy,
 }
 
 /// A running proxy. Ended when dropped.
@@ -52,7 +57,7 @@ pub fn start(
 ) -> anyhow::Result<(Proxy, UserNetwork)> {
     let pair = || socket::seqpacket_pair().context("cannot make a socket pair for the network");
     let ((control, their_control), (packets, their_packets)) = (pair()?, pair()?);
-    let UserOptions { publish, host_loopback } = options;
+    let UserOptions { publish, host_loopback, policy } = options;
     let published = publish.iter().map(Publish::open).collect::<anyhow::Result<Vec<_>>>()?;
     let options = Options {
         control: their_control,
@@ -60,6 +65,8 @@ pub fn start(
         name_servers: resolver.servers.clone(),
         host_loopback,
         published,
+        policy,
+        report: egress::report,
     };
     let child = spawn::spawn(NAMESPACES, attached, identity::write_maps, move || {
         match serve(options, attached, mode) {
@@ -80,7 +87,7 @@ fn serve(options: Options, attached: bool, mode: HostSeccomp) -> anyhow::Result<
     confine::replace_standard_streams(attached)?;
     let sockets: Vec<&OwnedFd> = options.published.iter().map(|p| &p.socket).collect();
     let keep = [&options.control, &options.packets].into_iter().chain(sockets);
-    confine::close_others(keep.map(AsFd::as_fd))?;
+    confine::close_others(keep.map(AsFd::as_fd).chain(log::descriptor()))?;
     confine::empty_root()?;
     confine::allow_descriptors();
     confine::drop_privileges(attached)?;

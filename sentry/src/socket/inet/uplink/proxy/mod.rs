@@ -181,10 +181,10 @@ impl Proxy {
         self.watch.add(fd, id).map_err(from_host)
     }
 
-    /// A stream is gone; `connecting`: the proxy does not know yet.
-    fn forget_stream(&self, id: u64, connecting: bool) {
+    /// A stream is gone; `known`: the proxy has something of it.
+    fn forget_stream(&self, id: u64, known: bool) {
         self.streams.lock().remove(&id);
-        if connecting {
+        if known {
             // Without a proxy there is nothing to give up.
             let _ = self.ask(&Request::Close { id });
         }
@@ -237,9 +237,19 @@ impl Proxy {
     fn take_events(&self) {
         while let Some((event, fd)) = self.client.event() {
             match event {
-                Event::Connected { id } => {
+                Event::Connected { id, sent } => {
                     let (Some(stream), Some(fd)) = (self.stream(id), fd) else { continue };
-                    stream.connected(fd);
+                    stream.connected(fd, sent);
+                }
+                Event::Gated { id } => {
+                    if let Some(stream) = self.stream(id) {
+                        stream.gated();
+                    }
+                }
+                Event::More { id } => {
+                    if let Some(stream) = self.stream(id) {
+                        stream.more();
+                    }
                 }
                 Event::Failed { id, errno } => {
                     if let Some(stream) = self.stream(id) {

@@ -10,6 +10,7 @@ use crate::socket::inet::stream::remote::Transport;
 use crate::socket::inet::stream::{TCP_CLOSE, TCP_ESTABLISHED, TCP_SYN_SENT};
 use crate::sync::{Mutex, rank};
 use crate::wait::EventMask;
+use netproxy::protocol::{MAX_FIRST, Request};
 use platform::host::{inet, tty};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -23,8 +24,22 @@ const INFO: usize = 248;
 enum Phase {
     /// With the options that were set meanwhile: level, name, value.
     Connecting(Vec<(i32, i32, i32)>),
+    /// Established, but the proxy has to see first what is sent first.
+    Gated(Gate),
     Open(Arc<OwnedFd>),
     Failed,
+}
+
+/// A connection that the proxy holds back.
+struct Gate {
+    /// Options that were set meanwhile.
+    options: Vec<(i32, i32, i32)>,
+    /// What was sent so far.
+    first: Vec<u8>,
+    /// The proxy is looking at it.
+    waiting: bool,
+    /// `shutdown(2)` was called with that.
+    shut: Option<i32>,
 }
 
 /// See the module.
@@ -68,17 +83,26 @@ impl ProxiedStream {
         self.id
     }
 
-    /// The connection was established.
-    pub(super) fn connected(self: &Arc<Self>, fd: OwnedFd) {
+    /// The connection was established, and `sent` bytes of what was sent first are on their way.
+    pub(super) fn connected(self: &Arc<Self>, fd: OwnedFd, sent: usize) {
         let fd = Arc::new(fd);
         {
             let mut phase = self.phase.lock();
-            if let Phase::Connecting(options) = &*phase {
-                for (level, name, value) in options {
-                    // It was checked when it was set; a size that the host does not allow stays smaller.
-                    let _ = inet::set_option(fd.as_fd(), *level, *name, *value);
+            let (options, first, shut) = match &mut *phase {
+                Phase::Connecting(options) => (std::mem::take(options), Vec::new(), None),
+                Phase::Gated(gate) => {
+                    (std::mem::take(&mut gate.options), std::mem::take(&mut gate.first), gate.shut)
                 }
+                _ => return,
+            };
+            for (level, name, value) in options {
+                // It was checked when it was set; a size that the host does not allow stays smaller.
+                let _ = inet::set_option(fd.as_fd(), level, name, value);
             }
+            let rest = first.get(sent..).unwrap_or_default();
+            // A new connection has room for it; one that has ended meanwhile says so to the next call.
+            let _ = platform::host::io::write(fd.as_fd(), rest, None);
+            let _ = shut.map(|how| inet::shutdown(fd.as_fd(), how));
             *phase = Phase::Open(fd.clone());
         }
         if let Err(e) = self.proxy.watch(self, fd.as_fd()) {
@@ -87,11 +111,52 @@ impl ProxiedStream {
         self.core.queue.notify(WRITABLE);
     }
 
+    /// The connection was established; the proxy has to see what is sent first.
+    pub(super) fn gated(&self) {
+        {
+            let mut phase = self.phase.lock();
+            let Phase::Connecting(options) = &mut *phase else { return };
+            let options = std::mem::take(options);
+            *phase = Phase::Gated(Gate { options, first: Vec::new(), waiting: false, shut: None });
+        }
+        self.core.queue.notify(WRITABLE);
+    }
+
+    /// The proxy needs more of it.
+    pub(super) fn more(&self) {
+        if let Phase::Gated(gate) = &mut *self.phase.lock() {
+            gate.waiting = false;
+        }
+        self.core.queue.notify(WRITABLE);
+    }
+
+    /// Sends while the connection is held back; `None` when it is not.
+    fn send_first(&self, src: &mut dyn Source) -> Option<Result<usize>> {
+        match &mut *self.phase.lock() {
+            Phase::Gated(gate) if gate.waiting => return Some(Err(Errno::EAGAIN)),
+            Phase::Gated(_) if src.remaining() == 0 => return Some(Ok(0)),
+            Phase::Gated(gate) => gate.waiting = true,
+            _ => return None,
+        }
+        // Without the lock: the guest's memory may have to be faulted in.
+        let mut data = vec![0; src.remaining().min(MAX_FIRST)];
+        let taken = src.take(&mut data);
+        data.truncate(*taken.as_ref().unwrap_or(&0));
+        if let Phase::Gated(gate) = &mut *self.phase.lock() {
+            gate.first.extend_from_slice(&data);
+            gate.waiting = taken.is_ok();
+        }
+        Some(taken.and_then(|n| {
+            self.proxy.ask(&Request::First { id: self.id, data })?;
+            Ok(n)
+        }))
+    }
+
     /// It was not.
     pub(super) fn failed(&self, error: Errno) {
         {
             let mut phase = self.phase.lock();
-            if !matches!(*phase, Phase::Connecting(_)) {
+            if !matches!(*phase, Phase::Connecting(_) | Phase::Gated(_)) {
                 return;
             }
             self.error.store(error.raw(), Ordering::SeqCst);
@@ -116,7 +181,7 @@ impl ProxiedStream {
     fn usable(&self, gone: Errno) -> Result<Arc<OwnedFd>> {
         match &*self.phase.lock() {
             Phase::Open(fd) => Ok(fd.clone()),
-            Phase::Connecting(_) => Err(Errno::EAGAIN),
+            Phase::Connecting(_) | Phase::Gated(_) => Err(Errno::EAGAIN),
             Phase::Failed => Err(self.kept_error().unwrap_or(gone)),
         }
     }
@@ -130,7 +195,7 @@ impl ProxiedStream {
 
     fn set(&self, level: i32, name: i32, value: i32) {
         match &mut *self.phase.lock() {
-            Phase::Connecting(options) => {
+            Phase::Connecting(options) | Phase::Gated(Gate { options, .. }) => {
                 options.retain(|(l, n, _)| (*l, *n) != (level, name));
                 options.push((level, name, value));
             }
@@ -156,6 +221,7 @@ impl Transport for ProxiedStream {
     fn state_number(&self) -> u8 {
         let fd = match &*self.phase.lock() {
             Phase::Connecting(_) => return TCP_SYN_SENT,
+            Phase::Gated(_) => return TCP_ESTABLISHED,
             Phase::Failed => return TCP_CLOSE,
             Phase::Open(fd) => fd.clone(),
         };
@@ -184,6 +250,8 @@ impl Transport for ProxiedStream {
     fn poll(&self) -> EventMask {
         let fd = match &*self.phase.lock() {
             Phase::Connecting(_) => return EventMask::empty(),
+            Phase::Gated(gate) if gate.waiting => return EventMask::empty(),
+            Phase::Gated(_) => return WRITABLE,
             Phase::Failed if self.error.load(Ordering::SeqCst) != 0 => return ended(),
             Phase::Failed => return ended() - EventMask::ERR,
             Phase::Open(fd) => fd.clone(),
@@ -192,6 +260,9 @@ impl Transport for ProxiedStream {
     }
 
     fn send(&self, src: &mut dyn Source, urgent: bool) -> Result<usize> {
+        if let Some(sent) = self.send_first(src) {
+            return sent;
+        }
         let fd = self.usable(Errno::EPIPE)?;
         if urgent {
             let mut buffer = vec![0; src.remaining().min(CHUNK)];
@@ -248,6 +319,16 @@ impl Transport for ProxiedStream {
     }
 
     fn shutdown(&self, how: i32) -> Result<()> {
+        if let Phase::Gated(gate) = &mut *self.phase.lock() {
+            gate.shut = Some(gate.shut.map_or(how, |before| if before == how { how } else { 2 }));
+            // Nothing more will be sent: whatever it is, it is no TLS client.
+            let data = Vec::new();
+            return if how == 0 {
+                Ok(())
+            } else {
+                self.proxy.ask(&Request::First { id: self.id, data })
+            };
+        }
         let fd = self.fd().ok_or(Errno::ENOTCONN)?;
         let result = inet::shutdown(fd.as_fd(), how).map_err(from_host);
         if result.is_ok() {
@@ -286,7 +367,7 @@ impl Transport for ProxiedStream {
 
 impl Drop for ProxiedStream {
     fn drop(&mut self) {
-        let connecting = self.is_connecting();
-        self.proxy.forget_stream(self.id, connecting);
+        let known = matches!(*self.phase.lock(), Phase::Connecting(_) | Phase::Gated(_));
+        self.proxy.forget_stream(self.id, known);
     }
 }
