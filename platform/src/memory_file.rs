@@ -14,6 +14,7 @@ mod frames;
 mod io;
 mod mapping;
 pub(crate) mod ranges;
+mod used;
 
 pub use frames::{AtomicOp, Frames};
 pub use io::{read_from_fd, write_to_fd};
@@ -28,6 +29,7 @@ use ranges::{FreeRanges, RefCounts};
 use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
+use used::UsedRanges;
 
 /// Sizes to try, in bytes. The first is more than any guest can use; a host with a small
 /// `RLIMIT_AS` or `RLIMIT_FSIZE` may refuse it.
@@ -49,6 +51,8 @@ pub struct MemoryFile {
 struct State {
     free: FreeRanges,
     refs: RefCounts,
+    /// Belong to nobody and hold what their last owner left there.
+    used: UsedRanges,
 }
 
 impl MemoryFile {
@@ -61,8 +65,11 @@ impl MemoryFile {
         for size in SIZES {
             match Mapping::new(&fd, size) {
                 Ok(mapping) => {
-                    let state =
-                        Mutex::new(State { free: FreeRanges::new(size), refs: RefCounts::new() });
+                    let state = Mutex::new(State {
+                        free: FreeRanges::new(size),
+                        refs: RefCounts::new(),
+                        used: UsedRanges::default(),
+                    });
                     return Ok(Arc::new(Self { fd, mapping, state }));
                 }
                 Err(error) => refused = error,
@@ -84,6 +91,23 @@ impl MemoryFile {
             start
         };
         Ok(Frames::new(self.clone(), start, len))
+    }
+
+    /// As [`MemoryFile::allocate`], for pages that the caller overwrites, every byte, before any guest can
+    /// see them. Also says whether they may hold bytes of someone else's (`true`) or zeroes.
+    pub fn allocate_to_overwrite(self: &Arc<Self>, len: u64) -> Result<(Frames, bool)> {
+        let start = {
+            let mut state = self.state.lock();
+            let start = state.used.take(len);
+            if let Some(start) = start {
+                state.refs.insert(start..start + len);
+            }
+            start
+        };
+        match start {
+            Some(start) => Ok((Frames::new(self.clone(), start, len), true)),
+            None => Ok((self.allocate(len)?, false)),
+        }
     }
 
     /// Allocates `len` bytes that directly follow `frames` in the file, if they are free.
@@ -185,13 +209,18 @@ impl MemoryFile {
         self.state.lock().refs.increment(range);
     }
 
-    /// Counts one reference less to every page of each range, and frees what nobody refers to.
-    fn release(&self, ranges: impl Iterator<Item = Range<u64>>) {
+    /// Counts one reference less to every page of each range, and frees what nobody refers to. With
+    /// `keep`, some of that stays as it is, for [`MemoryFile::allocate_to_overwrite`].
+    fn release(&self, ranges: impl Iterator<Item = Range<u64>>, keep: bool) {
         let mut unused = Vec::new();
         {
             let mut state = self.state.lock();
+            let State { refs, used, .. } = &mut *state;
             for range in ranges {
-                state.refs.decrement(range, &mut unused);
+                refs.decrement(range, &mut unused);
+            }
+            if keep {
+                unused.retain(|range| !used.put(range.clone()));
             }
         }
         if unused.is_empty() {

@@ -136,8 +136,14 @@ fn placement() -> Option<&'static Placement> {
 
 /// Lets the calling thread, which runs no guest, use every CPU.
 pub fn run_anywhere() {
+    release(0);
+}
+
+/// Lets a thread that will run no guest any more use every CPU.
+pub fn release(tid: i32) {
     if let Some(placement) = placement() {
-        let _ = thread::set_affinity(0, &placement.all);
+        // Fails only when the thread is gone.
+        let _ = thread::set_affinity(tid, &placement.all);
     }
 }
 

@@ -243,15 +243,25 @@ impl Frames {
         bytes
     }
 
-    /// Drops many frames at once: one lock, and one host call for neighbours.
-    pub fn release_all(frames: Vec<Self>) {
+    fn let_go(frames: Vec<Self>, keep: bool) {
         let mut frames = frames;
         let Some(file) = frames.first().map(|first| first.file.clone()) else { return };
         let ranges = frames.iter_mut().filter(|f| Arc::ptr_eq(&f.file, &file)).map(|f| {
             let len = std::mem::take(&mut f.len);
             f.start..f.start + len
         });
-        file.release(ranges.filter(|range| !range.is_empty()));
+        file.release(ranges.filter(|range| !range.is_empty()), keep);
+    }
+
+    /// Drops many frames at once: one lock, and one host call for neighbours.
+    pub fn release_all(frames: Vec<Self>) {
+        Self::let_go(frames, false);
+    }
+
+    /// As [`Frames::release_all`], for pages that were written by one guest process alone: some are used
+    /// again for [`MemoryFile::allocate_to_overwrite`], without the host.
+    pub fn recycle_all(frames: Vec<Self>) {
+        Self::let_go(frames, true);
     }
 
     /// Position in the file of `len` bytes at `at`, which must lie inside.
@@ -296,7 +306,7 @@ impl Clone for Frames {
 impl Drop for Frames {
     fn drop(&mut self) {
         if self.len > 0 {
-            self.file.release(std::iter::once(self.start..self.start + self.len));
+            self.file.release(std::iter::once(self.start..self.start + self.len), false);
         }
     }
 }
@@ -400,6 +410,30 @@ mod tests {
         assert_eq!(count(&[]), 0);
         assert_eq!(count(&[4 * P..5 * P, 3 * P..4 * P, P..3 * P]), 3 * P);
         assert_eq!(count(&[5 * P..9 * P, 2 * P..3 * P, 2 * P..3 * P]), 3 * P);
+    }
+
+    #[test]
+    fn some_pages_are_used_again() {
+        let file = MemoryFile::new().unwrap();
+        let frames = file.allocate(4 * P).unwrap();
+        let kept = frames.slice(0..P).unwrap();
+        frames.write(0, &[7; 4 * P as usize]).unwrap();
+        Frames::recycle_all(vec![frames]);
+        // They are nobody's, but still there; what is somebody's is not among them.
+        assert_eq!(file.committed_bytes().unwrap(), 4 * P);
+        let (first, used) = file.allocate_to_overwrite(2 * P).unwrap();
+        let (second, fresh) = file.allocate_to_overwrite(2 * P).unwrap();
+        assert!(used && !fresh && kept.offset() != first.offset());
+        let mut byte = [0];
+        first.read(P, &mut byte).unwrap();
+        assert_eq!(byte, [7]);
+        second.read(P, &mut byte).unwrap();
+        assert_eq!(byte, [0]);
+        // What is allocated in the ordinary way is always zeroes.
+        drop(first);
+        let zeroes = file.allocate(2 * P).unwrap();
+        zeroes.read(0, &mut byte).unwrap();
+        assert_eq!(byte, [0]);
     }
 
     #[test]

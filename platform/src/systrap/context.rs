@@ -6,7 +6,7 @@ use super::frame::{self, Delivered};
 use super::listener::{Listener, Notification};
 use super::space::{Member, SystrapSpace};
 use super::stack::SignalStack;
-use crate::placement::Slot;
+use crate::placement::{self, Slot};
 use crate::ptrace::fault;
 use crate::registers::{EFLAGS_TRAP, sanitize};
 use crate::stub::bpf::ARCH_X86_64;
@@ -354,7 +354,9 @@ impl Drop for SystrapContext {
     fn drop(&mut self) {
         self.interrupts.retarget(None);
         if self.space.has_one_member() {
-            // The stub ends with it.
+            // The stub ends with it, on another CPU if one is idle: nobody waits for that.
+            placement::release(self.tid);
+            placement::release(self.space.pid());
             return;
         }
         // The guest's own exit(2) ends the thread as well as ours.

@@ -341,7 +341,7 @@ fn copy_run(to: &Frames, run: &Run) -> Result<()> {
 }
 
 /// Copies pages that hold storage; the others read as zeroes here and there.
-pub(super) fn copy_frames(to: &Frames, from: &Frames, len: u64) -> Result<()> {
+fn copy_frames(to: &Frames, from: &Frames, len: u64) -> Result<()> {
     from.data(0..len).into_iter().try_for_each(|part| {
         let len = part.end - part.start;
         to.copy_from(part.start, from, part.start, len).map_err(|_| Errno::ENOMEM)

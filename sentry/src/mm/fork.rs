@@ -1,6 +1,5 @@
 //! Copying an address space: `fork(2)`.
 
-use super::fault::copy_frames;
 use super::hot::HotPages;
 use super::manager::{Brk, MemoryManager, State};
 use super::runs::{Owner, Run, Runs};
@@ -92,6 +91,20 @@ impl MemoryManager {
     }
 }
 
+/// Makes a copy in pages that hold zeroes or, if they are `used`, anything.
+fn overwrite(to: &Frames, used: bool, from: &Frames, len: u64) -> Result<()> {
+    let mut at = 0;
+    for data in from.data(0..len).into_iter().chain(std::iter::once(len..len)) {
+        if used {
+            to.zero(at, data.start - at).map_err(|_| Errno::ENOMEM)?;
+        }
+        let bytes = data.end - data.start;
+        to.copy_from(data.start, from, data.start, bytes).map_err(|_| Errno::ENOMEM)?;
+        at = data.end;
+    }
+    Ok(())
+}
+
 /// The child's reference to what a run of the parent maps.
 fn share(run: &Run) -> Run {
     Run {
@@ -130,8 +143,10 @@ impl super::manager::Edit<'_> {
                     let (Owner::Mine | Owner::Cow) = run.owner else { continue };
                     let Some(frames) = run.frames() else { continue };
                     // Without memory for copies the pages are shared, as all others.
-                    let Ok(copy) = self.mm.memory.allocate(run.len) else { return copies };
-                    if copy_frames(&copy, frames, run.len).is_err() {
+                    let Ok((copy, used)) = self.mm.memory.allocate_to_overwrite(run.len) else {
+                        return copies;
+                    };
+                    if overwrite(&copy, used, frames, run.len).is_err() {
                         return copies;
                     }
                     copies.insert(at, copy);

@@ -117,7 +117,12 @@ impl MemoryManager {
         let Some(this) = Arc::into_inner(self) else { return };
         let vmas = std::mem::take(&mut this.state.write().vmas);
         drop(vmas);
-        platform::reaper::later(move || drop(this));
+        platform::reaper::later(move || {
+            let runs = std::mem::take(&mut this.state.write().runs);
+            // The stub goes first: then nothing reaches the pages any more.
+            drop(this);
+            Frames::recycle_all(runs.into_private());
+        });
     }
 
     /// Never reused; names the address space in futex keys.

@@ -222,6 +222,17 @@ impl Runs {
         gaps
     }
 
+    /// The frames of private pages; the rest is released.
+    pub fn into_private(self) -> Vec<Frames> {
+        let mut frames = Vec::new();
+        for (_, run) in self.map {
+            if run.owner == Owner::Mine {
+                run.into_frames(&mut frames);
+            }
+        }
+        frames
+    }
+
     /// Makes `at` a border between runs.
     pub fn split(&mut self, at: u64) {
         let Some((start, _)) = self.find(at) else { return };
