@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 /// Runs untrusted Linux programs on a kernel of their own.
 #[derive(Debug, Parser)]
-#[command(name = "runsc", version, about, disable_help_subcommand = true)]
+#[command(name = "runsc", version, about)]
 pub struct Cli {
     /// Flags that every command knows.
     #[command(flatten)]
@@ -36,7 +36,8 @@ pub struct Global {
     /// Write a line for every system call of the guest to the debug log.
     #[arg(long)]
     pub strace: bool,
-    /// File for the debug log (default: standard error).
+    /// File for the debug log (default: standard error). %ID% becomes the container's name, %COMMAND% the command's and
+    /// %TIMESTAMP% the time; in a directory (with a slash at the end) the file is runsc.log.%TIMESTAMP%.%COMMAND%.
     #[arg(long, value_name = "FILE")]
     pub debug_log: Option<PathBuf>,
     /// Network of the sandbox: that of the network namespace it is given, the host's by ordinary sockets, or none.

@@ -4,7 +4,7 @@ use anyhow::Context;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 /// How a line looks.
@@ -30,6 +30,20 @@ pub fn open(path: &Path, format: Format) -> anyhow::Result<()> {
     })?;
     let _ = LOG.set(Log { file, format });
     Ok(())
+}
+
+/// The file that a pattern of `--debug-log` means for a container.
+pub fn file_name(pattern: &Path, id: &str) -> PathBuf {
+    let Some(text) = pattern.to_str() else { return pattern.to_path_buf() };
+    let text = match text.ends_with('/') {
+        true => format!("{text}runsc.log.%TIMESTAMP%.%COMMAND%"),
+        false => text.to_string(),
+    };
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let known = |word: &&String| ["do", "run", "create"].contains(&word.as_str());
+    let command = words.iter().find(known).map_or("boot", String::as_str);
+    let time = crate::state::time::now();
+    text.replace("%ID%", id).replace("%COMMAND%", command).replace("%TIMESTAMP%", &time).into()
 }
 
 /// An error that ends the command: to the log, if there is one, and to standard error.
@@ -90,4 +104,18 @@ fn write(level: &str, message: &str) {
     line.push('\n');
     // A log that cannot be written must not hide the error itself.
     let _ = (&log.file).write_all(line.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::file_name;
+    use std::path::Path;
+
+    #[test]
+    fn patterns() {
+        let name = |pattern: &str| file_name(Path::new(pattern), "c1").display().to_string();
+        assert_eq!(name("/a/plain"), "/a/plain");
+        assert_eq!(name("/a/%ID%.%COMMAND%"), "/a/c1.boot");
+        assert!(name("/a/").starts_with("/a/runsc.log.20") && name("/a/").ends_with(".boot"));
+    }
 }

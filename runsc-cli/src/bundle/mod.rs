@@ -12,7 +12,7 @@ use crate::cli::{Global, Overlay};
 use crate::sandbox::Exports;
 use anyhow::{Context, bail};
 use oci_spec::runtime::{Linux, LinuxNamespaceType, ProcessBuilder, Spec, SpecBuilder};
-use sentry::boot::{ContainerSpec, RootSpec};
+use sentry::boot::{ContainerSpec, ProcessSpec, RootSpec};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -123,7 +123,7 @@ fn translate(
         read_only_paths: linux::read_only_paths(spec),
         limits: linux::limits(resources),
         allow_suid: flags.allow_suid,
-        process: process::translate(process)?,
+        process: ProcessSpec { make_cwd: true, ..process::translate(process)? },
     };
     Ok((container, exports))
 }

@@ -36,6 +36,7 @@ pub fn translate(process: &Process) -> anyhow::Result<ProcessSpec> {
         args: bytes(args),
         env: bytes(process.env().as_deref().unwrap_or_default()),
         cwd: process.cwd().as_os_str().as_bytes().to_vec(),
+        make_cwd: false,
         ids: Ids {
             uid: user.uid(),
             gid: user.gid(),

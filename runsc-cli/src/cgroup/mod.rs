@@ -98,6 +98,29 @@ impl Cgroup {
     }
 }
 
+/// The file that says that a process is frozen (version 1); `None` if it is not.
+fn frozen_by(pid: i32) -> Option<PathBuf> {
+    let own = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()?;
+    let hierarchies = mounts::hierarchies_of(&own).ok()?;
+    let freezer = hierarchies.iter().find(|h| h.controllers.iter().any(|c| c == "freezer"))?;
+    let file = freezer.own_directory().join("freezer.state");
+    let state = fs::read_to_string(&file).ok()?;
+    (state.trim() != "THAWED").then_some(file)
+}
+
+/// True for a process that somebody has frozen: it answers nothing.
+pub fn is_frozen(pid: i32) -> bool {
+    frozen_by(pid).is_some()
+}
+
+/// Lets a process go on that somebody has frozen: it does not die before, not even of `SIGKILL`.
+pub fn thaw(pid: i32) {
+    if let Some(file) = frozen_by(pid) {
+        // Refused, it stays frozen, which whoever waits for its end will say.
+        let _ = fs::write(&file, "THAWED");
+    }
+}
+
 /// The path below a hierarchy's root or, if it is relative, below the caller's group.
 fn relative(wanted: Option<&Path>, id: &str) -> anyhow::Result<PathBuf> {
     let Some(path) = wanted.filter(|p| !p.as_os_str().is_empty()) else {

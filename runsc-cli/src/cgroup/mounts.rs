@@ -25,6 +25,12 @@ impl Hierarchy {
         self.controllers.is_empty()
     }
 
+    /// The directory of the process's own group.
+    pub fn own_directory(&self) -> PathBuf {
+        let own = self.own.strip_prefix(&self.root).or_else(|_| self.own.strip_prefix("/"));
+        self.mountpoint.join(own.unwrap_or(Path::new("")))
+    }
+
     /// The directory of a group: absolute paths start at the hierarchy's root, others at the caller's group.
     pub fn directory(&self, path: &Path) -> PathBuf {
         if let Ok(path) = path.strip_prefix("/") {
@@ -39,9 +45,13 @@ impl Hierarchy {
 
 /// All that are used: version 1 if any of its controllers is mounted, else version 2.
 pub fn hierarchies() -> std::io::Result<Vec<Hierarchy>> {
+    hierarchies_of(&fs::read_to_string("/proc/self/cgroup")?)
+}
+
+/// The same, with the groups of another process: `own` is its `/proc/PID/cgroup`.
+pub fn hierarchies_of(own: &str) -> std::io::Result<Vec<Hierarchy>> {
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-    let own = fs::read_to_string("/proc/self/cgroup")?;
-    Ok(parse(&mounts, &own))
+    Ok(parse(&mounts, own))
 }
 
 fn parse(mounts: &str, own: &str) -> Vec<Hierarchy> {

@@ -99,11 +99,14 @@ fn describe(container: &Container, args: &ExecArgs) -> anyhow::Result<ProcessSpe
     for name in &args.cap {
         let bit = capabilities::by_name(name)?;
         let sets = &mut spec.capabilities;
-        for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted, &mut sets.ambient]
-        {
+        for set in [&mut sets.bounding, &mut sets.effective, &mut sets.permitted] {
             *set |= bit;
         }
-        sets.inheritable |= bit;
+        // Other users than root keep what is ambient only.
+        if spec.user.is_some() || spec.ids.uid != 0 {
+            sets.inheritable |= bit;
+            sets.ambient |= bit;
+        }
     }
     if args.tty {
         spec.terminal_size = Terminal::size();

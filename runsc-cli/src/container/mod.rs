@@ -95,12 +95,19 @@ impl Container {
 
     /// Where it is in its life.
     pub fn phase(&self) -> Phase {
+        let unfinished = self.state.as_ref().is_none_or(|state| state.sandbox.is_none());
+        if unfinished && self.entry.is_busy() {
+            return Phase::Creating;
+        }
         let Some(state) = &self.state else { return Phase::Stopped };
         if !state.sandbox.is_some_and(|process| process.is_alive()) {
             return Phase::Stopped;
         }
         if !state.complete {
             return Phase::Creating;
+        }
+        if state.sandbox.is_some_and(|process| crate::cgroup::is_frozen(process.pid)) {
+            return Phase::Paused;
         }
         let status = self.connect().and_then(|control| control.ask(&Request::Status, &[]));
         match status {
@@ -152,8 +159,19 @@ impl Container {
         Ok(())
     }
 
+    /// Lets its processes go on, if somebody has frozen them from outside: they could not end.
+    fn thaw(&self) {
+        let processes = self.state.iter().flat_map(|state| [state.sandbox, state.gofer]);
+        for process in processes.flatten() {
+            crate::cgroup::thaw(process.pid);
+        }
+    }
+
     /// Sends a signal to its first process, or to all.
     pub fn kill(&self, to: Target, number: i32) -> anyhow::Result<()> {
+        if number == Signal::SIGKILL as i32 {
+            self.thaw();
+        }
         let phase = self.phase();
         let state = self.state()?;
         if phase == Phase::Stopped {
@@ -178,6 +196,9 @@ impl Container {
 
     /// Removes a container that has stopped, or any if it is `forced`: whatever of it there is.
     pub fn delete(self, forced: bool) -> anyhow::Result<()> {
+        if forced {
+            self.thaw();
+        }
         let phase = self.phase();
         match phase {
             Phase::Stopped => {}

@@ -125,7 +125,7 @@ impl Sandbox {
         global: &Global,
         prepare: impl FnOnce(Pid, Pid, Option<Pid>) -> anyhow::Result<()>,
     ) -> anyhow::Result<Running> {
-        let log = open_log(global)?;
+        let log = open_log(global, &self.spec.id)?;
         let user = global.network == NetworkName::User;
         if !user && !self.publish.is_empty() {
             bail!(
@@ -238,8 +238,9 @@ fn open_kvm(platform: PlatformName) -> Option<OwnedFd> {
 }
 
 /// Opens the debug log that the flags ask for.
-fn open_log(global: &Global) -> anyhow::Result<Option<OwnedFd>> {
+fn open_log(global: &Global, id: &str) -> anyhow::Result<Option<OwnedFd>> {
     if let Some(path) = &global.debug_log {
+        let path = &crate::log::file_name(path, id);
         let file = File::options().create(true).append(true).open(path).with_context(|| {
             format!(
                 "cannot open the debug log {}: is its directory there and writable?",

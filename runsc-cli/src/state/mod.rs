@@ -16,6 +16,7 @@ pub mod time;
 use crate::cgroup::Cgroup;
 use crate::failure::Failure;
 use anyhow::{Context, bail};
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use oci_spec::runtime::{Hooks, Process};
 use process::ProcessId;
@@ -179,6 +180,15 @@ impl Entry {
             }
             _ => Err(not_there(id).into()),
         }
+    }
+
+    /// True while another command changes it.
+    pub fn is_busy(&self) -> bool {
+        if self._lock.is_some() {
+            return false;
+        }
+        let Ok(file) = File::open(&self.dir) else { return false };
+        matches!(Flock::lock(file, FlockArg::LockSharedNonblock), Err((_, Errno::EWOULDBLOCK)))
     }
 
     /// Its directory.

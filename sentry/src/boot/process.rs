@@ -28,6 +28,10 @@ pub fn prepare(
 ) -> Result<Prepared, BootError> {
     let (ids, home) = identity(namespace, spec)?;
     let creds = credentials(&ids, spec);
+    if spec.make_cwd {
+        // What keeps it from being made is said below, when it cannot be entered.
+        let _ = super::mounts::mount_point(namespace, &spec.cwd, true);
+    }
     let fs = FsContext::new(namespace.clone());
     fs.set_umask(spec.umask);
     let ctx = WalkContext::with_creds(&fs, Arc::new(creds.clone()));
@@ -36,10 +40,8 @@ pub fn prepare(
             .map_err(|e| BootError::Cwd(spec.cwd.escape_ascii().to_string(), e))?;
     fs.set_cwd(cwd);
     let mut envp = spec.env.clone();
-    if let Some(home) = home
-        && !envp.iter().any(|var| var.starts_with(b"HOME="))
-    {
-        envp.push([b"HOME=", &*home].concat());
+    if !envp.iter().any(|var| var.starts_with(b"HOME=")) {
+        envp.push([b"HOME=", &*home.unwrap_or_else(|| b"/".to_vec())].concat());
     }
     let mut limits = Limits::default();
     for limit in &spec.rlimits {

@@ -159,6 +159,8 @@ pub struct ProcessSpec {
     pub env: Vec<Vec<u8>>,
     /// Working directory, absolute.
     pub cwd: Vec<u8>,
+    /// The working directory is made if it does not exist.
+    pub make_cwd: bool,
     /// User and groups; `None`: look `user` up in the container's `/etc/passwd`.
     pub ids: Ids,
     /// A name or `name:group` to be looked up in the container's `/etc/passwd` and `/etc/group`, which
