@@ -7,7 +7,7 @@ use crate::policy::tls::{self, First};
 use crate::protocol::Event;
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SendFlags, SocketFlags, SocketType, sockopt};
+use rustix::net::{AddressFamily, SendFlags, Shutdown, SocketFlags, SocketType, sockopt};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -91,8 +91,11 @@ impl Connecting {
         // Given out meanwhile, because the other side spoke: the sentry sends the bytes itself.
         let Some(gate) = self.gates.get_mut(&id) else { return };
         gate.first.extend_from_slice(data);
+        if data.is_empty() {
+            self.give_out(id, true, watch, sentry);
+            return;
+        }
         let may = match tls::first(&gate.first) {
-            _ if data.is_empty() => true,
             First::More if gate.first.len() <= 2 * tls::MAX_HELLO => {
                 sentry.tell(&Event::More { id }, None);
                 return;
@@ -111,6 +114,11 @@ impl Connecting {
 
     /// Gives a connection out, after sending what the guest has sent.
     pub(super) fn release(&mut self, id: u64, watch: &Watch, sentry: &Sentry) {
+        self.give_out(id, false, watch, sentry);
+    }
+
+    /// The same; `end`: nothing more can be sent over it.
+    fn give_out(&mut self, id: u64, end: bool, watch: &Watch, sentry: &Sentry) {
         let Some(Gate { attempt: Attempt { socket, .. }, first }) = self.gates.remove(&id) else {
             return;
         };
@@ -118,6 +126,10 @@ impl Connecting {
         // A new connection has room for that.
         match rustix::net::send(&socket, &first, SendFlags::NOSIGNAL) {
             Ok(n) if n == first.len() => {
+                if end {
+                    // It has ended by itself when that fails.
+                    let _ = rustix::net::shutdown(&socket, Shutdown::Write);
+                }
                 sentry.tell(&Event::Connected { id, sent: n }, Some(socket.as_fd()));
             }
             Ok(_) => fail(sentry, id, Errno::CONNRESET),

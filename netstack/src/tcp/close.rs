@@ -154,11 +154,11 @@ impl Conn {
             // An established connection outlives what may be temporary, and what an attacker may have sent
             // (RFC 5461).
             self.soft_error = Some(error.error);
-        } else if error.fatal {
+        } else {
+            // As Linux: an attempt ends with the first error, also one that may be temporary, such as a neighbour
+            // that does not answer.
             cx.stack.stats().tcp_attempt_fails.inc();
             self.fail(cx, Some(error.error));
-        } else {
-            self.soft_error = Some(error.error);
         }
     }
 
