@@ -313,7 +313,7 @@ rows! { FILE:
     20 writev (fd: Fd, iov: UserAddr, iovcnt: u64) [full file::writev]
     32 dup (oldfd: Fd) [full file::dup]
     33 dup2 (oldfd: Fd, newfd: Fd) [full file::dup2]
-    72 fcntl (fd: Fd, op: Flags, arg: u64) [partial file::fcntl, "no leases (F_SETLEASE) and no F_NOTIFY"]
+    72 fcntl (fd: Fd, op: Flags, arg: u64) [partial file::fcntl, "no F_NOTIFY"]
     73 flock (fd: Fd, op: Flags) [full file::flock]
     74 fsync (fd: Fd) [full file::fsync]
     75 fdatasync (fd: Fd) [full file::fdatasync]

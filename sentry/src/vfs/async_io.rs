@@ -86,6 +86,8 @@ enum Reason {
     In = 1,
     /// Room to write (`POLL_OUT`).
     Out = 2,
+    /// A lease is being broken (`POLL_MSG`).
+    Message = 3,
     /// Hung up (`POLL_HUP`).
     HangUp = 6,
     /// Urgent data: `SIGURG`.
@@ -98,6 +100,7 @@ impl Reason {
         match self {
             Reason::In => 0x41,
             Reason::Out => 0x304,
+            Reason::Message => 0x441,
             Reason::HangUp => 0x18,
             Reason::Urgent => 0x82,
         }
@@ -178,6 +181,40 @@ impl Waker for Bell {
             }
         }
     }
+}
+
+/// Tells the owner of a file that a lease on it is being broken.
+#[derive(Clone)]
+pub struct LeaseBell(Arc<Entry>);
+
+impl LeaseBell {
+    /// Notes the signal, which the calling task sends before it sleeps or goes on.
+    pub fn ring(&self) {
+        if let Some(kernel) = self.0.kernel.upgrade() {
+            kernel.async_signals.push(self.0.clone(), Reason::Message);
+        }
+    }
+
+    /// The lease is gone: no one owns the file any more.
+    pub fn end(&self) {
+        let mut state = self.0.state.lock();
+        state.id = 0;
+        state.signal = 0;
+    }
+}
+
+/// For a lease taken through descriptor `fd`. The caller becomes the owner unless there is one.
+pub fn lease_bell(t: &CurrentTask, file: &File, fd: i32) -> LeaseBell {
+    let entry = FileOwner::entry(t, file);
+    let ownerless = {
+        let mut state = entry.state.lock();
+        state.fd = fd;
+        state.id == 0
+    };
+    if ownerless {
+        assign(t, file, OwnerKind::Process, t.tgid());
+    }
+    LeaseBell(entry.clone())
 }
 
 /// Registers the file with its object, if it is not yet and if the object is one that sends signals.

@@ -8,7 +8,7 @@ use crate::errno::{Errno, Result};
 use crate::sync::{Mutex, rank};
 use std::any::Any;
 use std::fmt;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 type Slot = Arc<dyn Any + Send + Sync>;
@@ -19,6 +19,8 @@ pub struct Attachments {
     slots: OnceLock<Box<Mutex<Vec<Slot>, { rank::LEAF }>>>,
     /// Open files that may write (positive), or programs that run the file (negative): `ETXTBSY`.
     writers: AtomicI32,
+    /// Open files that only read.
+    readers: AtomicU32,
 }
 
 impl Attachments {
@@ -73,6 +75,22 @@ impl Attachments {
     /// The program counted by [`Attachments::deny_write`] no longer runs.
     pub fn end_deny_write(&self) {
         self.writers.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Counts an open file that only reads (`i_readcount`).
+    pub fn begin_read(&self) {
+        self.readers.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The file counted by [`Attachments::begin_read`] is closed.
+    pub fn end_read(&self) {
+        self.readers.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Open files that only read, and those that may write.
+    pub fn open_counts(&self) -> (u32, u32) {
+        let writers = self.writers.load(Ordering::Acquire).max(0);
+        (self.readers.load(Ordering::Acquire), writers as u32)
     }
 
     fn change(&self, f: impl FnMut(i32) -> Option<i32>) -> Result<()> {

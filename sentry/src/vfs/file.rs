@@ -330,6 +330,8 @@ enum Guard {
     None,
     /// Counted by `Attachments::allow_write`.
     Writes,
+    /// Nothing; counted by `Attachments::begin_read`.
+    Reads,
     /// Counted by `Attachments::deny_write`.
     Runs,
     /// Nothing: the kernel's own file, of which watchers are not told.
@@ -351,6 +353,12 @@ impl File {
     /// run it. The caller has counted it with `Attachments::allow_write`.
     pub(super) fn new_writer(ops: Arc<dyn FileOps>, path: Path, flags: OpenFlags) -> Arc<File> {
         Self::guarded(ops, Some(path), flags, Guard::Writes)
+    }
+
+    /// As [`File::new`], for a regular file that is only read.
+    pub(super) fn new_reader(ops: Arc<dyn FileOps>, path: Path, flags: OpenFlags) -> Arc<File> {
+        path.inode().attachments().begin_read();
+        Self::guarded(ops, Some(path), flags, Guard::Reads)
     }
 
     /// As [`File::new`], for a program: as long as it is open no one can open it for writing. The
@@ -475,6 +483,7 @@ impl Drop for File {
             }
             match self.guard {
                 Guard::None | Guard::Quiet => {}
+                Guard::Reads => path.inode().attachments().end_read(),
                 Guard::Writes => path.inode().attachments().end_write(),
                 Guard::Runs => path.inode().attachments().end_deny_write(),
             }

@@ -1,6 +1,7 @@
 //! `open(2)`, and opening programs for `execve(2)`.
 
 use super::file::{File, FileOps, OpenFlags};
+use super::locks::lease;
 use super::mount::MountFlags;
 use super::notify::{self, Happened};
 use super::path::Path;
@@ -253,6 +254,11 @@ fn open_by_type(t: Option<&mut CurrentTask>, path: Path, flags: OpenFlags) -> Re
         FileType::Regular => {
             let attachments = path.inode().attachments();
             let writes = flags.writable();
+            if let Some(t) = t {
+                // As in Linux, truncation alone does not count as writing here.
+                let nonblocking = flags.contains(OpenFlags::NONBLOCK);
+                lease::break_leases(t, attachments, writes, nonblocking)?;
+            }
             if writes || flags.contains(OpenFlags::TRUNC) {
                 attachments.allow_write()?;
             }
@@ -264,7 +270,7 @@ fn open_by_type(t: Option<&mut CurrentTask>, path: Path, flags: OpenFlags) -> Re
             Ok(if writes {
                 File::new_writer(ops, path, flags)
             } else {
-                File::new(ops, Some(path), flags)
+                File::new_reader(ops, path, flags)
             })
         }
         FileType::Directory => {

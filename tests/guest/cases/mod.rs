@@ -17,6 +17,7 @@ mod inet_netlink;
 mod inet_options;
 mod inet_stream;
 mod inotify;
+mod leases;
 mod locks;
 mod memory;
 mod memory_more;
@@ -58,6 +59,7 @@ crate::registry::areas![
     async_io,
     aio,
     locks,
+    leases,
     epoll,
     inotify,
     unix,

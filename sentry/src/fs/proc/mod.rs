@@ -3,6 +3,7 @@
 //! `system` has the files of the top directory, [`process`] those of `/proc/PID`, [`sysctl`] the tree
 //! under `/proc/sys`. All text is made when it is read; nothing here keeps state.
 
+mod config_gz;
 mod net_settings;
 pub(crate) mod process;
 mod root;

@@ -9,8 +9,9 @@ use crate::fs::mqueue::{HARD_MSGMAX, HARD_MSGSIZEMAX, Settings};
 use crate::fs::pseudo::{Fixed, Node, Rights, Text, directory, empty, text, text_fn};
 use crate::kernel::namespace::UtsNamespace;
 use crate::kernel::{Kernel, version::UTS};
+use crate::vfs::locks::lease;
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
 /// The tree.
@@ -46,8 +47,8 @@ fn fs(kernel: &Arc<Kernel>) -> Node {
                 ("max_user_watches", text(Fixed("524288\n"))),
             ]),
         ),
-        ("lease-break-time", text(Fixed("45\n"))),
-        ("leases-enable", text(Fixed("1\n"))),
+        ("lease-break-time", text(Number { place: &lease::BREAK_TIME, range: 0..=u32::MAX })),
+        ("leases-enable", text(Number { place: &lease::ENABLED, range: 0..=1 })),
         ("mqueue", mqueue()),
         ("nr_open", text(Fixed("1048576\n"))),
         ("overflowgid", text(Fixed("65534\n"))),
@@ -61,6 +62,29 @@ fn fs(kernel: &Arc<Kernel>) -> Node {
         ("protected_symlinks", text(Fixed("0\n"))),
         ("suid_dumpable", text(Fixed("0\n"))),
     ])
+}
+
+/// A number that acts where it stands.
+struct Number {
+    place: &'static AtomicU32,
+    range: RangeInclusive<u32>,
+}
+
+impl Text for Number {
+    fn read(&self) -> Result<Vec<u8>> {
+        Ok(format!("{}\n", self.place.load(Ordering::Relaxed)).into_bytes())
+    }
+
+    fn write(&self, data: &[u8]) -> Result<()> {
+        let [n] = net_settings::numbers(data)?[..] else { return Err(Errno::EINVAL) };
+        let n = u32::try_from(n).ok().filter(|n| self.range.contains(n)).ok_or(Errno::EINVAL)?;
+        self.place.store(n, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn rights(&self) -> Rights {
+        Rights::root(0o644)
+    }
 }
 
 /// `fs.aio-max-nr`.

@@ -3,6 +3,7 @@
 mod cpu;
 pub(super) mod memory;
 
+use super::config_gz::ConfigGz;
 use crate::fs::pseudo::{Fixed, Node, text, text_fn};
 use crate::kernel::Kernel;
 use std::fmt::Write;
@@ -25,6 +26,7 @@ pub fn nodes(kernel: &Arc<Kernel>) -> Vec<(&'static str, Node)> {
     vec![
         ("cgroups", text(Fixed("#subsys_name\thierarchy\tnum_cgroups\tenabled\n"))),
         ("cmdline", text(Fixed("runsc\n"))),
+        ("config.gz", text(ConfigGz)),
         ("consoles", text(Fixed(""))),
         ("cpuinfo", of_kernel(kernel, cpu::cpuinfo)),
         ("devices", text(Fixed(DEVICES))),

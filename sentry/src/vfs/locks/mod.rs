@@ -4,6 +4,7 @@
 //! its descriptor table) and go when any descriptor of the file is closed; the others belong to the
 //! open file description and go with it.
 
+pub mod lease;
 mod range;
 mod wait_graph;
 
@@ -316,6 +317,7 @@ pub fn release_posix(file: &Arc<File>, owner: u64) {
 pub fn release_file(file: &File) {
     release_records(file, Owner::File(file.id()));
     release_flock(file);
+    lease::release(file);
 }
 
 /// The contents of `/proc/locks`.

@@ -9,6 +9,7 @@ use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::{Fd, Flags};
 use crate::vfs::async_io::{self, OwnerKind};
+use crate::vfs::locks::lease;
 use crate::vfs::{File, OpenFlags, locks, permission};
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ const F_GETOWN_EX: u32 = 16;
 const F_GETOWNER_UIDS: u32 = 17;
 const F_OFD_GETLK: u32 = 36;
 const F_OFD_SETLKW: u32 = 38;
+const F_SETLEASE: u32 = 1024;
 const F_GETLEASE: u32 = 1025;
 const F_DUPFD_QUERY: u32 = 1027;
 const F_CREATED_QUERY: u32 = 1028;
@@ -40,7 +42,6 @@ const F_GET_RW_HINT: u32 = 1035;
 const F_SET_RW_HINT: u32 = 1036;
 
 const FD_CLOEXEC: u64 = 1;
-const F_UNLCK: u64 = 2;
 /// Highest signal number.
 const SIGRTMAX: u64 = 64;
 /// Highest write-life hint.
@@ -89,8 +90,8 @@ pub fn fcntl(t: &mut CurrentTask, fd: Fd, cmd: Flags, arg: u64) -> SysResult {
             Ok(0)
         }
         F_GET_SEALS => Ok(u64::from(memfd(&file)?.seals()?)),
-        // Nobody can hold a lease here: no file is under a lease.
-        F_GETLEASE => Ok(F_UNLCK),
+        F_SETLEASE => lease::set(t, &file, fd.0, arg as i16).map(|()| 0),
+        F_GETLEASE => Ok(lease::get(t, &file) as u64),
         F_GET_RW_HINT => {
             t.mm().write_obj(UserAddr(arg), &0u64)?;
             Ok(0)

@@ -6,6 +6,7 @@ use crate::kernel::CurrentTask;
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::{Fd, Flags, Mode, PathPtr};
 use crate::syscalls::families::file::set_size;
+use crate::vfs::locks::lease;
 use crate::vfs::notify::{self, Happened};
 use crate::vfs::permission::{self, Access, CAP_CHOWN, CAP_FSETID};
 use crate::vfs::{FileType, Path, SetAttr};
@@ -142,6 +143,7 @@ pub fn truncate(t: &mut CurrentTask, path: PathPtr, length: i64) -> SysResult {
     path.mount.check_writable()?;
     permission::check(&**path.inode(), t.creds(), Access::WRITE)?;
     let attachments = path.inode().attachments();
+    lease::break_leases(t, attachments, true, false)?;
     attachments.allow_write()?;
     let result = set_size(t, &path, size);
     attachments.end_write();
