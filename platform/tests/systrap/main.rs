@@ -7,6 +7,8 @@ mod events;
 mod guest;
 #[path = "../guests/hostile.rs"]
 mod hostile;
+#[path = "../guests/privileged.rs"]
+mod privileged;
 #[path = "../guests/processes.rs"]
 mod processes;
 #[path = "../guests/stubs.rs"]
@@ -17,6 +19,9 @@ use std::sync::Arc;
 
 /// Whether the back end is one that runs guest code untraced from the start.
 const UNTRACED: bool = true;
+
+/// Whether the CPU's exceptions are seen as they are.
+const HARDWARE: bool = false;
 
 /// The back end that is tested.
 fn new_platform(memory: Arc<MemoryFile>) -> Result<Arc<dyn Platform>> {
