@@ -20,8 +20,8 @@ use std::sync::Arc;
 /// Whether the back end is one that runs guest code untraced from the start.
 const UNTRACED: bool = true;
 
-/// Whether the CPU's exceptions are seen as they are.
-const HARDWARE: bool = true;
+/// Whether the CPU is an emulated one, without alignment checks and vector exceptions.
+const EMULATED: bool = true;
 
 /// The back end that is tested.
 fn new_platform(memory: Arc<MemoryFile>) -> Result<Arc<dyn Platform>> {
