@@ -21,6 +21,8 @@ pub mod rank {
     pub const DIRECTORY: u16 = 7;
     /// The process tree: parents, children, groups, sessions, pid tables.
     pub const TASKS: u16 = 10;
+    /// A control group's own state; see `kernel/cgroup`.
+    pub const CGROUP: u16 = 12;
     /// A thread group's or task's own state.
     pub const TASK: u16 = 14;
     /// Pending signals, masks and handlers of a thread group.

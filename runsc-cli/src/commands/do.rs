@@ -57,6 +57,7 @@ fn system_mounts() -> Vec<MountSpec> {
     vec![
         mount("/proc", MountKind::Proc, secure),
         mount("/sys", MountKind::Sysfs, secure | libc::MS_RDONLY),
+        mount("/sys/fs/cgroup", MountKind::Cgroup, secure),
         mount("/dev", MountKind::Dev, libc::MS_NOSUID),
         mount(
             "/dev/pts",

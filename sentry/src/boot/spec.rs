@@ -109,7 +109,7 @@ pub enum MountKind {
     },
     /// `mqueue`.
     Mqueue,
-    /// `cgroup2`, an empty hierarchy.
+    /// `cgroup2`.
     Cgroup,
 }
 

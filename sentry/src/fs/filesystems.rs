@@ -2,7 +2,7 @@
 
 use super::super_block::next_dev;
 use super::tmpfs::{Tmpfs, TmpfsOptions};
-use super::{dev, devpts, proc, sysfs};
+use super::{cgroup, dev, devpts, proc, sysfs};
 use crate::errno::{Errno, Result};
 use crate::kernel::namespace::{Namespaces, PidNamespace, UserNamespace};
 use crate::kernel::{Credentials, Kernel};
@@ -37,21 +37,13 @@ const TYPES: &[(&str, Make)] = &[
     ("devtmpfs", |m, _| Ok(dev::mount(&m.kernel.memory)?)),
     ("proc", |m, _| Ok(proc::mount(m.kernel, m.pid_ns, next_dev()))),
     ("mqueue", |m, _| Ok(m.namespaces.ipc.mqueue.root().clone())),
-    ("cgroup2", |m, options| in_memory(m, "cgroup2", options, "mode=755")),
+    ("cgroup2", |m, options| {
+        cgroup::check_options(options)?;
+        Ok(cgroup::mount(m.kernel, m.namespaces.cgroup.root(), next_dev()))
+    }),
     ("devpts", |_, options| devpts::mount(options)),
     ("sysfs", |m, _| Ok(sysfs::mount(m.kernel, next_dev()))),
 ];
-
-/// A tmpfs in the place of a file system whose own files are not there yet; `options` are those of
-/// the real one, and not looked at.
-fn in_memory(
-    mounter: &Mounter<'_>,
-    name: &'static str,
-    _options: &[u8],
-    own: &str,
-) -> Result<Arc<dyn Inode>> {
-    Ok(Tmpfs::named(name, mounter.kernel.memory.clone(), TmpfsOptions::parse(own.as_bytes())?))
-}
 
 /// The root of a new instance. `ENODEV` for an unknown type, `EINVAL` for bad options.
 pub fn make(mounter: &Mounter<'_>, type_name: &[u8], options: &[u8]) -> Result<Arc<dyn Inode>> {

@@ -1,6 +1,7 @@
 //! File systems, one folder each.
 
 pub mod anon;
+pub mod cgroup;
 pub mod dev;
 pub mod devpts;
 pub mod epoll;

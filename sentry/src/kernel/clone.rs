@@ -1,5 +1,6 @@
 //! New tasks and processes (`clone(2)`, `clone3(2)`, `fork(2)`, `vfork(2)`).
 
+use super::cgroup::{Cgroup, Charge};
 use super::namespace::change::{self, Change};
 use super::namespace::{Namespaces, PidNamespace};
 use super::ptrace;
@@ -104,6 +105,8 @@ pub struct CloneArgs {
     pub set_tid: [i32; SET_TID_MAX],
     /// How many of them.
     pub set_tid_len: usize,
+    /// Descriptor of a control group's directory, with `INTO_CGROUP`.
+    pub cgroup: i32,
 }
 
 /// A parent that waits for its child to execute a program or to end.
@@ -136,7 +139,7 @@ fn check(t: &CurrentTask, args: &CloneArgs) -> Result<()> {
     {
         return Err(Errno::EINVAL);
     }
-    if both(F::PIDFD, F::THREAD) || f.contains(F::INTO_CGROUP) {
+    if both(F::PIDFD, F::THREAD) {
         return Err(Errno::EINVAL);
     }
     Ok(())
@@ -180,6 +183,7 @@ pub fn clone(t: &mut CurrentTask, args: &CloneArgs) -> Result<i32> {
         return Err(Errno::ENOMEM);
     }
     let f = args.flags;
+    let cgroup = into_cgroup(t, args)?;
     let mut change = change::create(t, f)?;
     let fs = change.fs.take();
     let (mm, pending) = if f.contains(CloneFlags::VM) {
@@ -199,7 +203,10 @@ pub fn clone(t: &mut CurrentTask, args: &CloneArgs) -> Result<i32> {
     let vfork = f
         .contains(CloneFlags::VFORK)
         .then(|| Arc::new(Vfork { done: AtomicBool::new(false), parent: t.task().clone() }));
-    let child = insert(t, args, shared.clone(), change)?;
+    let child = insert(t, args, shared.clone(), change, &cgroup)?;
+    if f.contains(CloneFlags::INTO_CGROUP) {
+        cgroup.watch_limits(t.kernel());
+    }
     if let Err(e) = announce_ids(t, args, &child) {
         forget(&child);
         return Err(e);
@@ -270,8 +277,32 @@ fn child_registers(parent: &Registers, args: &CloneArgs) -> Registers {
     regs
 }
 
+/// The control group of the new task: the caller's, or the one asked for.
+fn into_cgroup(t: &CurrentTask, args: &CloneArgs) -> Result<Arc<Cgroup>> {
+    if !args.flags.contains(CloneFlags::INTO_CGROUP) {
+        return Ok(t.group().cgroup());
+    }
+    if args.flags.contains(CloneFlags::THREAD) {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let file = t.file(args.cgroup)?;
+    let inode = file.path().ok_or(Errno::EBADF)?.dentry.inode().clone();
+    let target = crate::fs::cgroup::group_of(&*inode).ok_or(Errno::EBADF)?;
+    crate::fs::cgroup::may_move(t.task(), &t.group().cgroup(), &target)?;
+    if !target.enabled().is_empty() {
+        return Err(Errno::EBUSY);
+    }
+    Ok(target)
+}
+
 /// Allocates the ids and puts the task where others find it.
-fn insert(t: &CurrentTask, args: &CloneArgs, shared: Shared, change: Change) -> Result<Arc<Task>> {
+fn insert(
+    t: &CurrentTask,
+    args: &CloneArgs,
+    shared: Shared,
+    change: Change,
+    cgroup: &Arc<Cgroup>,
+) -> Result<Arc<Task>> {
     let kernel = t.kernel();
     let namespaces = for_child(t, args.flags, change.namespaces);
     let creds = change.creds.map_or_else(|| t.creds().clone(), Arc::new);
@@ -289,7 +320,7 @@ fn insert(t: &CurrentTask, args: &CloneArgs, shared: Shared, change: Change) -> 
         personality: t.personality.load(Ordering::Relaxed),
         timer_slack: t.timer_slack.load(Ordering::Relaxed),
     };
-    let child = insert_with_id(t, args, &mut tree, new);
+    let child = insert_with_id(t, args, &mut tree, new, cgroup);
     if child.is_err() {
         tree.release(tid);
     }
@@ -327,14 +358,22 @@ fn insert_with_id(
     args: &CloneArgs,
     tree: &mut Tree,
     new: NewTask,
+    cgroup: &Arc<Cgroup>,
 ) -> Result<Arc<Task>> {
     let kernel = t.kernel();
     let (f, tid) = (args.flags, new.tid);
+    // With the tree locked no one moves the caller: this is its group, not where it was before.
+    let cgroup = match f.contains(CloneFlags::INTO_CGROUP) {
+        true => cgroup.clone(),
+        false => t.group().cgroup(),
+    };
+    let charge = Charge::new(&cgroup)?;
     let group = match f.contains(CloneFlags::THREAD) {
         true => t.group().clone(),
-        false => new_group(t, args, tid, new.namespaces.pid_for_children.clone()),
+        false => new_group(t, args, tid, new.namespaces.pid_for_children.clone(), cgroup),
     };
     let child = Task::new(kernel.clone(), group.clone(), new);
+    *child.pid_charge.lock() = Some(charge);
     kernel.pause_new(&child);
     if f.contains(CloneFlags::CHILD_CLEARTID) {
         child.clear_child_tid.store(args.child_tid.0, Ordering::Relaxed);
@@ -351,6 +390,10 @@ fn insert_with_id(
         signals.tasks.push(child.clone());
     }
     if !f.contains(CloneFlags::THREAD) {
+        if let Err(e) = group.enter_cgroup() {
+            group.signals().tasks.clear();
+            return Err(e);
+        }
         let parent = if f.contains(CloneFlags::PARENT) { t.group().ppid() } else { t.tgid() };
         tree.insert_process(&group, parent, t.group().pgid(), t.group().sid());
         kernel.forks.fetch_add(1, Ordering::Relaxed);
@@ -366,6 +409,7 @@ fn new_group(
     args: &CloneArgs,
     tgid: i32,
     space: Arc<PidNamespace>,
+    cgroup: Arc<Cgroup>,
 ) -> Arc<ThreadGroup> {
     let parent = t.group();
     let handlers = {
@@ -384,7 +428,7 @@ fn new_group(
         args.exit_signal
     };
     let now = t.kernel().time.boottime();
-    let group = ThreadGroup::new(tgid, space, handlers, parent.limits(), exit_signal, now);
+    let group = ThreadGroup::new(tgid, space, handlers, parent.limits(), exit_signal, now, cgroup);
     if group.is_namespace_init() {
         group.signals().unkillable = true;
     }
@@ -420,7 +464,9 @@ fn forget(child: &Arc<Task>) {
             signals.tasks.retain(|other| !Arc::ptr_eq(other, child));
             signals.tasks.is_empty()
         };
+        *child.pid_charge.lock() = None;
         if alone {
+            group.leave_cgroup();
             tree.remove_process(group.tgid());
         }
     }
@@ -516,7 +562,8 @@ pub(super) fn first_task(
     let now = kernel.time.boottime();
     let handlers = Arc::new(SigHandlers::default());
     let exit_signal = Signal::SIGCHLD.number();
-    let group = ThreadGroup::new(tid, space, handlers, limits, exit_signal, now);
+    let group =
+        ThreadGroup::new(tid, space, handlers, limits, exit_signal, now, kernel.cgroup.clone());
     let new = NewTask {
         tid,
         ns_tid,
@@ -530,6 +577,9 @@ pub(super) fn first_task(
         timer_slack: 50_000,
     };
     let task = Task::new(kernel.clone(), group.clone(), new);
+    // The sandbox's own group is never removed, and its limits do not keep anyone out from outside.
+    *task.pid_charge.lock() = Some(Charge::moved(&kernel.cgroup));
+    let _ = group.enter_cgroup();
     kernel.pause_new(&task);
     {
         let mut signals = group.signals();

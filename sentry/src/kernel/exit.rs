@@ -140,6 +140,7 @@ fn leave(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, task: &Arc<Task>, statu
         (last, status, stopped)
     };
     group.absorb(task);
+    *task.pid_charge.lock() = None;
     super::ptrace::attach::tracer_ends(task);
     thread_ended(kernel, task, status);
     {
@@ -238,6 +239,7 @@ fn end_process(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, task: &Task, stat
     let foreign;
     {
         let mut tree = kernel.tree();
+        group.leave_cgroup();
         abandon_children(&mut tree, id, &mut outbox, &mut notify);
         leave_session(&mut tree, group, &mut outbox);
         orphan_pgroup(&mut tree, id, &mut outbox);

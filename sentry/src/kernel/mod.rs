@@ -9,6 +9,7 @@
 pub mod accounting;
 pub mod aio;
 mod barrier;
+pub mod cgroup;
 pub mod clone;
 pub mod config;
 pub mod credentials;

@@ -43,6 +43,7 @@ impl Kernel {
         if task.group().pid_ns().is_paused() {
             task.add_work(work::PAUSE);
         }
+        task.group().cgroup().stop_new(task);
     }
 
     fn tasks_of(&self, space: &PidNamespace) -> Vec<Arc<Task>> {
@@ -52,11 +53,11 @@ impl Kernel {
     }
 }
 
-/// Stops the calling task until its container is resumed or the task must die.
+/// Stops the calling task until nothing holds it any more ([`work::HOLDS`]) or the task must die.
 pub(super) fn pause_here(t: &mut CurrentTask) {
     t.place.store(place::STOPPED, Ordering::SeqCst);
     t.context.set_blocked(true);
-    while t.task().work() & work::PAUSE != 0 && t.task().work() & work::KILL == 0 {
+    while t.task().work() & work::HOLDS != 0 && t.task().work() & work::KILL == 0 {
         t.task().parker.park();
     }
     t.context.set_blocked(false);

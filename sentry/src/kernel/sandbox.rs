@@ -1,5 +1,6 @@
 //! One sandbox: everything that its tasks share.
 
+use super::cgroup::Cgroup;
 use super::futex::FutexTable;
 use super::namespace::{Names, Namespaces};
 use super::outside::Outsiders;
@@ -37,6 +38,8 @@ pub struct Kernel {
     pub boot_id: [u8; 16],
     /// The first namespaces.
     pub namespaces: Arc<Namespaces>,
+    /// The control group that it starts in.
+    pub cgroup: Arc<Cgroup>,
     /// Where files of `memfd_create(2)` live; made on first use.
     pub memfd_mount: OnceLock<Arc<crate::vfs::Mount>>,
     /// Who gets a line for every system call.
@@ -79,6 +82,7 @@ impl Kernel {
         boot_id[8] = boot_id[8] & 0x3f | 0x80;
         let names = Names { host: config.hostname.clone(), domain: config.domainname.clone() };
         let vdso = Vdso::new(&memory)?;
+        let cgroup = Cgroup::initial();
         Ok(Arc::new_cyclic(|myself| Kernel {
             time: TimeSource::with_clock(vdso.clock().clone()),
             vdso,
@@ -90,7 +94,8 @@ impl Kernel {
             timers: TimerQueue::new(),
             futexes: FutexTable::new(),
             boot_id,
-            namespaces: Namespaces::initial(names),
+            namespaces: Namespaces::initial(names, &cgroup),
+            cgroup,
             memfd_mount: OnceLock::new(),
             outsiders: Outsiders::default(),
             aio: Default::default(),

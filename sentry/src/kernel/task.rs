@@ -35,6 +35,13 @@ pub mod work {
     /// It has a tracer now: a stopped task looks how it is to stop.
     pub const TRACE_CHECK: u32 = 128;
 
+    /// Its control group is frozen.
+    pub const FREEZE: u32 = 256;
+    /// Its control group has used up its CPU time.
+    pub const THROTTLE: u32 = 512;
+
+    /// What keeps a task from guest code until it is taken back.
+    pub const HOLDS: u32 = PAUSE | FREEZE | THROTTLE;
     /// What ends a sleep in a system call.
     pub const INTERRUPTS: u32 = SIGNAL | KILL | STOP | TRACE_TRAP;
 }
@@ -130,6 +137,8 @@ pub struct Task {
     pub faults: AtomicU64,
     /// The system call it is in (`/proc/PID/syscall`, `wchan`); `u64::MAX` outside.
     pub syscall: AtomicU64,
+    /// What it counts for in its control groups; `None` once it has ended.
+    pub(super) pid_charge: Mutex<Option<super::cgroup::Charge>, { rank::LEAF }>,
 }
 
 /// What `clone(2)` can share between tasks. Gone once the task has exited.
@@ -194,6 +203,7 @@ impl Task {
             sched: Mutex::new(new.sched),
             switches: AtomicU64::new(0),
             faults: AtomicU64::new(0),
+            pid_charge: Mutex::new(None),
             syscall: AtomicU64::new(u64::MAX),
         })
     }

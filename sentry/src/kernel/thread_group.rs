@@ -1,6 +1,7 @@
 //! A process: the tasks that share a process id (`signal_struct`).
 
 use super::accounting::Usage;
+use super::cgroup::{Cgroup, Member};
 use super::ipc::sem::Set;
 use super::namespace::PidNamespace;
 use super::rlimit::{Limit, Limits, Rlimit};
@@ -57,6 +58,8 @@ pub struct ThreadGroup {
     pub coredump_filter: AtomicU32,
     /// `PR_SET_THP_DISABLE`.
     pub thp_disable: AtomicBool,
+    /// Its control group.
+    pub(super) member: Mutex<Member, { rank::LEAF }>,
     /// Semaphore sets that it has to put right at its end (`SEM_UNDO`).
     pub semaphores: Mutex<Vec<Weak<Set>>, { rank::LEAF }>,
 }
@@ -70,6 +73,7 @@ impl ThreadGroup {
         limits: Limits,
         exit_signal: i32,
         start_time: u64,
+        cgroup: Arc<Cgroup>,
     ) -> Arc<ThreadGroup> {
         let signals = GroupSignals::new(handlers);
         Arc::new(ThreadGroup {
@@ -98,6 +102,7 @@ impl ThreadGroup {
             oom_score_adj: AtomicI32::new(0),
             coredump_filter: AtomicU32::new(0x33),
             thp_disable: AtomicBool::new(false),
+            member: Mutex::new(Member::new(cgroup)),
             semaphores: Mutex::new(Vec::new()),
         })
     }

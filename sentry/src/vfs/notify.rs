@@ -132,6 +132,13 @@ fn happened_to(dentry: &Arc<Dentry>, what: Happened) {
     tell(&**dentry.inode(), what, 0, None);
 }
 
+/// The kernel itself has changed what is in a file: its watchers are told.
+pub fn modified(inode: &dyn Inode) {
+    if active() {
+        tell(inode, Happened::MODIFY, 0, None);
+    }
+}
+
 /// An inode has one more name.
 pub fn link_count(inode: &Arc<dyn Inode>) {
     if active() {

@@ -24,7 +24,7 @@ pub fn of_kernel(
 /// Names and nodes.
 pub fn nodes(kernel: &Arc<Kernel>) -> Vec<(&'static str, Node)> {
     vec![
-        ("cgroups", text(Fixed("#subsys_name\thierarchy\tnum_cgroups\tenabled\n"))),
+        ("cgroups", text_fn(cgroups)),
         ("cmdline", text(Fixed("runsc\n"))),
         ("config.gz", text(ConfigGz)),
         ("consoles", text(Fixed(""))),
@@ -68,4 +68,12 @@ fn uptime(kernel: &Arc<Kernel>) -> String {
     let ((up, up_cs), (idle, idle_cs)) = (centiseconds(up), centiseconds(idle));
     let _ = writeln!(text, "{up}.{up_cs:02} {idle}.{idle_cs:02}");
     text
+}
+
+/// `/proc/cgroups`: the controllers, all in the hierarchy of version 2 (0).
+fn cgroups() -> String {
+    let groups = crate::kernel::cgroup::count();
+    let line = |name: &str| format!("{name}\t0\t{groups}\t1\n");
+    let lines: String = ["cpu", "memory", "pids"].map(line).concat();
+    format!("#subsys_name\thierarchy\tnum_cgroups\tenabled\n{lines}")
 }

@@ -1,9 +1,10 @@
 //! Inodes of pseudo file systems.
 
 use super::open::{OpenDirectory, OpenText};
-use super::{Directory, Node, PseudoFs};
+use super::{Directory, Node, PseudoFs, Rights};
 use crate::errno::{Errno, Result};
 use crate::kernel::ThreadGroup;
+use crate::kernel::cgroup::Cgroup;
 use crate::vfs::{
     Attachments, Attr, FileOps, FileSystem, FileType, Inode, OpenFlags, Owner, Path, SetAttr,
 };
@@ -33,6 +34,24 @@ impl PseudoInode {
     pub fn process(&self) -> Option<Arc<ThreadGroup>> {
         match &self.node {
             Node::Directory(directory) => directory.process(),
+            Node::Text(_) | Node::Link(_) => None,
+        }
+    }
+
+    fn child(&self, name: &[u8], node: Node) -> Arc<dyn Inode> {
+        let (fs, ino) = (self.fs.clone(), self.child_ino(name));
+        let child: Arc<dyn Inode> =
+            Arc::new(Self { fs, node: node.clone(), ino, attachments: Attachments::default() });
+        if let Node::Text(text) = node {
+            text.found(Arc::downgrade(&child));
+        }
+        child
+    }
+
+    /// The control group that it is the directory of.
+    pub fn cgroup(&self) -> Option<Arc<Cgroup>> {
+        match &self.node {
+            Node::Directory(directory) => directory.cgroup(),
             Node::Text(_) | Node::Link(_) => None,
         }
     }
@@ -79,9 +98,23 @@ impl Inode for PseudoInode {
     fn set_attr(&self, changes: &SetAttr) -> Result<()> {
         // Shells open such files with O_TRUNC; there is nothing to cut off.
         let only_size = SetAttr { size: changes.size, ..SetAttr::default() } == *changes;
+        let times = SetAttr { atime: changes.atime, mtime: changes.mtime, ..SetAttr::default() };
+        if matches!(self.node, Node::Text(_)) && only_size {
+            return Ok(());
+        }
+        if times == *changes {
+            return Err(Errno::EPERM);
+        }
+        let old = self.node.rights();
+        let rights = Rights {
+            mode: changes.mode.map_or(old.mode, |mode| mode & 0o7777),
+            uid: changes.uid.unwrap_or(old.uid),
+            gid: changes.gid.unwrap_or(old.gid),
+        };
         match &self.node {
-            Node::Text(_) if only_size => Ok(()),
-            _ => Err(Errno::EPERM),
+            Node::Directory(directory) => directory.set_rights(rights),
+            Node::Text(text) => text.set_rights(rights),
+            Node::Link(_) => Err(Errno::EPERM),
         }
     }
 
@@ -101,17 +134,23 @@ impl Inode for PseudoInode {
 
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {
         let Node::Directory(directory) = &self.node else { return Err(Errno::ENOTDIR) };
-        let node = directory.lookup(name)?;
-        let (fs, ino) = (self.fs.clone(), self.child_ino(name));
-        Ok(Arc::new(Self { fs, node, ino, attachments: Attachments::default() }))
+        Ok(self.child(name, directory.lookup(name)?))
     }
 
     fn create(&self, _: &[u8], _: u32, _: u64, _: Owner) -> Result<Arc<dyn Inode>> {
         Err(self.fs.refusal())
     }
 
-    fn mkdir(&self, _: &[u8], _: u32, _: Owner) -> Result<Arc<dyn Inode>> {
-        Err(self.fs.refusal())
+    fn mkdir(&self, name: &[u8], mode: u32, owner: Owner) -> Result<Arc<dyn Inode>> {
+        let Node::Directory(directory) = &self.node else { return Err(Errno::ENOTDIR) };
+        let rights = Rights { mode: mode & 0o7777, uid: owner.uid, gid: owner.gid };
+        let made = directory.make(name, rights).ok_or_else(|| self.fs.refusal())?;
+        Ok(self.child(name, made?))
+    }
+
+    fn rmdir(&self, name: &[u8]) -> Result<()> {
+        let Node::Directory(directory) = &self.node else { return Err(Errno::ENOTDIR) };
+        directory.remove(name).ok_or_else(|| self.fs.refusal())?
     }
 
     fn symlink(&self, _: &[u8], _: &[u8], _: Owner) -> Result<Arc<dyn Inode>> {

@@ -10,9 +10,10 @@ pub use inode::PseudoInode;
 
 use crate::errno::{Errno, Result};
 use crate::kernel::ThreadGroup;
-use crate::vfs::{FileSystem, FileType, Path, StatFs};
+use crate::kernel::cgroup::Cgroup;
+use crate::vfs::{FileSystem, FileType, Inode, Path, StatFs};
 use std::borrow::Cow;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// Owner and permission bits of a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,6 +112,26 @@ pub trait Directory: Send + Sync {
         None
     }
 
+    /// The control group that the directory is about.
+    fn cgroup(&self) -> Option<Arc<Cgroup>> {
+        None
+    }
+
+    /// Makes a directory in it; `None` where the kernel alone makes them.
+    fn make(&self, _name: &[u8], _rights: Rights) -> Option<Result<Node>> {
+        None
+    }
+
+    /// Removes a directory from it; `None` where the kernel alone removes them.
+    fn remove(&self, _name: &[u8]) -> Option<Result<()>> {
+        None
+    }
+
+    /// Changes what [`Directory::rights`] gives.
+    fn set_rights(&self, _rights: Rights) -> Result<()> {
+        Err(Errno::EPERM)
+    }
+
     /// The names, in the order in which they are to be listed.
     fn list(&self) -> Result<Vec<Listed>>;
 
@@ -134,6 +155,14 @@ pub trait Text: Send + Sync {
     fn rights(&self) -> Rights {
         Rights::root(0o444)
     }
+
+    /// Changes what [`Text::rights`] gives.
+    fn set_rights(&self, _rights: Rights) -> Result<()> {
+        Err(Errno::EPERM)
+    }
+
+    /// It has been looked up and stands behind `inode`, whose watchers may have to be told of changes.
+    fn found(&self, _inode: Weak<dyn Inode>) {}
 
     /// Checks made when it is opened, beyond the permission bits.
     fn may_open(&self) -> Result<()> {

@@ -1,26 +1,33 @@
-//! Control-group namespaces (`cgroup_namespaces(7)`). There is one control group, so all show the same.
+//! Control-group namespaces (`cgroup_namespaces(7)`): which group a process sees as the root.
 
 use super::{Counted, Kind, UserNamespace, next_id};
 use crate::errno::Result;
+use crate::kernel::cgroup::Cgroup;
 use std::sync::Arc;
 
 /// A control-group namespace.
 pub struct CgroupNamespace {
     id: u64,
+    root: Arc<Cgroup>,
     user_ns: Arc<UserNamespace>,
     _counted: Option<Counted>,
 }
 
 impl CgroupNamespace {
-    pub(super) fn initial(user_ns: &Arc<UserNamespace>) -> Arc<Self> {
+    pub(super) fn initial(user_ns: &Arc<UserNamespace>, root: &Arc<Cgroup>) -> Arc<Self> {
         let id = Kind::Cgroup.initial_id();
-        Arc::new(Self { id, user_ns: user_ns.clone(), _counted: None })
+        Arc::new(Self { id, root: root.clone(), user_ns: user_ns.clone(), _counted: None })
     }
 
-    /// A new one that belongs to `user_ns`. `ENOSPC` when there are too many.
-    pub fn create(user_ns: &Arc<UserNamespace>) -> Result<Arc<Self>> {
+    /// A new one that belongs to `user_ns` and has `root`. `ENOSPC` when there are too many.
+    pub fn create(user_ns: &Arc<UserNamespace>, root: Arc<Cgroup>) -> Result<Arc<Self>> {
         let counted = Some(Counted::new(Kind::Cgroup)?);
-        Ok(Arc::new(Self { id: next_id(), user_ns: user_ns.clone(), _counted: counted }))
+        Ok(Arc::new(Self { id: next_id(), root, user_ns: user_ns.clone(), _counted: counted }))
+    }
+
+    /// The group that is `/` in it.
+    pub fn root(&self) -> &Arc<Cgroup> {
+        &self.root
     }
 
     /// Inode number.

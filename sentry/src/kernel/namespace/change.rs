@@ -74,7 +74,7 @@ pub fn create(t: &CurrentTask, flags: F) -> Result<Change> {
             new.net = NetNamespace::create(user_ns)?;
         }
         if flags.contains(F::NEWCGROUP) {
-            new.cgroup = CgroupNamespace::create(user_ns)?;
+            new.cgroup = CgroupNamespace::create(user_ns, t.group().cgroup())?;
         }
         if flags.contains(F::NEWPID) {
             new.pid_for_children = new.pid_for_children.create(user_ns)?;

@@ -23,6 +23,7 @@ pub use time::TimeNamespace;
 pub use user::UserNamespace;
 pub use uts::{Names, UtsNamespace};
 
+use super::cgroup::Cgroup;
 use super::clone::CloneFlags;
 use crate::errno::{Errno, Result};
 use crate::vfs::MountNamespace;
@@ -153,14 +154,14 @@ pub struct Namespaces {
 
 impl Namespaces {
     /// The first ones.
-    pub fn initial(names: Names) -> Arc<Namespaces> {
+    pub fn initial(names: Names, cgroup: &Arc<Cgroup>) -> Arc<Namespaces> {
         let user = UserNamespace::root();
         let time = TimeNamespace::initial(&user);
         Arc::new(Namespaces {
             uts: UtsNamespace::initial(&user, names),
             ipc: IpcNamespace::initial(&user),
             net: NetNamespace::initial(&user),
-            cgroup: CgroupNamespace::initial(&user),
+            cgroup: CgroupNamespace::initial(&user, cgroup),
             time_for_children: time.clone(),
             time,
             pid_for_children: PidNamespace::initial(&user),

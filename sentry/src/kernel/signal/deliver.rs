@@ -31,7 +31,7 @@ pub fn run(t: &mut CurrentTask, mut restart: Option<Errno>) -> Next {
         if bits & work::KILL != 0 {
             return Next::Die;
         }
-        if bits & work::PAUSE != 0 {
+        if bits & work::HOLDS != 0 {
             crate::kernel::pause::pause_here(t);
             continue;
         }

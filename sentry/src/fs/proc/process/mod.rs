@@ -115,7 +115,7 @@ const ENTRIES: &[Entry] = &[
     entry("net", net::directory_of),
     entry("attr", texts::attr),
     entry("auxv", |s| file(s, 0o400, texts::auxv)),
-    entry("cgroup", |s| file(s, 0o444, |_| Ok(b"0::/\n".to_vec()))),
+    entry("cgroup", |s| file(s, 0o444, texts::cgroup)),
     entry("children", |s| file(s, 0o444, texts::children)),
     entry("cmdline", |s| file(s, 0o444, texts::cmdline)),
     entry("comm", |s| Node::Text(Arc::new(texts::Comm(s.clone())))),

@@ -44,6 +44,13 @@ pub fn auxv(subject: &Subject) -> Result<Vec<u8>> {
     Ok(subject.mm().map(|mm| mm.exec_info().auxv.clone()).unwrap_or_default())
 }
 
+/// `cgroup`, as seen from the reader's cgroup namespace.
+pub fn cgroup(subject: &Subject) -> Result<Vec<u8>> {
+    let reader = crate::kernel::current().ok_or(Errno::ESRCH)?.namespaces();
+    let path = subject.group.cgroup().path_from(reader.cgroup.root());
+    Ok([b"0::", &*path, b"\n"].concat())
+}
+
 /// `children` of a thread: those of the process stand at its first thread.
 pub fn children(subject: &Subject) -> Result<Vec<u8>> {
     if subject.task.as_ref().is_some_and(|task| !task.is_leader()) {

@@ -35,6 +35,7 @@ fn plain(flags: CloneFlags, exit_signal: i32) -> CloneArgs {
         tls: 0,
         set_tid: [0; SET_TID_MAX],
         set_tid_len: 0,
+        cgroup: -1,
     }
 }
 
@@ -145,6 +146,7 @@ pub fn clone3(t: &mut CurrentTask, args: UserAddr, size: u64) -> SysResult {
         tls: a.tls,
         set_tid,
         set_tid_len,
+        cgroup: i32::try_from(a.cgroup).unwrap_or(-1),
     };
     do_clone(t, &args)
 }
