@@ -56,6 +56,32 @@ pub trait Waker: Send + Sync {
     fn wake(&self, events: EventMask);
 }
 
+/// Counts changes of something that files show, for those who poll them: `EPOLLPRI` and `EPOLLERR` say that
+/// it has changed since they last looked.
+#[derive(Default)]
+pub struct Changes {
+    count: AtomicUsize,
+    queue: WaitQueue,
+}
+
+impl Changes {
+    /// Something has changed.
+    pub fn happened(&self) {
+        self.count.fetch_add(1, Ordering::SeqCst);
+        self.queue.notify(EventMask::PRI | EventMask::ERR);
+    }
+
+    /// How many changes there have been.
+    pub fn count(&self) -> usize {
+        self.count.load(Ordering::SeqCst)
+    }
+
+    /// Told of each change.
+    pub fn queue(&self) -> &WaitQueue {
+        &self.queue
+    }
+}
+
 /// Names one registration in one queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WaitKey(u64);

@@ -6,6 +6,7 @@ use crate::fs::pseudo::{Rights, Text};
 use crate::kernel::Kernel;
 use crate::kernel::cgroup::{Cgroup, Controllers, Watched};
 use crate::vfs::Inode;
+use crate::wait::Changes;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -91,6 +92,10 @@ impl Text for File {
     fn set_rights(&self, rights: Rights) -> Result<()> {
         self.group.set_access(self.spec.name.as_bytes(), access(rights));
         Ok(())
+    }
+
+    fn changes(&self) -> Option<Arc<Changes>> {
+        self.spec.watched.and_then(|file| self.group.changes(file)).cloned()
     }
 
     fn found(&self, inode: Weak<dyn Inode>) {

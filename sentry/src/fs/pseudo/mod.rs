@@ -12,6 +12,7 @@ use crate::errno::{Errno, Result};
 use crate::kernel::ThreadGroup;
 use crate::kernel::cgroup::Cgroup;
 use crate::vfs::{FileSystem, FileType, Inode, Path, StatFs};
+use crate::wait::Changes;
 use std::borrow::Cow;
 use std::sync::{Arc, Weak};
 
@@ -163,6 +164,11 @@ pub trait Text: Send + Sync {
 
     /// It has been looked up and stands behind `inode`, whose watchers may have to be told of changes.
     fn found(&self, _inode: Weak<dyn Inode>) {}
+
+    /// What `poll(2)` on it waits for; `None`: it cannot be waited for.
+    fn changes(&self) -> Option<Arc<Changes>> {
+        None
+    }
 
     /// Checks made when it is opened, beyond the permission bits.
     fn may_open(&self) -> Result<()> {

@@ -5,8 +5,10 @@ use crate::errno::{Errno, Result};
 use crate::io::{Sink, Source};
 use crate::sync::{Mutex, rank};
 use crate::vfs::{DirEntry, File, FileOps, FileType};
+use crate::wait::{Changes, EventMask, WaitQueue};
 use std::any::Any;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// The position of the numbered name 0, behind all others (Linux has `FIRST_PROCESS_ENTRY` for it).
 const FIRST_NUMBERED: u64 = 1 << 16;
@@ -76,11 +78,16 @@ impl FileOps for OpenDirectory {
 pub struct OpenText {
     text: Arc<dyn Text>,
     made: Mutex<Option<Arc<[u8]>>, { rank::INODE }>,
+    changes: Option<Arc<Changes>>,
+    /// Of [`Changes::count`], how many the reader knows of.
+    seen: AtomicUsize,
 }
 
 impl OpenText {
     pub(super) fn new(text: Arc<dyn Text>) -> Self {
-        Self { text, made: Mutex::new(None) }
+        let changes = text.changes();
+        let seen = AtomicUsize::new(changes.as_ref().map_or(0, |c| c.count()));
+        Self { text, made: Mutex::new(None), changes, seen }
     }
 
     fn contents(&self, offset: u64) -> Result<Arc<[u8]>> {
@@ -117,6 +124,21 @@ impl FileOps for OpenText {
         buf.truncate(n);
         self.text.write(&buf)?;
         Ok(n)
+    }
+
+    /// A change is reported once, as Linux does it for `/proc/PID/mounts`.
+    fn poll(&self, _file: &File) -> EventMask {
+        let ready = EventMask::READABLE | EventMask::WRITABLE;
+        let Some(changes) = &self.changes else { return ready };
+        let now = changes.count();
+        if self.seen.swap(now, Ordering::SeqCst) == now {
+            return EventMask::READABLE;
+        }
+        EventMask::READABLE | EventMask::ERR | EventMask::PRI
+    }
+
+    fn wait_queue(&self) -> Option<&WaitQueue> {
+        self.changes.as_ref().map(|changes| changes.queue())
     }
 
     fn seekable(&self) -> bool {

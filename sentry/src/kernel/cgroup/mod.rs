@@ -23,6 +23,7 @@ use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
 use crate::sync::{Mutex, rank};
 use crate::vfs::{Inode, notify};
+use crate::wait::Changes;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -71,6 +72,8 @@ pub struct Cgroup {
     /// Living processes in it and below.
     populated: AtomicUsize,
     watched: Mutex<Vec<(Watched, Weak<dyn Inode>)>, { rank::LEAF }>,
+    /// Of the [`Watched`] files, in their order: `poll(2)` reports them.
+    changes: [Arc<Changes>; 3],
     /// Tasks.
     pub pids: pids::Pids,
     /// Memory.
@@ -122,6 +125,7 @@ impl Cgroup {
             processes: AtomicUsize::new(0),
             populated: AtomicUsize::new(0),
             watched: Mutex::new(Vec::new()),
+            changes: Default::default(),
             pids: pids::Pids::default(),
             memory: memory::Memory::default(),
             cpu: cpu::Cpu::default(),
@@ -305,8 +309,16 @@ impl Cgroup {
         watched.push((file, inode));
     }
 
+    /// Counts the changes of a file.
+    pub fn changes(&self, file: Watched) -> Option<&Arc<Changes>> {
+        self.changes.get(file as usize)
+    }
+
     /// Tells who watches a file that it has changed.
     fn notify_file(&self, file: Watched) {
+        if let Some(changes) = self.changes(file) {
+            changes.happened();
+        }
         let inodes: Vec<_> = {
             let watched = self.watched.lock();
             watched.iter().filter(|(f, _)| *f == file).filter_map(|(_, i)| i.upgrade()).collect()

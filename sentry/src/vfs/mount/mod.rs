@@ -281,10 +281,13 @@ impl Drop for Mount {
 /// Takes a tree of mounts apart: none of them is mounted on another any more, or related to one.
 pub fn dismantle(top: &Arc<Mount>) {
     for mount in top.tree() {
-        *mount.namespace.write() = Weak::new();
+        let was_in = std::mem::take(&mut *mount.namespace.write()).upgrade();
         mount.leave_relations();
         let place = mount.unhang();
         drop(place);
+        if let Some(namespace) = was_in {
+            namespace.changes().happened();
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use crate::sync::{Mutex, RwLock, rank};
 use crate::vfs::dcache;
 use crate::vfs::dentry::Dentry;
 use crate::vfs::path::Path;
+use crate::wait::Changes;
 use std::sync::Arc;
 
 /// Serialises changes of all trees: mounts propagate from one to another.
@@ -18,6 +19,8 @@ pub struct MountNamespace {
     id: u64,
     user_ns: Arc<UserNamespace>,
     root: RwLock<Arc<Mount>, { rank::MOUNTS }>,
+    /// Mounts have come or gone (`/proc/PID/mountinfo` is polled for it).
+    changes: Arc<Changes>,
     _counted: Option<Counted>,
 }
 
@@ -28,6 +31,7 @@ fn adopt(namespace: &Arc<MountNamespace>, top: &Arc<Mount>) {
     for mount in top.tree() {
         *mount.namespace.write() = Arc::downgrade(namespace);
     }
+    namespace.changes.happened();
 }
 
 /// True if `path` is `under` or below it.
@@ -49,6 +53,7 @@ impl MountNamespace {
             id: Kind::Mount.initial_id(),
             user_ns: UserNamespace::root(),
             root: RwLock::new(root.clone()),
+            changes: Arc::default(),
             _counted: None,
         });
         adopt(&namespace, &root);
@@ -78,10 +83,16 @@ impl MountNamespace {
             id: next_id(),
             user_ns: user_ns.clone(),
             root: RwLock::new(top.clone()),
+            changes: Arc::default(),
             _counted: counted,
         });
         adopt(&namespace, &top);
         Ok((namespace, pairs))
+    }
+
+    /// Counts mounts that come, go or move.
+    pub fn changes(&self) -> &Arc<Changes> {
+        &self.changes
     }
 
     /// Inode number of `/proc/PID/ns/mnt`.
@@ -215,8 +226,9 @@ impl MountNamespace {
         }
         mount.unhang();
         let moved = self.attach_locked(mount, to);
-        if moved.is_err() {
-            mount.hang(&at);
+        match moved {
+            Ok(_) => self.changes.happened(),
+            Err(_) => mount.hang(&at),
         }
         moved
     }

@@ -20,6 +20,7 @@ use crate::kernel::namespace::user::MapKind;
 use crate::kernel::ptrace::access;
 use crate::kernel::{Kernel, Task, ThreadGroup};
 use crate::mm::MemoryManager;
+use crate::wait::Changes;
 use std::sync::{Arc, Weak};
 
 /// The process or thread that a file is about.
@@ -128,8 +129,8 @@ const ENTRIES: &[Entry] = &[
     entry("loginuid", |s| file(s, 0o644, |_| Ok(b"4294967295".to_vec()))),
     entry("maps", |s| inspected(s, 0o444, maps::maps)),
     entry("mem", |s| Node::Text(Arc::new(mem::Mem(s.clone())))),
-    entry("mountinfo", |s| file(s, 0o444, mounts::mountinfo)),
-    entry("mounts", |s| file(s, 0o444, mounts::mounts)),
+    entry("mountinfo", |s| mount_file(s, 0o444, mounts::mountinfo)),
+    entry("mounts", |s| mount_file(s, 0o444, mounts::mounts)),
     process_entry("mountstats", |s| file(s, 0o400, mounts::mountstats)),
     entry("oom_adj", |s| {
         Node::Text(Arc::new(texts::OomScoreAdj { subject: s.clone(), old: true }))
@@ -207,6 +208,8 @@ struct Made {
     subject: Subject,
     mode: u32,
     inspected: bool,
+    /// It shows mounts.
+    mounts: bool,
     make: fn(&Subject) -> Result<Vec<u8>>,
 }
 
@@ -219,6 +222,11 @@ impl Text for Made {
         self.subject.owned(self.mode)
     }
 
+    fn changes(&self) -> Option<Arc<Changes>> {
+        let fs = self.mounts.then(|| self.subject.task().ok()?.fs().ok())??;
+        Some(fs.namespace().changes().clone())
+    }
+
     fn may_open(&self) -> Result<()> {
         if self.inspected { self.subject.may_inspect() } else { Ok(()) }
     }
@@ -226,10 +234,28 @@ impl Text for Made {
 
 /// A file that everyone may read whom its permission bits let.
 fn file(subject: &Subject, mode: u32, make: fn(&Subject) -> Result<Vec<u8>>) -> Node {
-    Node::Text(Arc::new(Made { subject: subject.clone(), mode, inspected: false, make }))
+    Node::Text(Arc::new(Made {
+        subject: subject.clone(),
+        mode,
+        inspected: false,
+        mounts: false,
+        make,
+    }))
+}
+
+/// As [`file`], one that shows mounts.
+fn mount_file(subject: &Subject, mode: u32, make: fn(&Subject) -> Result<Vec<u8>>) -> Node {
+    let (subject, inspected, mounts) = (subject.clone(), false, true);
+    Node::Text(Arc::new(Made { subject, mode, inspected, mounts, make }))
 }
 
 /// A file for those who may inspect the process.
 fn inspected(subject: &Subject, mode: u32, make: fn(&Subject) -> Result<Vec<u8>>) -> Node {
-    Node::Text(Arc::new(Made { subject: subject.clone(), mode, inspected: true, make }))
+    Node::Text(Arc::new(Made {
+        subject: subject.clone(),
+        mode,
+        inspected: true,
+        mounts: false,
+        make,
+    }))
 }

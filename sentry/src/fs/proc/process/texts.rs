@@ -147,7 +147,11 @@ pub struct Comm(pub Subject);
 
 impl Text for Comm {
     fn read(&self) -> Result<Vec<u8>> {
-        let mut comm = self.0.task()?.comm();
+        // A zombie keeps its name.
+        let mut comm = match self.0.task() {
+            Ok(task) => task.comm(),
+            Err(_) => self.0.group.comm(),
+        };
         comm.push(b'\n');
         Ok(comm)
     }
