@@ -64,7 +64,7 @@ pub fn run(mut config: Config) -> Result<ExitStatus, BootError> {
         memory,
     )
     .map_err(BootError::Kernel)?;
-    kernel.limits.set(config.spec.limits.tasks, config.spec.limits.memory);
+    kernel.set_limits(config.spec.limits.tasks, config.spec.limits.memory);
     dev::register();
     if let Some(network) = config.network {
         let net = kernel.namespaces.net.net();

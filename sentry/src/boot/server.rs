@@ -247,7 +247,7 @@ impl Session {
                 refused("the limits inside are the sandbox's, not one container's")
             }
             Request::Limit(limits) => {
-                self.container.kernel.limits.set(limits.tasks, limits.memory);
+                self.container.kernel.set_limits(limits.tasks, limits.memory);
                 Reply::Done
             }
         })

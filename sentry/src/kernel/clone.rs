@@ -579,7 +579,7 @@ pub(super) fn first_task(
     let task = Task::new(kernel.clone(), group.clone(), new);
     // The sandbox's own group is never removed, and its limits do not keep anyone out from outside.
     *task.pid_charge.lock() = Some(Charge::moved(&kernel.cgroup));
-    let _ = group.enter_cgroup();
+    group.enter_cgroup()?;
     kernel.pause_new(&task);
     {
         let mut signals = group.signals();
@@ -597,5 +597,7 @@ pub(super) fn first_task(
     kernel.task_count.fetch_add(1, Ordering::Relaxed);
     debug_assert_eq!(task.place.load(Ordering::Relaxed), place::KERNEL);
     debug_assert_eq!(task.work() & work::KILL, 0);
+    drop(tree);
+    kernel.cgroup.watch_limits(kernel);
     Ok(task)
 }

@@ -129,6 +129,21 @@ impl Kernel {
         self.tree().nodes.values().map(|n| n.group.clone()).collect()
     }
 
+    /// Changes what the sandbox may use: what programs are told, and the limits of the control group that
+    /// it starts in. What is `None` stays.
+    pub fn set_limits(&self, tasks: Option<u64>, memory: Option<u64>) {
+        self.limits.set(tasks, memory);
+        if let Some(tasks) = tasks {
+            self.cgroup.pids.max.store(tasks, Ordering::Relaxed);
+        }
+        if let Some(kernel) = self.myself.upgrade()
+            && let Some(memory) = memory
+        {
+            self.cgroup.memory.max.store(memory, Ordering::Relaxed);
+            self.cgroup.watch_memory(&kernel);
+        }
+    }
+
     /// Number of living tasks.
     pub fn task_count(&self) -> usize {
         self.task_count.load(Ordering::Relaxed)

@@ -158,7 +158,7 @@ rows! { PROCESS:
     334 rseq [refused ENOSYS "configured out (CONFIG_RSEQ): the CPU a guest thread is told of does not change"]
     424 pidfd_send_signal(pidfd: Fd, sig: SigNo, info: UserAddr, flags: u32) [partial process::pidfd_send_signal, "a pidfd names a whole process"]
     434 pidfd_open(pid: i32, flags: u32) [partial process::pidfd_open, "a pidfd names a whole process"]
-    435 clone3(cl_args: UserAddr, size: u64) [partial process::clone3, "no cgroups, no pidfds of threads"]
+    435 clone3(cl_args: UserAddr, size: u64) [partial process::clone3, "no pidfds of threads"]
     438 pidfd_getfd(pidfd: Fd, targetfd: Fd, flags: u32) [full process::pidfd_getfd]
 }
 

@@ -310,7 +310,7 @@ impl PseudoFs {
 impl PseudoFs {
     /// Why nothing can be made here: `proc` pretends that the place does not exist, others refuse.
     fn refusal(&self) -> Errno {
-        if self.volatile { Errno::ENOENT } else { Errno::EPERM }
+        if self.type_name == "proc" { Errno::ENOENT } else { Errno::EPERM }
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod change;
 pub mod diag;
+mod filter;
 pub mod message;
 pub mod route;
 pub mod socket;

@@ -1,7 +1,7 @@
 //! Netlink sockets.
 
 use super::message::{self, ACK, Answer, DUMP, REQUEST, Request};
-use super::{AF_NETLINK, NETLINK_KOBJECT_UEVENT, NETLINK_ROUTE, change, diag, route};
+use super::{AF_NETLINK, NETLINK_KOBJECT_UEVENT, NETLINK_ROUTE, change, diag, filter, route};
 use crate::errno::{Errno, Result};
 use crate::fs::ioctl::{FIONREAD, put_int};
 use crate::io::{Sink, Source};
@@ -316,6 +316,13 @@ impl Socket for NetlinkSocket {
     }
 
     fn set_option(&self, t: &CurrentTask, level: i32, name: i32, value: &[u8]) -> Result<()> {
+        if level == SOL_SOCKET && self.protocol == NETLINK_KOBJECT_UEVENT {
+            match name {
+                filter::SO_ATTACH_FILTER => return filter::check(t, value),
+                filter::SO_DETACH_FILTER => return Ok(()),
+                _ => {}
+            }
+        }
         if level == SOL_SOCKET {
             let set = |n| self.sndbuf.store(n, Ordering::Relaxed);
             let known = self.options.set(t.creds(), name, value, set);

@@ -1,0 +1,176 @@
+"""Control groups inside a sandbox, held against what cgroups(7) and cgroup-v2.rst say: run in the sandbox.
+
+The hosts of the tests may have version 1 only, so that there is no native result to compare with.
+"""
+
+import errno
+import os
+import select
+import subprocess
+import sys
+import time
+
+TOP = "/sys/fs/cgroup"
+failed = 0
+
+
+def check(name, got, want):
+    global failed
+    if got != want:
+        failed += 1
+        print(f"{name}: got {got!r}, want {want!r}")
+
+
+def get(path):
+    with open(f"{TOP}/{path}") as f:
+        return f.read().strip()
+
+
+def put(path, text):
+    """Writes; the result is 0 or the name of the error."""
+    try:
+        fd = os.open(f"{TOP}/{path}", os.O_WRONLY)
+        try:
+            os.write(fd, str(text).encode())
+        finally:
+            os.close(fd)
+        return 0
+    except OSError as e:
+        return errno.errorcode[e.errno]
+
+
+def attempt(call, *args):
+    try:
+        call(*args)
+        return 0
+    except OSError as e:
+        return errno.errorcode[e.errno]
+
+
+def events(path):
+    return dict(line.split() for line in get(path).splitlines())
+
+
+def tree():
+    check("path at start", open("/proc/self/cgroup").read(), "0::/\n")
+    check("controllers", get("cgroup.controllers"), "cpu memory pids")
+    os.mkdir(f"{TOP}/a")
+    check("a new group has no controllers", get("a/cgroup.controllers"), "")
+    check("nor their files", os.path.exists(f"{TOP}/a/pids.max"), False)
+    check("enabling beside processes", put("cgroup.subtree_control", "+pids"), "EBUSY")
+    check("move", put("a/cgroup.procs", 0), 0)
+    check("path", open("/proc/self/cgroup").read(), "0::/a\n")
+    check("members", get("a/cgroup.procs").split().count(str(os.getpid())), 1)
+    for pid in get("cgroup.procs").split():
+        put("a/cgroup.procs", pid)
+    check("enabling", put("cgroup.subtree_control", "+cpu +memory +pids"), 0)
+    check("unknown controller", put("cgroup.subtree_control", "+net"), "EINVAL")
+    check("processes beside groups with controllers", put("cgroup.procs", 0), "EBUSY")
+    os.mkdir(f"{TOP}/a/b")
+    check("controller that the parent lacks", put("a/b/cgroup.subtree_control", "+pids"), "ENOENT")
+    check("removing a group with processes", attempt(os.rmdir, f"{TOP}/a"), "EBUSY")
+    check("removing", attempt(os.rmdir, f"{TOP}/a/b"), 0)
+    check("making a file", attempt(os.mknod, f"{TOP}/a/file"), "EPERM")
+    check("removing a file", attempt(os.unlink, f"{TOP}/a/cgroup.procs"), "EPERM")
+    check("a process that does not exist", put("a/cgroup.procs", 99999), "ESRCH")
+    check("no number", put("a/cgroup.procs", "x"), "EINVAL")
+    put("a/cgroup.max.descendants", 1)
+    os.mkdir(f"{TOP}/a/b")
+    check("too many groups", attempt(os.mkdir, f"{TOP}/a/c"), "EAGAIN")
+    os.rmdir(f"{TOP}/a/b")
+
+
+def sleeper(group):
+    def enter():
+        put(f"{group}/cgroup.procs", 0)
+
+    return subprocess.Popen(["sleep", "100"], preexec_fn=enter)
+
+
+def populated():
+    os.mkdir(f"{TOP}/p")
+    events_file = open(f"{TOP}/p/cgroup.events")
+    poll = select.poll()
+    poll.register(events_file, select.POLLPRI)
+    child = sleeper("p")
+    check("populated", events("p/cgroup.events"), {"populated": "1", "frozen": "0"})
+    check("poll", bool(poll.poll(5000)), True)
+    check("nothing new", poll.poll(0), [])
+    child.kill()
+    check("poll tells the end", bool(poll.poll(5000)), True)
+    check("empty", events("p/cgroup.events")["populated"], "0")
+    child.wait()
+    os.rmdir(f"{TOP}/p")
+
+
+def freezer_and_kill():
+    os.mkdir(f"{TOP}/f")
+    counter = subprocess.Popen(
+        ["sh", "-c", f"echo 0 > {TOP}/f/cgroup.procs; while :; do echo; done"],
+        stdout=subprocess.PIPE,
+    )
+    counter.stdout.readline()
+    check("freeze", put("f/cgroup.freeze", 1), 0)
+    check("frozen", events("f/cgroup.events")["frozen"], "1")
+    os.set_blocking(counter.stdout.fileno(), False)
+    # What was in the pipe; then nothing more comes.
+    while counter.stdout.read():
+        pass
+    check("stands still", select.select([counter.stdout], [], [], 0.2)[0], [])
+    put("f/cgroup.freeze", 0)
+    check("goes on", bool(select.select([counter.stdout], [], [], 5)[0]), True)
+    put("f/cgroup.freeze", 1)
+    check("kill", put("f/cgroup.kill", 1), 0)
+    check("killed though frozen", counter.wait(10), -9)
+    counter.stdout.close()
+    os.rmdir(f"{TOP}/f")
+
+
+def pids():
+    os.mkdir(f"{TOP}/n")
+    children = [sleeper("n") for _ in range(3)]
+    check("count", get("n/pids.current"), "3")
+    check("bad limit", put("n/pids.max", "-1"), "EINVAL")
+    put("n/pids.max", 3)
+    code = "import os\ntry: os.fork()\nexcept OSError as e: os._exit(e.errno)\nos._exit(0)"
+    enter = f"echo 0 > {TOP}/n/cgroup.procs; exec /usr/bin/env python3 -c '{code}'"
+    child = subprocess.run(["sh", "-c", enter])
+    check("limit", child.returncode, errno.EAGAIN)
+    check("events", int(events("n/pids.events")["max"]) >= 1, True)
+    for child in children:
+        child.kill()
+        child.wait()
+    check("nobody left", get("n/pids.current"), "0")
+    os.rmdir(f"{TOP}/n")
+
+
+def cpu():
+    os.mkdir(f"{TOP}/c")
+    check("quota", put("c/cpu.max", "20000 100000"), 0)
+    check("as written", get("c/cpu.max"), "20000 100000")
+    check("too short", put("c/cpu.max", "10"), "EINVAL")
+    code = "import time\nwhile time.process_time() < 0.3: pass"
+    start = time.monotonic()
+    subprocess.run(["sh", "-c", f"echo 0 > {TOP}/c/cgroup.procs; exec python3 -c '{code}'"])
+    # 0.3 s of work at a fifth of a CPU: at least four periods must be waited out.
+    check("throttled", time.monotonic() - start > 0.8, True)
+    check("counted", int(events("c/cpu.stat")["nr_throttled"]) > 3, True)
+    check("usage", int(events("c/cpu.stat")["usage_usec"]) > 250_000, True)
+    os.rmdir(f"{TOP}/c")
+
+
+def memory():
+    os.mkdir(f"{TOP}/m")
+    check("limit", put("m/memory.max", "64M"), 0)
+    check("in bytes", get("m/memory.max"), str(64 << 20))
+    code = "import time; x = bytearray(160 << 20); time.sleep(20)"
+    child = subprocess.run(["sh", "-c", f"echo 0 > {TOP}/m/cgroup.procs; exec python3 -c '{code}'"])
+    check("killed", child.returncode, -9)
+    check("counted", events("m/memory.events")["oom_kill"], "1")
+    os.rmdir(f"{TOP}/m")
+
+
+for part in (tree, populated, freezer_and_kill, pids, cpu, memory):
+    part()
+print("all as it should be" if failed == 0 else f"{failed} failed")
+sys.exit(failed != 0)
