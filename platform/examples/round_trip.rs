@@ -26,7 +26,7 @@ fn main() -> Result<()> {
     let memory = MemoryFile::new()?;
     run(rounds, memory.clone(), PtracePlatform::new(memory)?)?;
     let memory = MemoryFile::new()?;
-    run(rounds, memory.clone(), SystrapPlatform::new(memory)?)
+    run(rounds, memory.clone(), SystrapPlatform::new(memory, true)?)
 }
 
 fn run(rounds: usize, memory: Arc<MemoryFile>, platform: Arc<dyn Platform>) -> Result<()> {

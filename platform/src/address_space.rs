@@ -27,6 +27,28 @@ pub enum MapSource {
     HostFd(Arc<OwnedFd>, u64),
 }
 
+/// A place in guest code that makes many system calls, see [`crate::Context::hot_site`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CallSite {
+    /// Behind the instruction.
+    pub rip: u64,
+    /// Number of the call.
+    pub number: u64,
+}
+
+/// A page of code that can be read and executed, but neither written nor shared with others.
+#[derive(Debug)]
+pub struct CodePage<'a> {
+    /// Its address.
+    pub start: u64,
+    /// Its contents.
+    pub bytes: &'a [u8],
+    /// What is mapped there.
+    pub source: MapSource,
+    /// With these rights.
+    pub prot: Prot,
+}
+
 /// A guest process's view of memory. See the crate's contract for when operations take effect.
 ///
 /// Addresses and lengths are multiples of the page size and lie inside
@@ -49,6 +71,14 @@ pub trait AddressSpace: Send + Sync {
     /// Allocates the pages of whatever is mapped writable in the range ahead of their first use, as
     /// `MAP_POPULATE` does. A hint: failure is no error.
     fn populate(&self, addr: u64, len: u64);
+
+    /// Gives the platform room for what call sites are patched to jump to, within 2 GiB of the sites: `frames` are
+    /// mapped readable and executable at `addr`, and the guest cannot write them. Copies of the address space have it, too.
+    fn add_slots(&self, _addr: u64, _frames: Frames) {}
+
+    /// Lets the platform patch a call site in a page, that is map a changed copy in its place. Called with
+    /// whatever keeps the page's mapping from being changed meanwhile.
+    fn patch(&self, _site: CallSite, _page: CodePage<'_>) {}
 
     /// Fails when an earlier queued operation was refused by the host (for example `ENOMEM` at the
     /// host's `vm.max_map_count`). The process must then be ended as by the OOM killer.

@@ -1,6 +1,6 @@
 //! One guest thread's execution state on the host.
 
-use crate::{AddressSpace, Registers, Result, XState};
+use crate::{AddressSpace, CallSite, Registers, Result, XState};
 use std::sync::Arc;
 
 /// Kind of memory access that faulted.
@@ -66,6 +66,12 @@ pub trait Context {
     /// such call: whatever differs from what `switch` left is honoured, and the rest is the guest's.
     fn load_registers(&mut self, _regs: &mut Registers) -> Result<()> {
         Ok(())
+    }
+
+    /// After [`Event::Syscall`]: the place in guest code, when it has made so many calls that it should be patched
+    /// ([`AddressSpace::patch`]). Told once.
+    fn hot_site(&mut self) -> Option<CallSite> {
+        None
     }
 
     /// Executes the address space's queued operations now.

@@ -32,7 +32,7 @@ mod stub;
 pub mod systrap;
 pub mod workers;
 
-pub use address_space::{AddressSpace, MapSource, Prot};
+pub use address_space::{AddressSpace, CallSite, CodePage, MapSource, Prot};
 pub use context::{Access, Context, Event, Fault, Interrupter, PendingContext};
 pub use error::{AccessError, PlatformError, Result};
 pub use memory_file::{Frames, MemoryFile};
@@ -52,6 +52,11 @@ pub trait Platform: Send + Sync {
     ///
     /// Everything outside belongs to the platform (stub text, trampolines) or to the host kernel.
     fn user_addresses(&self) -> std::ops::Range<u64>;
+
+    /// Bytes of room that a program image should have for patched call sites ([`AddressSpace::add_slots`]); 0 for none.
+    fn slots_size(&self) -> u64 {
+        0
+    }
 
     /// A new, empty address space and the context of its first thread.
     ///

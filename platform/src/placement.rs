@@ -9,6 +9,9 @@
 //!   their parent soon waits for them.
 //! * A thread that comes back from a blocking call stays where it is, unless a thread that has
 //!   computed for a while has its CPU and another CPU is less busy.
+//! * A sentry thread whose guest thread makes one call after the other may go to a CPU where nothing runs, to take
+//!   the calls from memory there ([`Slot::spread`]). It is told to come back when there are more guest threads
+//!   to run than CPUs.
 //! * When some CPU has two running threads more than another, a balancer looks again after a
 //!   millisecond or two and moves one that has been running all that time. It sleeps while there is
 //!   nothing to balance, so an idle sandbox causes no wake-ups.
@@ -21,7 +24,8 @@ use crate::host::time::Clock;
 use parking_lot::Mutex;
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// How often the balancer looks while there is an imbalance, in nanoseconds.
 const PERIOD: u64 = 1_000_000;
@@ -54,6 +58,8 @@ impl Pair {
 struct State {
     /// Per CPU (by index): the running pairs by id.
     running: Vec<BTreeMap<u64, Pair>>,
+    /// Sentry threads away from their guest threads: id of the pair, CPU, where they are told to come back.
+    away: Vec<(u64, usize, Arc<AtomicBool>)>,
     next_id: u64,
     /// The balancer is awake, or has been told to wake.
     balancing: bool,
@@ -69,6 +75,25 @@ impl State {
         let load = self.running.get(cpu)?.len();
         let (index, least) = self.running.iter().enumerate().min_by_key(|(_, all)| all.len())?;
         (least.len() + 2 <= load).then_some(index)
+    }
+
+    /// A CPU where nothing runs, if there are more CPUs than threads that run.
+    fn idle(&self) -> Option<usize> {
+        let total: usize = self.running.iter().map(BTreeMap::len).sum();
+        let taken = |cpu: usize| self.away.iter().any(|(_, at, _)| *at == cpu);
+        let mut idle = self.running.iter().enumerate().filter(|(_, all)| all.is_empty());
+        let found = idle.find(|(cpu, _)| !taken(*cpu)).map(|(cpu, _)| cpu);
+        found.filter(|_| total + self.away.len() < self.running.len())
+    }
+
+    /// Calls sentry threads back that are away while there are more threads to run than CPUs.
+    fn call_back(&mut self) {
+        let total: usize = self.running.iter().map(BTreeMap::len).sum();
+        if !self.away.is_empty() && total + self.away.len() > self.running.len() {
+            for (_, _, back) in &self.away {
+                back.store(true, Ordering::Relaxed);
+            }
+        }
     }
 
     /// CPU of a running pair.
@@ -204,6 +229,8 @@ pub struct Slot {
     pair: Pair,
     /// Index of the CPU while blocked, `None` while running (then the balancer knows).
     blocked_on: Option<usize>,
+    /// Set when a sentry thread that is away is to come back.
+    back: Option<Arc<AtomicBool>>,
 }
 
 impl Slot {
@@ -212,7 +239,7 @@ impl Slot {
         let now = Clock::Monotonic.now();
         let pair = Pair { sentry: thread::current_tid(), stub, since: now };
         let Some(placement) = placement() else {
-            return Self { id: 0, pair, blocked_on: None };
+            return Self { id: 0, pair, blocked_on: None, back: None };
         };
         count_slots(1);
         let here = placement.here();
@@ -223,8 +250,48 @@ impl Slot {
         if let Some(pairs) = state.running.get_mut(here) {
             pairs.insert(id, pair);
         }
+        state.call_back();
         placement.watch(&mut state, here);
-        Self { id, pair, blocked_on: None }
+        Self { id, pair, blocked_on: None, back: None }
+    }
+
+    /// Moves the calling sentry thread to a CPU where nothing runs, away from its guest thread. `false` when there
+    /// is none.
+    pub fn spread(&mut self) -> bool {
+        let Some(placement) = placement() else { return false };
+        if self.blocked_on.is_some() || self.back.is_some() {
+            return false;
+        }
+        let mut state = placement.state.lock();
+        let Some(idle) = state.idle() else { return false };
+        let Some(cpu) = placement.cpus.get(idle) else { return false };
+        if thread::set_affinity(0, &CpuSet::single(*cpu)).is_err() {
+            return false;
+        }
+        let back = Arc::new(AtomicBool::new(false));
+        state.away.push((self.id, idle, back.clone()));
+        self.back = Some(back);
+        true
+    }
+
+    /// Whether a sentry thread that is away is to come back.
+    pub fn is_called_back(&self) -> bool {
+        self.back.as_ref().is_some_and(|back| back.load(Ordering::Relaxed))
+    }
+
+    /// Brings the calling sentry thread back to its guest thread, if it is away.
+    pub fn gather(&mut self) {
+        if self.back.take().is_none() {
+            return;
+        }
+        let Some(placement) = placement() else { return };
+        let mut state = placement.state.lock();
+        state.away.retain(|(id, _, _)| *id != self.id);
+        let home = self.blocked_on.or_else(|| state.find(self.id));
+        if let Some(cpu) = home.and_then(|cpu| placement.cpus.get(cpu)) {
+            // Under the lock, so that the balancer does not move the pair meanwhile.
+            let _ = thread::set_affinity(0, &CpuSet::single(*cpu));
+        }
     }
 
     /// Another thread of the stub runs the guest from now on.
@@ -277,6 +344,7 @@ impl Slot {
                     Some(_) => placement.watch(&mut state, cpu),
                     None => {}
                 }
+                state.call_back();
             }
             _ => {}
         }
@@ -286,6 +354,7 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         let Some(placement) = placement() else { return };
+        self.gather();
         {
             let mut state = placement.state.lock();
             if let Some(cpu) = state.find(self.id)
@@ -368,6 +437,22 @@ mod tests {
         let (again, moves) = state.balance(11 * BUSY);
         assert_eq!((again, loads(&state)), (false, vec![2, 1]));
         assert_eq!((moves[0].0.stub, moves[0].1), (2, 1));
+    }
+
+    #[test]
+    fn a_cpu_is_idle_only_while_nobody_needs_it() {
+        let mut state = state(&[&[0], &[]]);
+        assert_eq!(state.idle(), Some(1));
+        let back = Arc::new(AtomicBool::new(false));
+        state.away.push((1, 1, back.clone()));
+        state.call_back();
+        assert_eq!((state.idle(), back.load(Ordering::Relaxed)), (None, false));
+        let pair = Pair { sentry: 0, stub: 9, since: 0 };
+        state.running[0].insert(9, pair);
+        state.call_back();
+        assert!(back.load(Ordering::Relaxed));
+        state.away.clear();
+        assert_eq!(state.idle(), None);
     }
 
     #[test]

@@ -66,6 +66,8 @@ pub const USER_CS: u64 = 0x33;
 pub const USER_SS: u64 = 0x2b;
 /// EFLAGS of a fresh thread: IF and the always-one bit.
 pub const EFLAGS_ENTRY: u64 = 0x202;
+/// EFLAGS bit of a zero result.
+pub const EFLAGS_ZERO: u64 = 1 << 6;
 /// EFLAGS bit of single-stepping.
 pub const EFLAGS_TRAP: u64 = 1 << 8;
 /// 32-bit user code segment, which 64-bit code may enter by a far jump.

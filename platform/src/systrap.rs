@@ -8,12 +8,23 @@
 //!   shared memory (`examples/round_trip` measures). A notification carries number and arguments. The
 //!   few calls that need the other registers as a rule ([`filter::NEED_REGISTERS`]) raise `SIGSYS`; where
 //!   another one turns out to need them (a signal to deliver), a signal brings the thread to its handler.
+//! * **System calls made often**: a site that made 64 notifications is patched ([`site`], [`patches`]) and
+//!   enters the gate ([`gate`]), which hands over through memory while the sentry's thread looks there, on a CPU where
+//!   nothing else runs ([`spin`]). At all other times it makes the call that the filter traps: the patch is an
+//!   accelerator, the filter the boundary.
 //! * **Exceptions and interrupts**: one handler in the stub's code page, on a stack outside of the guest's
 //!   addresses, reports with a system call of its own number. The sentry answers once it has written
 //!   the state to go on with to the frame, and `rt_sigreturn(2)` loads it.
 //! * **Mapping work, new threads, copies**: a thread of the stub that never runs guest code, the *agent*
 //!   ([`agent`]). It is bound by a filter of its own, is told what to do in a page that the stub can only
 //!   read, and reports by the length of messages. One list of calls costs about as much as one system call.
+//!
+//! # What patching changes for the guest
+//!
+//! * Its code reads as patched; for `/proc/PID/mem` and debuggers, which see the sentry's view, it does not. Writing to a patched page or
+//!   stepping through the process takes its patches away.
+//! * `rdgsbase` shows the address of the thread's block while the guest has no gs base of its own.
+//! * The arithmetic flags behind a system call are not those before it.
 //!
 //! # What a hostile stub can do
 //!
@@ -22,18 +33,26 @@
 //! that concern but the calling thread: `futex(2)` of its own process, `rt_sigreturn(2)`, whose frame can
 //! describe nothing that guest code could not bring about, and `exit(2)`. It cannot reach the agent, whose
 //! state is in registers and in pages that the stub cannot write. Arguments in a notification are the
-//! kernel's copy. What a frame says is copied once and describes the guest itself. A thread that blocks
+//! kernel's copy; a call in a thread's block is copied once, and is one that guest code could make anyway. What a frame says is copied once and describes the guest itself. A thread that blocks
 //! our signals or spoils its signal stack cannot be interrupted any more, only killed with its process.
 
 pub(crate) mod agent;
+pub(crate) mod block;
 pub(crate) mod code;
 pub(crate) mod context;
 pub(crate) mod filter;
 pub(crate) mod frame;
+pub(crate) mod gate;
 pub(crate) mod listener;
+pub(crate) mod origin;
+pub(crate) mod patches;
 pub(crate) mod setup;
+pub(crate) mod site;
+pub(crate) mod slots;
 pub(crate) mod space;
+pub(crate) mod spin;
 pub(crate) mod stack;
+pub(crate) mod turn;
 
 use crate::cpu;
 use crate::stub::layout;
@@ -58,7 +77,12 @@ pub struct SystrapPlatform {
     zygote: Mutex<Agent>,
     /// Its process, ended with the platform.
     _process: Arc<StubProcess>,
+    /// Call sites are patched.
+    patching: bool,
 }
+
+/// Room for patched call sites of a program image, in bytes: 32,767 of them. What is not used costs nothing.
+const SLOTS: u64 = 1 << 20;
 
 /// Whether the host's kernel has what this back end needs; the error says what is missing.
 ///
@@ -89,12 +113,14 @@ pub fn probe() -> Result<()> {
 impl SystrapPlatform {
     /// Sets the platform up: forks the process that all guest processes descend from.
     ///
+    /// `patching`: call sites that are used often are patched.
+    ///
     /// To be called when the sentry has its final credentials and namespaces, and best while it has
     /// one thread and little memory. Fails when the host lacks a feature ([`probe`]).
-    pub fn new(memory: Arc<MemoryFile>) -> Result<Arc<Self>> {
+    pub fn new(memory: Arc<MemoryFile>, patching: bool) -> Result<Arc<Self>> {
         probe()?;
         let (shared, process, agent) = setup::start(memory)?;
-        Ok(Arc::new(Self { shared, zygote: Mutex::new(agent), _process: process }))
+        Ok(Arc::new(Self { shared, zygote: Mutex::new(agent), _process: process, patching }))
     }
 }
 
@@ -105,6 +131,10 @@ impl Platform for SystrapPlatform {
 
     fn user_addresses(&self) -> Range<u64> {
         layout::GUEST
+    }
+
+    fn slots_size(&self) -> u64 {
+        if self.patching { SLOTS } else { 0 }
     }
 
     fn new_address_space(&self) -> Result<(Arc<dyn AddressSpace>, Box<dyn PendingContext>)> {

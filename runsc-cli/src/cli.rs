@@ -24,6 +24,10 @@ pub struct Global {
     /// How guest code is run.
     #[arg(long, value_enum, default_value_t = PlatformName::Auto, global = true)]
     pub platform: PlatformName,
+    /// Under systrap, leave the guest's code as it is: programs that check their own code see no change, and
+    /// system calls are slower.
+    #[arg(long, global = true)]
+    pub systrap_disable_syscall_patching: bool,
     /// Directory for the state of containers (default: /var/run/runsc, or runsc in $XDG_RUNTIME_DIR).
     #[arg(long, value_name = "DIR")]
     pub root: Option<PathBuf>,

@@ -25,6 +25,9 @@ pub const BATCH: u64 = TEXT + PAGE_SIZE;
 /// Writable page for system calls that need one, right behind the list.
 pub const SCRATCH: u64 = BATCH + PAGE_SIZE;
 
+/// The gate of patched call sites (`systrap`), readable and executable. See [`crate::systrap`].
+pub const GATE: u64 = SCRATCH + PAGE_SIZE;
+
 /// The memory file.
 pub const FD_MEMORY: u64 = 0;
 

@@ -1,29 +1,27 @@
-//! Contexts: a stub thread and the sentry thread that drives it.
+//! Contexts: a stub thread and the sentry thread that drives it. How they take turns is in [`super::turn`].
 
 use super::agent::Space;
-use super::code::{self, END_THREAD, LOAD_BASES, SIGNAL_CALL};
-use super::frame::{self, Delivered};
-use super::listener::{Listener, Notification};
+use super::block::{ASLEEP, Block};
+use super::code::END_THREAD;
+use super::frame;
+use super::listener::Listener;
+use super::origin::Origins;
 use super::space::{Member, SystrapSpace};
+use super::spin::Rhythm;
 use super::stack::SignalStack;
+use super::turn::{is_report, lost};
 use crate::placement::{self, Slot};
-use crate::ptrace::fault;
-use crate::registers::{EFLAGS_TRAP, sanitize};
-use crate::stub::bpf::ARCH_X86_64;
-use crate::stub::interrupt::{InterruptState, SIGNAL, tgkill};
+use crate::stub::interrupt::InterruptState;
 use crate::{
-    AddressSpace, Context, Event, Fault, Interrupter, PendingContext, PlatformError, Registers,
+    AddressSpace, CallSite, Context, Event, Interrupter, PendingContext, PlatformError, Registers,
     Result, XState,
 };
 use nix::errno::Errno;
 use std::sync::Arc;
 
-/// `si_code` of a `SIGSYS` from a seccomp filter.
-const SYS_SECCOMP: i32 = 1;
-
 /// Where the stub's thread is.
-#[derive(Debug)]
-enum Place {
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
     /// In a handler that has reported. All registers are to be loaded before it goes on.
     Reported {
         /// To answer the report with.
@@ -35,6 +33,10 @@ enum Place {
     },
     /// In a system call of the guest, whose notification has been received.
     InCall(u64),
+    /// As [`Place::InCall`], but the call itself came through the thread's block, and it waits in the gate.
+    Waiting(u64),
+    /// In the gate, with a system call that came through its block.
+    Requested,
     /// In guest code; or unknown, after an error. The stub has been killed or is being so.
     Away,
 }
@@ -43,21 +45,28 @@ enum Place {
 #[derive(Debug)]
 pub struct SystrapContext {
     // Dropped in this order; `Drop` ends the thread first.
-    slot: Slot,
-    tid: i32,
-    place: Place,
+    pub(super) slot: Slot,
+    pub(super) tid: i32,
+    pub(super) place: Place,
     /// Registers as the sentry was told at the last system call.
-    seen: Registers,
+    pub(super) seen: Registers,
     /// Registers as they are, since the thread was brought to its handler within that call.
-    found: Option<Box<Registers>>,
+    pub(super) found: Option<Box<Registers>>,
     /// FP state to load.
-    xstate: Option<XState>,
+    pub(super) xstate: Option<XState>,
     /// The segment bases as the thread has them.
-    bases: (u64, u64),
-    listener: Listener,
-    stack: Option<SignalStack>,
-    interrupts: Arc<InterruptState>,
-    space: Member,
+    pub(super) bases: (u64, u64),
+    pub(super) listener: Listener,
+    pub(super) stack: Option<SignalStack>,
+    /// When calls are taken from memory.
+    pub(super) rhythm: Rhythm,
+    /// What the last call that came through the block was answered with.
+    pub(super) result: u64,
+    /// A call site that should be patched.
+    pub(super) hot: Option<CallSite>,
+    pub(super) origins: Origins,
+    pub(super) interrupts: Arc<InterruptState>,
+    pub(super) space: Member,
 }
 
 /// A context that has no thread yet.
@@ -88,6 +97,8 @@ impl SystrapContext {
             return Err(PlatformError::StubDied);
         }
         let tid = hello.tid;
+        // Its last thread may have left something.
+        Block(&stack).set_state(ASLEEP);
         let (id, context, fp) = (hello.id, stack.own_context(), stack.own_fp());
         Ok(Self {
             slot: Slot::new(tid),
@@ -99,6 +110,10 @@ impl SystrapContext {
             bases: (hello.args[3], hello.args[4]),
             listener,
             stack: Some(stack),
+            rhythm: Rhythm::default(),
+            result: 0,
+            hot: None,
+            origins: Origins::default(),
             interrupts: Arc::new(InterruptState::new(space.pid(), tid)),
             space,
         })
@@ -108,155 +123,6 @@ impl SystrapContext {
     fn work(&self) -> &Arc<Space> {
         self.space.inner()
     }
-
-    /// Answers the call or report that the thread waits in.
-    fn answer(&mut self, id: u64, rax: u64) -> Result<()> {
-        self.place = Place::Away;
-        self.listener.answer(id, rax).map_err(lost)
-    }
-
-    fn receive(&self) -> Result<Notification> {
-        self.listener.receive().map_err(lost)?.ok_or(PlatformError::StubDied)
-    }
-
-    /// Brings a thread that is in a system call to its signal handler, which has all registers.
-    fn surface(&mut self) -> Result<()> {
-        let Place::InCall(id) = self.place else { return Ok(()) };
-        tgkill(self.space.pid(), self.tid, SIGNAL);
-        self.answer(id, self.seen.rax)?;
-        let got = self.receive()?;
-        let delivered = self.reported(&got)?.ok_or(PlatformError::StubDied)?;
-        let mut full = self.seen;
-        delivered.restore(&mut full);
-        (full.fs_base, full.gs_base) = self.bases;
-        full.eflags &= !if self.seen.single_step { EFLAGS_TRAP } else { 0 };
-        self.found = Some(Box::new(full));
-        Ok(())
-    }
-
-    /// Completes the registers of a thread that has been brought to its handler.
-    fn complete(&mut self, regs: &mut Registers) {
-        if let Some(found) = self.found.take() {
-            merge(regs, &self.seen, &found);
-            self.seen = *found;
-        }
-    }
-
-    /// Takes a report; `None` when guest code has called our handler. The thread then is in its handler.
-    fn reported(&mut self, got: &Notification) -> Result<Option<Delivered>> {
-        let stack = self.stack.as_ref().ok_or(PlatformError::StubDied)?;
-        if !is_report(got) {
-            return Err(PlatformError::StubDied);
-        }
-        let [signal, info, context, fs, gs, _] = got.args;
-        self.bases = (fs, gs);
-        let delivered = Delivered::read(stack, signal, info, context);
-        let (context, fp) = match &delivered {
-            Some(delivered) => (context, delivered.fp),
-            None => (stack.own_context(), stack.own_fp()),
-        };
-        self.place = Place::Reported { id: got.id, context, fp };
-        Ok(delivered)
-    }
-
-    /// Lets guest code go on, and waits for what it does next.
-    fn run(&mut self, regs: &mut Registers) -> Result<Event> {
-        match self.place {
-            Place::InCall(id) => self.answer(id, regs.rax)?,
-            Place::Reported { id, context, fp } => {
-                let fp = self.load_fp(fp)?;
-                let stack = self.stack.as_ref().ok_or(PlatformError::StubDied)?;
-                sanitize(regs);
-                let mut load = *regs;
-                load.eflags |= if regs.single_step { EFLAGS_TRAP } else { 0 };
-                frame::write_context(stack, context, &load, fp).ok_or(PlatformError::StubDied)?;
-                let bases = (regs.fs_base, regs.gs_base);
-                let mut answer = 0;
-                if bases != self.bases {
-                    stack.set_bases(bases.0, bases.1)?;
-                    self.bases = bases;
-                    answer = LOAD_BASES;
-                }
-                self.answer(id, answer)?;
-            }
-            Place::Away => return Err(PlatformError::StubDied),
-        }
-        let got = self.receive()?;
-        if is_report(&got) {
-            return self.signal(&got, regs);
-        }
-        regs.orig_rax = got.number.into();
-        regs.rax = (-i64::from(libc::ENOSYS)) as u64;
-        [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] = got.args;
-        (regs.rip, regs.rcx, regs.r11) = (got.rip, got.rip, regs.eflags);
-        (self.place, self.seen) = (Place::InCall(got.id), *regs);
-        if got.arch != ARCH_X86_64 {
-            self.surface()?;
-            self.complete(regs);
-            return Ok(fault::foreign_syscall(regs));
-        }
-        Ok(Event::Syscall)
-    }
-
-    /// Writes the FP state to load, if it is another than the thread's; returns where it is.
-    fn load_fp(&mut self, fp: u64) -> Result<u64> {
-        let Some(state) = self.xstate.take() else { return Ok(fp) };
-        let stack = self.stack.as_ref().ok_or(PlatformError::StubDied)?;
-        let own = stack.own_fp();
-        frame::write_fp(stack, own, &state).ok_or(PlatformError::StubDied)?;
-        Ok(own)
-    }
-
-    /// A handler has reported; the guest's registers are on its stack.
-    fn signal(&mut self, got: &Notification, regs: &mut Registers) -> Result<Event> {
-        self.found = None;
-        let Some(delivered) = self.reported(got)? else {
-            // Guest code has called our handler. What it has spoilt is replaced by what a program
-            // starts with.
-            self.xstate = Some(XState::initial());
-            return Ok(Event::Fault(Fault {
-                signal: libc::SIGSEGV,
-                code: 0x80,
-                addr: 0,
-                access: None,
-                trap: 13,
-                error: 0,
-            }));
-        };
-        let stepped = regs.single_step;
-        delivered.restore(regs);
-        (regs.fs_base, regs.gs_base) = self.bases;
-        regs.orig_rax = u64::MAX;
-        if stepped {
-            regs.eflags &= !EFLAGS_TRAP;
-        }
-        let Fault { signal, code, .. } = delivered.fault;
-        if signal == libc::SIGSYS && code == SYS_SECCOMP {
-            regs.orig_rax = delivered.number.into();
-            if delivered.arch != ARCH_X86_64 {
-                return Ok(fault::foreign_syscall(regs));
-            }
-            regs.rax = (-i64::from(libc::ENOSYS)) as u64;
-            return Ok(Event::Syscall);
-        }
-        if code <= 0 || signal == SIGNAL {
-            return Ok(Event::Interrupted);
-        }
-        Ok(Event::Fault(delivered.fault))
-    }
-}
-
-/// Whether it is a handler that reports.
-fn is_report(got: &Notification) -> bool {
-    got.number == SIGNAL_CALL && got.rip == code::reported() && got.arch == ARCH_X86_64
-}
-
-/// What a failure of the listener means: the thread was killed, or there is no way to go on.
-fn lost(error: Errno) -> PlatformError {
-    match error {
-        Errno::ENOENT => PlatformError::StubDied,
-        other => PlatformError::host("exchange a system call with a stub", other),
-    }
 }
 
 /// Whether the guest goes on as it would after an ordinary system call.
@@ -265,21 +131,13 @@ fn only_result_differs(regs: &Registers, seen: &Registers) -> bool {
     *regs == same
 }
 
-/// Completes registers of which the sentry had `seen` only some, and has changed some since.
-fn merge(regs: &mut Registers, seen: &Registers, full: &Registers) {
-    macro_rules! each {
-        ($($field:ident)*) => {
-            $(if regs.$field == seen.$field { regs.$field = full.$field; })*
-        };
-    }
-    each!(r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi rip cs eflags rsp ss);
-    each!(fs_base gs_base ds es fs gs);
-}
-
 impl Context for SystrapContext {
     fn switch(&mut self, regs: &mut Registers) -> Result<Event> {
+        if regs.single_step {
+            self.space.end_patches();
+        }
         self.flush()?;
-        if let Place::InCall(_) = self.place
+        if let Place::InCall(_) | Place::Waiting(_) | Place::Requested = self.place
             && (regs.single_step || self.seen.single_step || !only_result_differs(regs, &self.seen))
         {
             self.surface()?;
@@ -302,16 +160,23 @@ impl Context for SystrapContext {
         Ok(())
     }
 
+    fn hot_site(&mut self) -> Option<CallSite> {
+        self.hot.take()
+    }
+
     fn flush(&mut self) -> Result<()> {
         self.work().flush(())
     }
 
     fn new_thread(&mut self) -> Result<Box<dyn PendingContext>> {
+        // The new thread starts on this CPU.
+        self.come_home(true);
         let xstate = self.xstate()?;
         Ok(Box::new(SystrapPending::new(xstate, self.space.space().clone())))
     }
 
     fn fork(&mut self) -> Result<(Arc<dyn AddressSpace>, Box<dyn PendingContext>)> {
+        self.come_home(true);
         let xstate = self.xstate()?;
         let copy = self.space.copy()?;
         Ok((copy.clone(), Box::new(SystrapPending::new(xstate, copy))))
@@ -346,6 +211,9 @@ impl Context for SystrapContext {
     }
 
     fn set_blocked(&mut self, blocked: bool) {
+        if blocked {
+            self.come_home(true);
+        }
         self.slot.set_blocked(blocked);
     }
 }
@@ -353,30 +221,34 @@ impl Context for SystrapContext {
 impl Drop for SystrapContext {
     fn drop(&mut self) {
         self.interrupts.retarget(None);
-        if self.space.has_one_member() {
-            // The stub ends with it, on another CPU if one is idle: nobody waits for that.
+        if self.space.has_one_member() || self.end_thread().is_err() {
+            // The stub ends with it, or because it cannot be ended alone; on another CPU if one is idle, for
+            // nobody waits for that.
             placement::release(self.tid);
             placement::release(self.space.pid());
-            return;
+            self.space.kill();
         }
+        // Whatever the thread still does, its stack is not used for anything else: it is free for the stub's next thread if
+        // this one has been told to end, and goes with the stub else.
+        if let Some(stack) = self.stack.take() {
+            self.space.give_stack(stack);
+        }
+    }
+}
+
+impl SystrapContext {
+    /// Ends the thread, but not the stub.
+    fn end_thread(&mut self) -> Result<()> {
         // The guest's own exit(2) ends the thread as well as ours.
-        let ended = match self.place {
-            Place::InCall(id) if self.seen.orig_rax == libc::SYS_exit as u64 => {
-                self.listener.let_through(id).map_err(lost)
-            }
-            _ => self.surface().and_then(|()| match self.place {
-                Place::Reported { id, .. } => self.answer(id, END_THREAD),
-                _ => Err(PlatformError::StubDied),
-            }),
-        };
-        match ended {
-            Ok(()) => {
-                if let Some(stack) = self.stack.take() {
-                    self.space.give_stack(stack);
-                }
-            }
-            // It cannot be ended alone.
-            Err(_) => self.space.kill(),
+        if let Place::InCall(id) = self.place
+            && self.seen.orig_rax == libc::SYS_exit as u64
+        {
+            return self.listener.let_through(id).map_err(lost);
+        }
+        self.surface()?;
+        match self.place {
+            Place::Reported { id, .. } => self.answer(id, END_THREAD),
+            _ => Err(PlatformError::StubDied),
         }
     }
 }

@@ -97,6 +97,13 @@ impl Listener {
         Errno::result(result).map(drop)
     }
 
+    /// Whether a system call waits to be received, or the guest thread has ended.
+    pub fn has_call(&self) -> bool {
+        let mut poll = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: one valid entry.
+        unsafe { libc::poll(&raw mut poll, 1, 0) > 0 }
+    }
+
     /// Whether the guest thread has ended; waits for that or a system call for `timeout`
     /// milliseconds, -1 for ever.
     fn has_ended(&self, timeout: i32) -> bool {

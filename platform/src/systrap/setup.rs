@@ -5,7 +5,7 @@
 //! `munmap`, `exit_group`.
 
 use super::agent::Agent;
-use super::{code, filter};
+use super::{code, filter, gate};
 use crate::host::socket;
 use crate::stub::batch::BatchPages;
 use crate::stub::filter::MAP_FLAGS;
@@ -62,8 +62,9 @@ struct Plan {
 /// Forks the first stub.
 pub fn start(memory: Arc<MemoryFile>) -> Result<(Arc<Shared>, Arc<StubProcess>, Agent)> {
     placement::init();
-    let text = memory.allocate(PAGE_SIZE)?;
+    let text = memory.allocate(2 * PAGE_SIZE)?;
     text.write(0, code::text())?;
+    text.write(PAGE_SIZE, gate::text())?;
     text.write(layout::LISTENER_FILTER, &filter::listener_in_page())?;
     let pages = BatchPages::new(&memory)?;
     let link = Link::new().map_err(host("create the descriptor channel of the stubs"))?;
@@ -127,6 +128,8 @@ extern "C" fn become_stub(plan: u64) -> ! {
             libc::syscall(libc::SYS_mmap, at, len, prot, MAP_FLAGS, fd, offset) == at as i64
         };
         require(map(layout::TEXT, PAGE_SIZE, libc::PROT_READ | libc::PROT_EXEC, plan.text));
+        let gate = plan.text + PAGE_SIZE;
+        require(map(layout::GATE, PAGE_SIZE, libc::PROT_READ | libc::PROT_EXEC, gate));
         require(map(layout::BATCH, 2 * PAGE_SIZE, libc::PROT_READ, plan.pages));
         let writable = libc::PROT_READ | libc::PROT_WRITE;
         require(libc::syscall(libc::SYS_mprotect, layout::SCRATCH, PAGE_SIZE, writable) == 0);
@@ -147,8 +150,8 @@ extern "C" fn become_stub(plan: u64) -> ! {
             entry = in(reg) code::zygote(),
             in("r12") 0_u64,
             in("r13") layout::TEXT,
-            in("r14") layout::SCRATCH + PAGE_SIZE,
-            in("r15") layout::TASK_END - layout::SCRATCH - PAGE_SIZE,
+            in("r14") layout::GATE + PAGE_SIZE,
+            in("r15") layout::TASK_END - layout::GATE - PAGE_SIZE,
             options(noreturn)
         )
     }

@@ -1,17 +1,20 @@
-//! Address spaces of the `systrap` back end: a stub, its agent, and the signal stacks of its threads.
+//! Address spaces of the `systrap` back end: a stub, its agent, the signal stacks of its threads, its patches.
 
 use super::agent::{Agent, Space};
 use super::listener::Listener;
+use super::patches::Patches;
+use super::site::Site;
+use super::slots::Slots;
 use super::stack::{SignalStack, SignalStacks};
 use crate::stub::process::StubProcess;
 use crate::stub::queue::Operation;
 use crate::stub::space::Shared;
-use crate::{AddressSpace, Frames, MapSource, Prot, Result};
+use crate::{AddressSpace, CallSite, CodePage, Frames, MapSource, Prot, Result};
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// A stub. Lock order: the inner space's `executor`, then `stacks`.
+/// A stub. Lock order: the inner space's `executor`, then `stacks` or `patches`, then the inner queue.
 #[derive(Debug)]
 pub struct SystrapSpace {
     // Dropped first: then no mapping reaches the stacks any more.
@@ -19,6 +22,11 @@ pub struct SystrapSpace {
     stacks: Mutex<SignalStacks>,
     /// How many guest threads it has, those about to start included.
     members: AtomicUsize,
+    /// Slots of call sites; shared by all copies of the stub.
+    slots: Arc<Slots>,
+    patches: Mutex<Patches>,
+    /// There are patches.
+    patched: AtomicBool,
 }
 
 /// A guest thread's part in its address space.
@@ -58,11 +66,18 @@ impl Drop for Member {
 impl SystrapSpace {
     /// Wraps a stub in which nothing is mapped.
     pub fn new(shared: Arc<Shared>, process: Arc<StubProcess>, agent: Agent) -> Arc<Self> {
-        Self::wrap(Space::new(shared, process, agent))
+        Self::wrap(Space::new(shared, process, agent), Arc::default(), Patches::default())
     }
 
-    fn wrap(inner: Arc<Space>) -> Arc<Self> {
-        Arc::new(Self { inner, stacks: Mutex::default(), members: AtomicUsize::new(0) })
+    fn wrap(inner: Arc<Space>, slots: Arc<Slots>, patches: Patches) -> Arc<Self> {
+        Arc::new(Self {
+            inner,
+            stacks: Mutex::default(),
+            members: AtomicUsize::new(0),
+            slots,
+            patched: AtomicBool::new(!patches.is_empty()),
+            patches: Mutex::new(patches),
+        })
     }
 
     /// What does the mapping work.
@@ -80,7 +95,48 @@ impl SystrapSpace {
         let mut executor = self.inner.flush_locked(())?;
         let agent = executor.own.new_process(self.inner.shared())?;
         let process = Arc::new(StubProcess::new(agent.pid()));
-        Ok(Self::wrap(self.inner.copy(process, agent)))
+        let patches = self.patches.lock().clone();
+        Ok(Self::wrap(self.inner.copy(process, agent), self.slots.clone(), patches))
+    }
+
+    /// The slots of its call sites.
+    pub fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
+    /// The site and the offset in its slot of an address that lies in a slot.
+    pub fn slot(&self, address: u64) -> Option<(Site, u64)> {
+        self.slots.find(address)
+    }
+
+    /// Where a thread that is to go on at `rip` goes on, now that there are patches.
+    pub fn resume(&self, rip: u64) -> u64 {
+        if !self.patched.load(Ordering::Acquire) {
+            return rip;
+        }
+        self.patches.lock().resume(rip).unwrap_or(rip)
+    }
+
+    /// Puts the original code back, for ever: the guest is about to look at it step by step.
+    pub fn end_patches(&self) {
+        let mut patches = self.patches.lock();
+        if !patches.ended {
+            patches.end(&self.inner);
+            self.patched.store(false, Ordering::Release);
+        }
+    }
+
+    /// Before the mappings of a range change: copies of its pages, to be released then.
+    fn changes(&self, addr: u64, len: u64) -> Vec<Frames> {
+        let Some(end) = addr.checked_add(len) else { return Vec::new() };
+        if self.slots.overlap(addr, end) {
+            self.end_patches();
+        }
+        if !self.patched.load(Ordering::Acquire) {
+            return Vec::new();
+        }
+        let mut patches = self.patches.lock();
+        patches.remove(addr..end)
     }
 
     /// Makes a thread, which has reported and waits for the answer.
@@ -111,16 +167,33 @@ impl SystrapSpace {
 }
 
 impl AddressSpace for SystrapSpace {
-    fn map(&self, addr: u64, len: u64, prot: Prot, source: MapSource, replaced: Vec<Frames>) {
+    fn map(&self, addr: u64, len: u64, prot: Prot, source: MapSource, mut replaced: Vec<Frames>) {
+        replaced.extend(self.changes(addr, len));
         self.inner.map(addr, len, prot, source, replaced);
     }
 
-    fn unmap(&self, addr: u64, len: u64, frames: Vec<Frames>) {
+    fn unmap(&self, addr: u64, len: u64, mut frames: Vec<Frames>) {
+        frames.extend(self.changes(addr, len));
         self.inner.unmap(addr, len, frames);
     }
 
     fn protect(&self, addr: u64, len: u64, prot: Prot) {
+        if self.patched.load(Ordering::Acquire)
+            && let Some(end) = addr.checked_add(len)
+        {
+            self.patches.lock().protect(addr..end, prot);
+        }
         self.inner.protect(addr, len, prot);
+    }
+
+    fn add_slots(&self, addr: u64, frames: Frames) {
+        self.slots.add(addr, frames);
+    }
+
+    fn patch(&self, call: CallSite, page: CodePage<'_>) {
+        let mut patches = self.patches.lock();
+        patches.patch(&self.inner, &self.slots, page, call.rip, call.number);
+        self.patched.store(!patches.is_empty(), Ordering::Release);
     }
 
     fn populate(&self, addr: u64, len: u64) {

@@ -9,7 +9,7 @@ use crate::{Frames, MemoryFile, PAGE_SIZE, PlatformError, Result, XState};
 use nix::errno::Errno;
 use std::sync::Arc;
 
-/// Bytes of control words below the stack. The first two are the segment bases to load.
+/// Bytes of control words below the stack: the segment bases to load, then what [`super::block`] describes.
 pub const CONTROL: u64 = 512;
 
 /// Bytes of a signal frame besides the FP and vector state, with much to spare.
@@ -64,7 +64,8 @@ impl SignalStacks {
 }
 
 impl SignalStack {
-    fn base(&self) -> u64 {
+    /// Where the control words begin, in the stub.
+    pub fn base(&self) -> u64 {
         SIGNAL_STACKS.start + self.index * size()
     }
 
@@ -98,6 +99,11 @@ impl SignalStack {
     /// The calls have been made.
     pub fn set_mapped(&mut self) {
         self.mapped = true;
+    }
+
+    /// The memory behind all.
+    pub fn frames(&self) -> &Frames {
+        &self.frames
     }
 
     /// Sets the segment bases to load.

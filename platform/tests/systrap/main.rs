@@ -25,5 +25,5 @@ const EMULATED: bool = false;
 
 /// The back end that is tested.
 fn new_platform(memory: Arc<MemoryFile>) -> Result<Arc<dyn Platform>> {
-    Ok(systrap::SystrapPlatform::new(memory)?)
+    Ok(systrap::SystrapPlatform::new(memory, true)?)
 }

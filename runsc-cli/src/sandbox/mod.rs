@@ -165,6 +165,7 @@ impl Sandbox {
             spec: self.spec,
             platform: global.platform,
             kvm: open_kvm(global.platform),
+            patching: !global.systrap_disable_syscall_patching,
             host_seccomp: global.host_seccomp,
             channels,
             log,

@@ -21,6 +21,8 @@ pub struct Setup {
     pub platform: PlatformName,
     /// An open `/dev/kvm`, if it may be used and is there.
     pub kvm: Option<OwnedFd>,
+    /// Systrap patches call sites.
+    pub patching: bool,
     /// What becomes of host calls that the sentry should not make.
     pub host_seccomp: HostSeccomp,
     /// Connections to the gofer.
@@ -129,6 +131,7 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
         spec,
         platform,
         kvm,
+        patching,
         host_seccomp,
         channels,
         log,
@@ -177,6 +180,7 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
         spec,
         platform,
         kvm,
+        patching,
         host_seccomp,
         channels,
         control,

@@ -29,6 +29,8 @@ pub struct Config {
     pub platform: PlatformKind,
     /// An open `/dev/kvm`, where there is one.
     pub kvm: Option<OwnedFd>,
+    /// Systrap patches call sites that are used often.
+    pub patching: bool,
     /// What becomes of host calls that the sentry should not make.
     pub host_seccomp: HostSeccomp,
     /// Connections to the gofer.

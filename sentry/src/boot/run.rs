@@ -38,7 +38,7 @@ pub fn run(mut config: Config) -> Result<ExitStatus, BootError> {
     // Before the first thread is started: stubs descend from a copy of this process.
     let device = config.kvm.take();
     let log = config.log.as_ref().map(|log| log.as_fd());
-    let (platform, filter) = platform(config.platform, device, &memory, log)?;
+    let (platform, filter) = platform(config.platform, config.patching, device, &memory, log)?;
     let filter = match config.network {
         Some(Network::User(_)) => filter.with_user_network(),
         _ => filter,
@@ -144,6 +144,7 @@ type Backend = (Arc<dyn Platform>, &'static seccomp::Filter);
 /// The platform that is wanted. Why `auto` passes one over is a line in the debug log.
 fn platform(
     kind: PlatformKind,
+    patching: bool,
     device: Option<OwnedFd>,
     memory: &Arc<MemoryFile>,
     log: Option<BorrowedFd<'_>>,
@@ -171,7 +172,7 @@ fn platform(
         _ => {}
     }
     if matches!(kind, PlatformKind::Auto | PlatformKind::Systrap) {
-        match SystrapPlatform::new(memory.clone()) {
+        match SystrapPlatform::new(memory.clone(), patching) {
             Ok(platform) => return Ok((platform, &seccomp::SYSTRAP)),
             Err(PlatformError::Unsupported(why)) if kind == PlatformKind::Auto => {
                 pass(&format!("using the ptrace platform, which is slower: {why}"));

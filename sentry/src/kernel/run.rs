@@ -53,6 +53,9 @@ pub(super) fn run(mut t: CurrentTask) {
         t.task().guest_time.fetch_add(ran, Ordering::Relaxed);
         match event {
             Ok(Event::Syscall) => {
+                if let Some(site) = t.context.hot_site() {
+                    t.mm().patch(site);
+                }
                 restart = syscall(&mut t);
                 if t.regs.single_step {
                     let info = SigInfo::fault(Signal::SIGTRAP, TRAP_BRKPT, t.regs.rip);

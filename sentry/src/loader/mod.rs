@@ -126,6 +126,7 @@ pub fn load(request: LoadRequest<'_>) -> Result<Loaded> {
         MemoryManager::new(request.platform, request.memory, request.limits, request.randomize)?;
     let image = elf::map(&mm, &file, &program, interpreter.as_ref().map(|(p, f)| (p, f)))?;
     let vdso = request.vdso.map(&mm)?;
+    add_slots(&mm, request.platform.slots_size(), image.code.start, interpreter.is_some())?;
     let stack = stack::build(
         &mm,
         &stack::Contents {
@@ -159,6 +160,24 @@ pub fn load(request: LoadRequest<'_>) -> Result<Loaded> {
         credentials,
         secure,
     })
+}
+
+/// Programs below this address are out of reach from where libraries are, in bytes.
+const LOW: u64 = 2 << 30;
+
+/// Makes room for patched call sites near the program's code and near its libraries', if the platform wants it.
+fn add_slots(mm: &MemoryManager, size: u64, program: u64, libraries: bool) -> Result<()> {
+    if size == 0 {
+        return Ok(());
+    }
+    let low = program < LOW;
+    if low {
+        mm.add_slots(size, program)?;
+    }
+    if libraries || !low {
+        mm.add_slots(size, 0)?;
+    }
+    Ok(())
 }
 
 /// Reads from a file until the buffer is full or the file ends. Returns the bytes read.

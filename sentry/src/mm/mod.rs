@@ -26,6 +26,7 @@ mod rmap;
 mod runs;
 mod shared;
 pub mod sink;
+mod slots;
 pub mod stats;
 #[cfg(test)]
 pub(crate) mod tests;

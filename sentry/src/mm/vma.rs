@@ -44,6 +44,8 @@ pub enum VmaName {
     Vdso,
     /// `[vvar]`
     Vvar,
+    /// `[trampolines]`: what patched call sites jump to.
+    Trampolines,
 }
 
 impl VmaName {
@@ -55,6 +57,7 @@ impl VmaName {
             VmaName::Stack => "[stack]",
             VmaName::Vdso => "[vdso]",
             VmaName::Vvar => "[vvar]",
+            VmaName::Trampolines => "[trampolines]",
         }
     }
 }

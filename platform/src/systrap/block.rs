@@ -1,0 +1,86 @@
+//! A guest thread's block: the words through which a patched call site and the sentry exchange a system call.
+//!
+//! It lies below the thread's signal stack, in memory that all guest code of the process can write. What the
+//! sentry finds there is a system call that the guest could as well make otherwise, and which only the
+//! process itself is hurt by; each word is read once.
+
+use super::stack::SignalStack;
+
+/// Offset of the state, in bytes from the block's start; the result lies in its cache line, the request in another.
+pub const STATE: u64 = 64;
+/// Offset of the result.
+pub const RESULT: u64 = 72;
+/// Offsets of the request: number, address of the slot's `syscall`, arguments.
+pub const NUMBER: u64 = 128;
+/// See [`NUMBER`].
+pub const SLOT: u64 = 136;
+/// See [`NUMBER`].
+pub const ARGS: u64 = 144;
+
+/// State: the sentry does not look here. A request has been answered.
+pub const ASLEEP: u32 = 0;
+/// State: the sentry looks here. A request has been answered.
+pub const LISTENING: u32 = 1;
+/// State: a request waits for its answer, and its thread looks here.
+pub const REQUEST: u32 = 2;
+/// State: the thread of a request waits for its answer in the host's kernel, or is about to.
+pub const PARKED: u32 = 3;
+
+/// A system call that has been written to a block.
+#[derive(Debug, Clone, Copy)]
+pub struct Request {
+    /// All of `rax`.
+    pub number: u64,
+    /// Where in its slot it came from.
+    pub slot: u64,
+    /// Arguments, in the order of the system-call convention.
+    pub args: [u64; 6],
+}
+
+/// The block of the thread with this signal stack. A word that cannot be read, as the host has no memory for it, is zero.
+#[derive(Debug, Clone, Copy)]
+pub struct Block<'a>(pub &'a SignalStack);
+
+impl Block<'_> {
+    /// The state.
+    pub fn state(self) -> u32 {
+        self.0.frames().load32(STATE).unwrap_or(ASLEEP)
+    }
+
+    /// Sets the state, whatever it is.
+    pub fn set_state(self, state: u32) {
+        let _ = self.0.frames().store32(STATE, state);
+    }
+
+    /// Changes the state; returns whether it was the expected one.
+    pub fn change_state(self, from: u32, to: u32) -> bool {
+        self.0.frames().compare_exchange32(STATE, from, to) == Ok(from)
+    }
+
+    /// Sets the result.
+    pub fn set_result(self, value: u64) {
+        let _ = self.0.frames().store64(RESULT, value);
+    }
+
+    /// The number alone.
+    pub fn number(self) -> u64 {
+        self.0.frames().load64(NUMBER).unwrap_or(0)
+    }
+
+    /// The slot alone.
+    pub fn slot(self) -> u64 {
+        self.0.frames().load64(SLOT).unwrap_or(0)
+    }
+
+    /// The request.
+    pub fn request(self) -> Request {
+        let mut bytes = [0; 64];
+        let _ = self.0.frames().read(NUMBER, &mut bytes);
+        let mut words = bytes
+            .chunks_exact(8)
+            .map(|chunk| chunk.first_chunk().map_or(0, |word| u64::from_le_bytes(*word)));
+        let mut next = || words.next().unwrap_or(0);
+        let (number, slot) = (next(), next());
+        Request { number, slot, args: std::array::from_fn(|_| next()) }
+    }
+}

@@ -1,0 +1,201 @@
+#![expect(unsafe_code, reason = "the stub's gate page, in assembly")]
+//! The gate: where patched call sites hand a system call to the sentry without entering the host.
+//!
+//! A site's slot ([`super::slots`]) jumps here with the number in `rax` and in `rcx` the address of its own
+//! `syscall` instruction, two bytes before where it goes on afterwards. The thread's block
+//! ([`super::block`]) is found through the gs base, as long as the guest leaves that alone. Is the
+//! sentry's thread listening, the call is written to the block and the answer awaited; else the slot makes the real
+//! call. `rax`, `rcx`, `r11` and the arithmetic flags change, as code behind a `syscall` expects but for the flags.
+//!
+//! The page has no rights that guest code does not have: nothing here is trusted.
+
+use super::block;
+use crate::stub::layout;
+
+/// Number of the system call with which a thread waits for its answer in the host's kernel: none that Linux has.
+pub const WAIT_CALL: u32 = 0x3fff_fffd;
+
+/// How often a thread looks for its answer before it waits in the kernel; 50 to 100 µs.
+const LOOKS: u32 = 1500;
+
+core::arch::global_asm!(
+    ".pushsection .text",
+    ".p2align 6",
+    ".hidden systrap_gate",
+    ".globl systrap_gate",
+    "systrap_gate:",
+    "rdgsbase r11",
+    "shr r11, 32",
+    "cmp r11d, {blocks}",
+    "jne 90f",
+    "cmp dword ptr gs:[{state}], {listening}",
+    "jne 90f",
+    "mov gs:[{number}], rax",
+    // From here on the number is in the block.
+    ".hidden systrap_gate_stored",
+    ".globl systrap_gate_stored",
+    "systrap_gate_stored:",
+    "mov gs:[{slot}], rcx",
+    "mov gs:[{args}], rdi",
+    "mov gs:[{args} + 8], rsi",
+    "mov gs:[{args} + 16], rdx",
+    "mov gs:[{args} + 24], r10",
+    "mov gs:[{args} + 32], r8",
+    "mov gs:[{args} + 40], r9",
+    "mov eax, {listening}",
+    "mov r11d, {request}",
+    "lock cmpxchg gs:[{state}], r11d",
+    // The zero flag tells whether it is a request now.
+    ".hidden systrap_gate_tried",
+    ".globl systrap_gate_tried",
+    "systrap_gate_tried:",
+    "jne 80f",
+    ".hidden systrap_gate_sent",
+    ".globl systrap_gate_sent",
+    "systrap_gate_sent:",
+    "mov r11d, {looks}",
+    "10:",
+    "cmp dword ptr gs:[{state}], {request}",
+    "jne 20f",
+    "pause",
+    "dec r11d",
+    "jnz 10b",
+    "mov eax, {request}",
+    "mov r11d, {parked}",
+    "lock cmpxchg gs:[{state}], r11d",
+    "20:",
+    "cmp dword ptr gs:[{state}], {parked}",
+    "je 30f",
+    "mov rax, gs:[{result}]",
+    "lea rcx, [rcx + 2]",
+    ".hidden systrap_gate_leave",
+    ".globl systrap_gate_leave",
+    "systrap_gate_leave:",
+    "jmp rcx",
+    "30:",
+    "mov eax, {wait}",
+    "syscall",
+    // The result is in rax.
+    ".hidden systrap_gate_waited",
+    ".globl systrap_gate_waited",
+    "systrap_gate_waited:",
+    "mov rcx, gs:[{slot}]",
+    "lea rcx, [rcx + 2]",
+    "jmp rcx",
+    // Nobody listens: the slot makes the real call.
+    ".hidden systrap_gate_refused",
+    ".globl systrap_gate_refused",
+    "systrap_gate_refused:",
+    "80:",
+    "mov rax, gs:[{number}]",
+    ".hidden systrap_gate_real",
+    ".globl systrap_gate_real",
+    "systrap_gate_real:",
+    "90:",
+    "jmp rcx",
+    ".hidden systrap_gate_end",
+    ".globl systrap_gate_end",
+    "systrap_gate_end:",
+    ".popsection",
+    blocks = const layout::SIGNAL_STACKS.start >> 32,
+    state = const block::STATE,
+    result = const block::RESULT,
+    number = const block::NUMBER,
+    slot = const block::SLOT,
+    args = const block::ARGS,
+    listening = const block::LISTENING,
+    request = const block::REQUEST,
+    parked = const block::PARKED,
+    looks = const LOOKS,
+    wait = const WAIT_CALL,
+);
+
+// SAFETY: the labels above; only their addresses and the bytes between them are used.
+unsafe extern "C" {
+    static systrap_gate: u8;
+    static systrap_gate_stored: u8;
+    static systrap_gate_tried: u8;
+    static systrap_gate_sent: u8;
+    static systrap_gate_leave: u8;
+    static systrap_gate_waited: u8;
+    static systrap_gate_refused: u8;
+    static systrap_gate_real: u8;
+    static systrap_gate_end: u8;
+}
+
+fn in_stub(label: *const u8) -> u64 {
+    layout::GATE + (label as u64 - &raw const systrap_gate as u64)
+}
+
+/// What a thread that was interrupted in the gate has done so far.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Has not sent a request; the number is in `rax`, the slot in `rcx`.
+    Before,
+    /// Has not sent a request; the number is in the block, the slot in `rcx`.
+    Stored,
+    /// Has sent a request, which may have been answered; the slot is in `rcx`.
+    Sent,
+    /// Has taken its result to `rax`; `rcx` is where it goes on.
+    Leaving,
+    /// Has its result in `rax`; the slot is in the block.
+    Waited,
+}
+
+/// Where a thread in the gate is; `None` when `rip` is elsewhere. `zero` is its zero flag.
+pub fn progress(rip: u64, zero: bool) -> Option<Progress> {
+    let at = |label: *const u8| rip >= in_stub(label);
+    if rip < layout::GATE || at(&raw const systrap_gate_end) {
+        return None;
+    }
+    Some(if at(&raw const systrap_gate_real) {
+        Progress::Before
+    } else if at(&raw const systrap_gate_refused) {
+        Progress::Stored
+    } else if at(&raw const systrap_gate_waited) {
+        Progress::Waited
+    } else if rip == in_stub(&raw const systrap_gate_leave) {
+        Progress::Leaving
+    } else if at(&raw const systrap_gate_sent) {
+        Progress::Sent
+    } else if at(&raw const systrap_gate_tried) {
+        if zero { Progress::Sent } else { Progress::Stored }
+    } else if at(&raw const systrap_gate_stored) {
+        Progress::Stored
+    } else {
+        Progress::Before
+    })
+}
+
+/// Where a thread is while it waits in the kernel.
+pub fn waiting() -> u64 {
+    in_stub(&raw const systrap_gate_waited)
+}
+
+/// The code's bytes; less than a page. Slots enter at its start.
+pub fn text() -> &'static [u8] {
+    let (start, end) = (&raw const systrap_gate, &raw const systrap_gate_end);
+    // SAFETY: both labels delimit bytes of this program's read-only text.
+    unsafe { std::slice::from_raw_parts(start, end as usize - start as usize) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_address_is_told() {
+        assert!((text().len() as u64) < crate::PAGE_SIZE);
+        assert_eq!(progress(layout::GATE - 1, false), None);
+        assert_eq!(progress(layout::GATE, false), Some(Progress::Before));
+        let tried = in_stub(&raw const systrap_gate_tried);
+        assert_eq!(progress(tried, false), Some(Progress::Stored));
+        assert_eq!(progress(tried, true), Some(Progress::Sent));
+        assert_eq!(progress(waiting(), true), Some(Progress::Waited));
+        let at = (waiting() - layout::GATE) as usize;
+        assert_eq!(text()[at - 2..at], [0x0f, 0x05]);
+        // A number that has been overwritten by then is told from one that has not.
+        assert_eq!(progress(waiting() - 2, true), Some(Progress::Sent));
+        assert_eq!(progress(layout::GATE + text().len() as u64, false), None);
+    }
+}

@@ -1,0 +1,136 @@
+//! When a sentry thread takes its guest thread's calls from memory, on a CPU of its own, instead of sleeping until
+//! the host wakes it.
+//!
+//! It pays only while calls follow each other at short intervals, and while a CPU has nothing else to do. Going there and back
+//! costs two migrations and two wake-ups across CPUs, so a thread has to show its rhythm first; what calls take is
+//! compared with what they took before, and a failure makes the next attempt come later.
+
+use crate::host::time::Clock;
+
+/// Longest interval between two calls that counts as short, in nanoseconds. As long is the search for the next call.
+pub const SHORT: u64 = 50_000;
+/// How many short intervals in a row make an attempt.
+const RHYTHM: u32 = 32;
+/// How many calls are timed together.
+const WINDOW: u32 = 64;
+/// Fewer calls than this make an attempt a failure.
+const LEAST: u32 = 200;
+/// How long after a failure the next attempt is made, in nanoseconds; it doubles up to the second value.
+const PENALTY: (u64, u64) = (5_000_000, 1_000_000_000);
+
+/// What is known of a guest thread's calls.
+#[derive(Debug, Default)]
+pub struct Rhythm {
+    /// The sentry's thread is away and takes calls from memory.
+    pub away: bool,
+    /// Short intervals in a row.
+    short: u32,
+    /// When the last call came, or the last window began.
+    since: u64,
+    /// What a call and the way to the next took while both threads shared a CPU; a moving average.
+    shared: u64,
+    /// Calls in this window, and of this attempt.
+    calls: u32,
+    total: u32,
+    penalty: u64,
+    not_before: u64,
+}
+
+impl Rhythm {
+    /// A call came by the host, from a patched site.
+    pub fn call(&mut self) {
+        if self.away {
+            return;
+        }
+        let now = Clock::Monotonic.now();
+        let interval = now.saturating_sub(self.since);
+        self.since = now;
+        if interval > SHORT {
+            self.short = 0;
+            return;
+        }
+        self.short = self.short.saturating_add(1);
+        self.shared = if self.shared == 0 { interval } else { (7 * self.shared + interval) / 8 };
+    }
+
+    /// Whether it is worth an attempt.
+    pub fn is_due(&self) -> bool {
+        !self.away && self.short >= RHYTHM && self.since >= self.not_before
+    }
+
+    /// The attempt begins, if there is a CPU for it.
+    pub fn begin(&mut self, possible: bool) {
+        self.short = 0;
+        self.away = possible;
+        (self.calls, self.total) = (0, 0);
+        self.since = Clock::Monotonic.now();
+        if !possible {
+            // As long as others run there is no CPU: not a failure, but not to be asked for all the time.
+            self.not_before = self.since + PENALTY.0 / 5;
+        }
+    }
+
+    /// A call came while away. Returns whether it still pays.
+    pub fn pays(&mut self) -> bool {
+        self.calls += 1;
+        if self.calls < WINDOW {
+            return true;
+        }
+        self.total = self.total.saturating_add(self.calls);
+        let now = Clock::Monotonic.now();
+        let each = now.saturating_sub(self.since) / u64::from(self.calls);
+        (self.since, self.calls) = (now, 0);
+        each <= self.shared / 4 * 3
+    }
+
+    /// The attempt is over.
+    pub fn end(&mut self, paid: bool) {
+        self.away = false;
+        self.short = 0;
+        self.since = Clock::Monotonic.now();
+        if paid && self.total + self.calls >= LEAST {
+            self.penalty = 0;
+        } else {
+            self.penalty = (2 * self.penalty).clamp(PENALTY.0, PENALTY.1);
+        }
+        self.not_before = self.since + self.penalty;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_rhythm_makes_an_attempt() {
+        let mut rhythm = Rhythm::default();
+        rhythm.call();
+        assert!(!rhythm.is_due());
+        rhythm.short = RHYTHM;
+        assert!(rhythm.is_due());
+        rhythm.begin(false);
+        assert!(!rhythm.is_due() && !rhythm.away);
+        rhythm.short = RHYTHM;
+        assert!(!rhythm.is_due());
+        rhythm.since = rhythm.not_before;
+        rhythm.begin(true);
+        assert!(rhythm.away && !rhythm.is_due());
+    }
+
+    #[test]
+    fn what_is_slower_than_before_does_not_pay() {
+        let mut rhythm = Rhythm { shared: 10_000, away: true, ..Rhythm::default() };
+        rhythm.since = Clock::Monotonic.now() - u64::from(WINDOW) * 100_000;
+        assert!((1..WINDOW).all(|_| rhythm.pays()));
+        assert!(!rhythm.pays());
+        rhythm.end(false);
+        let first = rhythm.penalty;
+        rhythm.begin(true);
+        rhythm.end(true);
+        assert!(rhythm.penalty > first);
+        rhythm.begin(true);
+        rhythm.total = LEAST;
+        rhythm.end(true);
+        assert_eq!(rhythm.penalty, 0);
+    }
+}

@@ -1,0 +1,66 @@
+//! What the platform needs to patch call sites: room for what they jump to, and the pages that they are in.
+
+use super::manager::MemoryManager;
+use super::runs::Owner;
+use super::usercopy::{Memory, read_host_page};
+use super::{Backing, MapFlags, MapRequest, PAGE_SIZE, SharedMemory, VmaFlags, VmaName};
+use crate::errno::{Errno, Result};
+use platform::{CallSite, CodePage, MapSource, Prot};
+use std::sync::Arc;
+
+/// Distance between a program and the room below it, in bytes.
+const DISTANCE: u64 = 64 << 10;
+
+impl MemoryManager {
+    /// Gives the platform `size` bytes of room for patched call sites, below `program` (an address), or, with 0, where libraries
+    /// are. `ENOMEM` if there is none.
+    pub fn add_slots(&self, size: u64, program: u64) -> Result<()> {
+        let memory = Arc::new(SharedMemory::new(self.memory_file(), size)?);
+        let at = program.saturating_sub(size + DISTANCE) & !(PAGE_SIZE - 1);
+        let backing = Backing { mappable: memory.clone(), file: None, offset: 0 };
+        let prot = Prot::READ | Prot::EXEC;
+        let at = self.mmap(MapRequest {
+            max_prot: prot,
+            name: VmaName::Trampolines,
+            vma_flags: VmaFlags::SPECIAL | VmaFlags::DONTDUMP,
+            ..MapRequest::file(at, memory.len(), prot, MapFlags::empty(), backing)
+        })?;
+        let frames = memory.frames().slice(0..memory.len()).ok_or(Errno::ENOMEM)?;
+        self.address_space().add_slots(at.0, frames);
+        Ok(())
+    }
+
+    /// Lets the platform patch a call site, if it lies in code that nobody writes: a private mapping of a file, as it is
+    /// in the file.
+    pub fn patch(&self, site: CallSite) {
+        let start = site.rip.saturating_sub(1) & !(PAGE_SIZE - 1);
+        let state = self.read_state();
+        let Some(vma) = state.vmas.find(start) else { return };
+        if !vma.private() || vma.prot != Prot::READ | Prot::EXEC {
+            return;
+        }
+        let Some((from, run)) = state.runs.find(start) else { return };
+        let Owner::Object { write: false } = run.owner else { return };
+        let Some((memory, len)) = state.resolve(start, PAGE_SIZE, false) else { return };
+        if len < PAGE_SIZE {
+            return;
+        }
+        let at = start - from;
+        let source = match &run.source {
+            MapSource::Frames(frames) => match frames.slice(at..at + PAGE_SIZE) {
+                Some(frames) => MapSource::Frames(frames),
+                None => return,
+            },
+            MapSource::HostFd(fd, offset) => MapSource::HostFd(fd.clone(), offset.wrapping_add(at)),
+        };
+        let mut bytes = [0; PAGE_SIZE as usize];
+        let read = match memory {
+            Memory::Frames(frames, at) => frames.read(at, &mut bytes).is_ok(),
+            Memory::Host(fd, at) => read_host_page(fd, at, &mut bytes).is_ok(),
+        };
+        if read {
+            let page = CodePage { start, bytes: &bytes, source, prot: vma.prot };
+            self.address_space().patch(site, page);
+        }
+    }
+}
