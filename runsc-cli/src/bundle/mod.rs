@@ -12,7 +12,7 @@ use crate::cli::{Global, Overlay};
 use crate::sandbox::Exports;
 use anyhow::{Context, bail};
 use oci_spec::runtime::{Linux, LinuxNamespaceType, ProcessBuilder, Spec, SpecBuilder};
-use sentry::boot::{ContainerSpec, ProcessSpec, RootSpec};
+use sentry::boot::{ContainerSpec, MountKind, ProcessSpec, RootSpec};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -109,8 +109,14 @@ fn translate(
         Overlay::None => None,
     };
     let export = exports.add(&rootfs, overlay.is_some() || read_only, &[])?;
-    let mounts =
+    let mut mounts =
         mounts::translate(spec.mounts().as_deref().unwrap_or_default(), bundle, &mut exports)?;
+    let terminal = spec.process().as_ref().and_then(|process| process.terminal());
+    for mount in &mut mounts {
+        if let MountKind::Dev { console } = &mut mount.kind {
+            *console = terminal.unwrap_or(false);
+        }
+    }
     let container = ContainerSpec {
         id: id.into(),
         root: RootSpec { export, read_only, overlay },

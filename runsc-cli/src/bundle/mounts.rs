@@ -67,12 +67,12 @@ fn one(mount: &Mount, bundle: &Path, exports: &mut Exports) -> anyhow::Result<Mo
         _ if options.bind => bind(mount, bundle, exports, options.flags & libc::MS_RDONLY != 0)?,
         "bind" => bind(mount, bundle, exports, options.flags & libc::MS_RDONLY != 0)?,
         // An image's empty /dev gets the nodes that the specification promises.
-        "tmpfs" if destination == "/dev" => MountKind::Dev,
+        "tmpfs" if destination == "/dev" => MountKind::Dev { console: false },
         "tmpfs" => MountKind::Tmpfs { options: options.data, copy_up: options.copy_up },
         "proc" => MountKind::Proc,
         "sysfs" => MountKind::Sysfs,
         "devpts" => MountKind::Devpts { options: options.data },
-        "devtmpfs" => MountKind::Dev,
+        "devtmpfs" => MountKind::Dev { console: false },
         "mqueue" => MountKind::Mqueue,
         "cgroup" | "cgroup2" => MountKind::Cgroup,
         other => bail!(

@@ -58,7 +58,7 @@ fn system_mounts() -> Vec<MountSpec> {
         mount("/proc", MountKind::Proc, secure),
         mount("/sys", MountKind::Sysfs, secure | libc::MS_RDONLY),
         mount("/sys/fs/cgroup", MountKind::Cgroup, secure),
-        mount("/dev", MountKind::Dev, libc::MS_NOSUID),
+        mount("/dev", MountKind::Dev { console: true }, libc::MS_NOSUID),
         mount(
             "/dev/pts",
             MountKind::Devpts { options: "newinstance,ptmxmode=0666,mode=0620".into() },

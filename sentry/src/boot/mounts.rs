@@ -2,6 +2,7 @@
 
 use super::{BootError, ContainerSpec, MountKind, MountSpec, paths};
 use crate::errno::{Errno, Result};
+use crate::fs::dev;
 use crate::fs::filesystems::{self, Mounter};
 use crate::fs::gofer::{GoferFs, Sharing};
 use crate::fs::overlay;
@@ -69,7 +70,7 @@ fn name_of(kind: &MountKind) -> &'static str {
         MountKind::Tmpfs { .. } => "tmpfs",
         MountKind::Proc => "proc",
         MountKind::Sysfs => "sysfs",
-        MountKind::Dev => "the device nodes",
+        MountKind::Dev { .. } => "the device nodes",
         MountKind::Devpts { .. } => "devpts",
         MountKind::Mqueue => "mqueue",
         MountKind::Cgroup => "cgroup2",
@@ -88,10 +89,13 @@ fn attach(
             let inode = GoferFs::mount(client, *export, Sharing::Shared)?;
             return attach_inode(namespace, spec, b"volume", inode);
         }
+        MountKind::Dev { console } => {
+            let inode = dev::mount(&kernel.memory, *console)?;
+            return attach_inode(namespace, spec, b"devtmpfs", inode);
+        }
         MountKind::Tmpfs { options, .. } => ("tmpfs", options),
         MountKind::Proc => ("proc", ""),
         MountKind::Sysfs => ("sysfs", ""),
-        MountKind::Dev => ("devtmpfs", ""),
         MountKind::Devpts { options } => ("devpts", options),
         MountKind::Mqueue => ("mqueue", ""),
         MountKind::Cgroup => ("cgroup2", ""),

@@ -101,7 +101,10 @@ pub enum MountKind {
     /// `sysfs`.
     Sysfs,
     /// The device nodes of `/dev`, on a `tmpfs`.
-    Dev,
+    Dev {
+        /// With `/dev/console`.
+        console: bool,
+    },
     /// `devpts`, with its mount options.
     Devpts {
         /// Options in `mount(8)`'s form.

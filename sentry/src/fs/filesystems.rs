@@ -34,7 +34,7 @@ const TYPES: &[(&str, Make)] = &[
         let options = TmpfsOptions::parse_for(options, m.creds)?;
         Ok(Tmpfs::named("ramfs", m.kernel.memory.clone(), options))
     }),
-    ("devtmpfs", |m, _| Ok(dev::mount(&m.kernel.memory)?)),
+    ("devtmpfs", |m, _| Ok(dev::mount(&m.kernel.memory, true)?)),
     ("proc", |m, _| Ok(proc::mount(m.kernel, m.pid_ns, next_dev()))),
     ("mqueue", |m, _| Ok(m.namespaces.ipc.mqueue.root().clone())),
     ("cgroup2", |m, options| {

@@ -38,12 +38,16 @@ const LINKS: &[(&str, &str)] = &[
 /// Directories that others are mounted on.
 const DIRECTORIES: &[&str] = &["pts", "shm", "mqueue"];
 
-/// A new `/dev`: its root directory.
-pub fn mount(memory: &Arc<MemoryFile>) -> Result<Arc<TmpfsInode>> {
+/// A new `/dev`: its root directory. Without `console` there is no `/dev/console`, as in a container without a
+/// terminal.
+pub fn mount(memory: &Arc<MemoryFile>, console: bool) -> Result<Arc<TmpfsInode>> {
     let options = TmpfsOptions::parse(b"mode=755,size=64k")?;
     let root = Tmpfs::named("tmpfs", memory.clone(), options);
     let owner = Owner { uid: 0, gid: 0 };
     for &(name, major, minor) in NODES {
+        if name == "console" && !console {
+            continue;
+        }
         let mode = FileType::CharDevice as u32 | 0o666;
         root.create(name.as_bytes(), mode, Device { major, minor }.rdev(), owner)?;
     }
