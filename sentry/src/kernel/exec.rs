@@ -104,6 +104,8 @@ fn install(t: &mut CurrentTask, loaded: Loaded, filename: &[u8]) -> Result<()> {
     let old_mm = t.set_mm(loaded.mm);
     drop(old_context);
     old_mm.end();
+    // Before anyone can learn of the new program: from vfork(2), or a descriptor that closes.
+    t.group().did_exec.store(true, Ordering::SeqCst);
     if let Some(vfork) = t.vfork.take() {
         vfork.complete();
     }
@@ -133,7 +135,6 @@ fn install(t: &mut CurrentTask, loaded: Loaded, filename: &[u8]) -> Result<()> {
     t.robust_list.store(0, Ordering::Relaxed);
     let name = filename.rsplit(|b| *b == b'/').next().unwrap_or_default();
     t.task().set_comm(name);
-    t.group().did_exec.store(true, Ordering::Relaxed);
     t.group().exit_signal.store(Signal::SIGCHLD.number(), Ordering::Relaxed);
     t.regs = Registers::at_entry(loaded.entry, loaded.stack_pointer);
     Ok(())
