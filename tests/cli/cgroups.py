@@ -155,6 +155,18 @@ def cpu():
     # 0.3 s of work at a fifth of a CPU: at least four periods must be waited out.
     check("throttled", time.monotonic() - start > 0.8, True)
     check("counted", int(events("c/cpu.stat")["nr_throttled"]) > 3, True)
+    # Whoever leaves a throttled group goes on.
+    put("c/cpu.max", "1000 1000000")
+    leaver = subprocess.Popen(
+        ["sh", "-c", f"echo 0 > {TOP}/c/cgroup.procs; exec python3 -c '{code}'"]
+    )
+    before = int(events("c/cpu.stat")["nr_throttled"])
+    while int(events("c/cpu.stat")["nr_throttled"]) == before:
+        time.sleep(0.01)
+    os.mkdir(f"{TOP}/d")
+    check("leave while throttled", put("d/cgroup.procs", leaver.pid), 0)
+    check("goes on elsewhere", leaver.wait(20), 0)
+    os.rmdir(f"{TOP}/d")
     check("usage", int(events("c/cpu.stat")["usage_usec"]) > 250_000, True)
     os.rmdir(f"{TOP}/c")
 

@@ -5,11 +5,9 @@
 //! the period once they have. What a group uses beyond its quota, because the timer was late, its next
 //! period lacks. No timer runs for a group without a limit or without processes.
 
-use super::freeze::set_stop;
 use super::watch::Watch;
 use super::{Cgroup, Controllers};
 use crate::kernel::Kernel;
-use crate::kernel::task::work;
 use crate::sync::{Mutex, rank};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -198,15 +196,7 @@ impl Cgroup {
     fn set_throttled(self: &Arc<Self>, kernel: &Kernel, throttled: bool) {
         let tree = kernel.tree();
         self.cpu.throttled.store(throttled, Ordering::SeqCst);
-        for process in tree.nodes.values().map(|n| &n.group) {
-            let group = process.cgroup();
-            if group.is_within(self) {
-                let stop = group.path_up().any(|g| g.cpu.is_throttled());
-                for task in process.tasks() {
-                    set_stop(&task, work::THROTTLE, stop);
-                }
-            }
-        }
+        self.hold_members(&tree);
     }
 
     /// When to look again; `None` when there is nothing more to watch.

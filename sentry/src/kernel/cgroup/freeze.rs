@@ -6,6 +6,7 @@
 use super::{Cgroup, Watched};
 use crate::kernel::signal::{SigInfo, Signal};
 use crate::kernel::task::work;
+use crate::kernel::tree::Tree;
 use crate::kernel::{Kernel, Task, ThreadGroup};
 use std::sync::Arc;
 
@@ -22,16 +23,10 @@ impl Cgroup {
 
     /// Freezes or thaws the group and those below it.
     pub fn set_frozen(self: &Arc<Self>, kernel: &Kernel, frozen: bool) {
-        let _tree = kernel.tree();
+        let tree = kernel.tree();
         let before: Vec<_> = self.subtree().into_iter().map(|g| (g.is_frozen(), g)).collect();
         self.state.lock().frozen = frozen;
-        // Of a walk over all processes the tree's own table is used: its lock is held.
-        for process in _tree.nodes.values().map(|n| &n.group) {
-            let group = process.cgroup();
-            if group.is_within(self) {
-                group.freeze_arrived(process);
-            }
-        }
+        self.hold_members(&tree);
         for (was, group) in before {
             if was != group.is_frozen() {
                 group.notify_file(Watched::Events);
@@ -39,21 +34,37 @@ impl Cgroup {
         }
     }
 
-    /// Makes a process that has come into the group stop or go on as the group does.
-    pub(super) fn freeze_arrived(self: &Arc<Self>, process: &ThreadGroup) {
-        let frozen = self.is_frozen();
+    /// Why tasks of the group are kept from guest code now, bits of [`work::HOLDS`].
+    fn holds(self: &Arc<Self>) -> u32 {
+        let frozen = if self.is_frozen() { work::FREEZE } else { 0 };
+        let throttled = self.path_up().any(|g| g.cpu.is_throttled());
+        frozen | if throttled { work::THROTTLE } else { 0 }
+    }
+
+    /// Makes the processes in the group and below stop or go on as their groups do now.
+    pub(super) fn hold_members(self: &Arc<Self>, tree: &Tree) {
+        // The tree's own table: its lock is held.
+        for process in tree.nodes.values().map(|n| &n.group) {
+            let group = process.cgroup();
+            if group.is_within(self) {
+                group.hold(process);
+            }
+        }
+    }
+
+    /// Makes a process of the group stop or go on as the group does; also when it comes from one that did not.
+    pub(super) fn hold(self: &Arc<Self>, process: &ThreadGroup) {
+        let holds = self.holds();
         for task in process.tasks() {
-            set_stop(&task, work::FREEZE, frozen);
+            set_holds(&task, holds);
         }
     }
 
     /// A new task of a frozen or throttled group does not start. Called with the tree locked.
     pub fn stop_new(self: &Arc<Self>, task: &Task) {
-        if self.is_frozen() {
-            task.add_work(work::FREEZE);
-        }
-        if self.path_up().any(|g| g.cpu.is_throttled()) {
-            task.add_work(work::THROTTLE);
+        let holds = self.holds();
+        if holds != 0 {
+            task.add_work(holds);
         }
     }
 
@@ -65,12 +76,14 @@ impl Cgroup {
     }
 }
 
-/// Sets or clears one of the reasons for which a task is kept from guest code.
-pub(super) fn set_stop(task: &Arc<Task>, reason: u32, stop: bool) {
-    if stop {
-        task.add_work(reason);
-    } else if task.work() & reason != 0 {
-        task.clear_work(reason);
+/// Keeps a task from guest code for these reasons of control groups, and no others.
+fn set_holds(task: &Task, holds: u32) {
+    let gone = (work::FREEZE | work::THROTTLE) & !holds & task.work();
+    if gone != 0 {
+        task.clear_work(gone);
         task.parker.unpark();
+    }
+    if holds != 0 {
+        task.add_work(holds);
     }
 }

@@ -140,7 +140,7 @@ impl Cgroup {
             // The new group first: their common ones are never empty in between.
             self.count(1);
             old.count(-1);
-            self.freeze_arrived(process);
+            self.hold(process);
         }
         self.watch_limits(kernel);
         Ok(())
