@@ -4,6 +4,7 @@ use crate::log::Format;
 use crate::sandbox::network::publish::Publish;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use netproxy::policy::Rule;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 /// Runs untrusted Linux programs on a kernel of their own.
@@ -50,7 +51,7 @@ pub struct Global {
     /// With --network=user: the gateway's address (10.0.2.2) stands for the host's own loopback interface.
     #[arg(long)]
     pub host_loopback: bool,
-    /// Whom the sandbox may reach with --network=user: `allow:` or `deny:`, then a domain, `*.` and a domain, an
+    /// Whom the sandbox may reach: `allow:` or `deny:`, then a domain, `*.` and a domain, an
     /// address, a network (CIDR) or `*`, then `:PORT` if need be. The first rule that fits decides; what none fits
     /// is refused if any of them allows something. Repeatable.
     #[arg(long, value_name = "RULE")]
@@ -58,6 +59,10 @@ pub struct Global {
     /// File with such rules, one in a line; they come after those of --egress.
     #[arg(long, value_name = "FILE")]
     pub egress_file: Option<PathBuf>,
+    /// With --network=sandbox and rules: a name server whose answers for names are believed (default: those that the
+    /// host has). Repeatable.
+    #[arg(long, value_name = "IP")]
+    pub egress_name_server: Vec<IpAddr>,
     /// Where writes to a container's root go: into the sandbox's memory, or to the bundle.
     #[arg(long, value_enum, default_value_t = Overlay::Memory, value_name = "WHERE")]
     pub overlay2: Overlay,

@@ -7,9 +7,12 @@
 //! such a name.
 
 pub mod dns;
+pub mod frames;
+pub mod guard;
 pub mod rule;
 pub mod tls;
 
+pub use guard::{Guard, Refused};
 pub use rule::{Rule, What};
 
 use std::collections::HashMap;

@@ -44,6 +44,7 @@ pub const CALLS: &[HostCall] = host_calls! {
     setsockopt SYS_setsockopt Run "what the network is asked to tell of packets; their time to live";
     shutdown SYS_shutdown Run "the end of what a guest sends over a connection that was held back";
     socket SYS_socket Run (Either(0, INTERNET)) "connections and packets";
+    socketpair SYS_socketpair Run (Either(0, &[libc::AF_UNIX as u32])) "the guest's end of a connection to a name server";
     tgkill SYS_tgkill Run (Either(2, &[libc::SIGABRT as u32])) "abort (C library)";
     write SYS_write Run "log; why it had to abort";
 };

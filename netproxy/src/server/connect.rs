@@ -1,14 +1,15 @@
 //! TCP connections that are being made, and those that are held back until the guest's first bytes have been
 //! looked at.
 
+use super::names::Names;
 use super::rules::{Admitted, Rules};
 use super::{Sentry, Token, Watch};
-use crate::policy::tls::{self, First};
+use crate::policy::guard::Verdict;
 use crate::protocol::Event;
 use rustix::event::epoll::EventFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SendFlags, Shutdown, SocketFlags, SocketType, sockopt};
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -36,10 +37,17 @@ pub(super) struct Connecting {
 
 impl Connecting {
     /// Begins to connect.
-    pub(super) fn begin(&mut self, id: u64, to: Admitted, watch: &Watch, sentry: &Sentry) {
+    pub(super) fn begin(
+        &mut self,
+        id: u64,
+        to: Admitted,
+        watch: &Watch,
+        sentry: &Sentry,
+        names: &mut Names,
+    ) {
         match start(to.host) {
             Ok((socket, true)) => {
-                self.established(id, Attempt { socket, admitted: to }, watch, sentry);
+                self.established(id, Attempt { socket, admitted: to }, watch, sentry, names);
             }
             Ok((socket, false)) => {
                 let events = EventFlags::OUT;
@@ -49,22 +57,53 @@ impl Connecting {
                     Err(e) => fail(sentry, id, e),
                 }
             }
-            Err(e) => fail(sentry, id, e),
+            Err(e) => self.next(id, to, e, watch, sentry, names),
+        }
+    }
+
+    /// An attempt has failed: the next name server is tried, if it was one.
+    fn next(
+        &mut self,
+        id: u64,
+        mut to: Admitted,
+        error: Errno,
+        watch: &Watch,
+        sentry: &Sentry,
+        names: &mut Names,
+    ) {
+        match to.names.as_mut().and_then(VecDeque::pop_front) {
+            Some(host) => self.begin(id, Admitted { host, ..to }, watch, sentry, names),
+            None => fail(sentry, id, error),
         }
     }
 
     /// The host has news of an attempt.
-    pub(super) fn ended(&mut self, id: u64, watch: &Watch, sentry: &Sentry) {
+    pub(super) fn ended(&mut self, id: u64, watch: &Watch, sentry: &Sentry, names: &mut Names) {
         let Some(attempt) = self.attempts.remove(&id) else { return };
         // It lives on in the sentry, and would be watched here.
         watch.remove(attempt.socket.as_fd());
         match sockopt::socket_error(&attempt.socket).and_then(|state| state) {
-            Ok(()) => self.established(id, attempt, watch, sentry),
-            Err(e) => fail(sentry, id, e),
+            Ok(()) => self.established(id, attempt, watch, sentry, names),
+            Err(e) => self.next(id, attempt.admitted, e, watch, sentry, names),
         }
     }
 
-    fn established(&mut self, id: u64, attempt: Attempt, watch: &Watch, sentry: &Sentry) {
+    fn established(
+        &mut self,
+        id: u64,
+        attempt: Attempt,
+        watch: &Watch,
+        sentry: &Sentry,
+        names: &mut Names,
+    ) {
+        if attempt.admitted.names.is_some() {
+            let Attempt { socket, admitted } = attempt;
+            match names.begin(id, socket, admitted.program, watch) {
+                Ok(end) => sentry.tell(&Event::Connected { id, sent: 0 }, Some(end.as_fd())),
+                Err(e) => fail(sentry, id, e),
+            }
+            return;
+        }
         if !attempt.admitted.by_name {
             sentry.tell(&Event::Connected { id, sent: 0 }, Some(attempt.socket.as_fd()));
             return;
@@ -95,20 +134,13 @@ impl Connecting {
             self.give_out(id, true, watch, sentry);
             return;
         }
-        let may = match tls::first(&gate.first) {
-            First::More if gate.first.len() <= 2 * tls::MAX_HELLO => {
-                sentry.tell(&Event::More { id }, None);
-                return;
+        match rules.first(&gate.attempt.admitted, &gate.first) {
+            Verdict::More => sentry.tell(&Event::More { id }, None),
+            Verdict::Open => self.release(id, watch, sentry),
+            Verdict::Refused => {
+                self.give_up(id, watch);
+                fail(sentry, id, Errno::ACCESS);
             }
-            First::More => rules.may_ask_for(&gate.attempt.admitted, None),
-            First::Other => true,
-            First::Tls(name) => rules.may_ask_for(&gate.attempt.admitted, name),
-        };
-        if may {
-            self.release(id, watch, sentry);
-        } else {
-            self.give_up(id, watch);
-            fail(sentry, id, Errno::ACCESS);
         }
     }
 

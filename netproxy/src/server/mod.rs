@@ -5,6 +5,7 @@
 //! | here | what it is started with, and its loop |
 //! | `rules` | what addresses stand for, and who may reach them; refusals are reported |
 //! | `connect` | TCP connections that are being made, and those whose first bytes are looked at |
+//! | `questions`, `names` | questions to name servers, in datagrams and over TCP |
 //! | `packets` | sockets for datagrams and echo requests |
 //! | `publish` | ports of the host that lead into the sandbox |
 //! | [`calls`] | its host calls |
@@ -15,25 +16,30 @@
 
 pub mod calls;
 mod connect;
+mod names;
 mod packets;
 mod publish;
+mod questions;
 mod rules;
 mod udp;
 
-use crate::policy::Policy;
+use crate::policy::{Guard, Policy, Refused};
 use crate::protocol::{Event, MAX_CONTROL, MAX_MESSAGE, Packet, Protocol, Request, decode, encode};
 use connect::Connecting;
+use names::Names;
 use packets::Associations;
 use platform::host::socket as messages;
 use publish::Publications;
-pub use rules::Refused;
-use rules::Rules;
+use questions::Questions;
+use rules::{Rules, is_resolver};
+use rustix::event::Timespec;
 use rustix::event::epoll;
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, SendFlags};
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
 /// A port of the host that leads into the sandbox.
 #[derive(Debug)]
@@ -53,7 +59,7 @@ pub struct Options {
     pub control: OwnedFd,
     /// Its end of the socket for packets.
     pub packets: OwnedFd,
-    /// The host's name servers, the first of which is asked.
+    /// The host's name servers, in the order in which they are asked.
     pub name_servers: Vec<SocketAddr>,
     /// The gateway's address stands for the host's loopback interface.
     pub host_loopback: bool,
@@ -86,10 +92,12 @@ enum Token {
     Published(u64),
     /// A connection that is not given out yet.
     Gated(u64),
+    /// Questions to a name server over TCP: the guest's side or the server's.
+    Names(u64, bool),
 }
 
 /// The sentry's ids are below.
-const MAX_ID: u64 = 1 << 60;
+const MAX_ID: u64 = 1 << 59;
 
 impl Token {
     fn pack(self) -> u64 {
@@ -100,6 +108,7 @@ impl Token {
             Token::Packet(id, v6) => id << 3 | 4 | u64::from(v6),
             Token::Published(index) => index << 3 | 3,
             Token::Gated(id) => id << 3 | 6,
+            Token::Names(id, server) => id << 4 | u64::from(server) << 3 | 7,
         }
     }
 
@@ -113,6 +122,7 @@ impl Token {
             4 => Some(Token::Packet(rest, false)),
             5 => Some(Token::Packet(rest, true)),
             6 => Some(Token::Gated(rest)),
+            7 => Some(Token::Names(rest >> 1, rest & 1 != 0)),
             _ => None,
         }
     }
@@ -132,6 +142,15 @@ impl Watch {
         epoll::add(&self.0, fd, epoll::EventData::new_u64(token.pack()), events)
     }
 
+    fn change(
+        &self,
+        fd: BorrowedFd<'_>,
+        token: Token,
+        events: epoll::EventFlags,
+    ) -> Result<(), Errno> {
+        epoll::modify(&self.0, fd, epoll::EventData::new_u64(token.pack()), events)
+    }
+
     fn remove(&self, fd: BorrowedFd<'_>) {
         // It was added; there is nothing to be done otherwise.
         let _ = epoll::delete(&self.0, fd);
@@ -147,6 +166,8 @@ pub struct Server {
     connecting: Connecting,
     associations: Associations,
     publications: Publications,
+    questions: Questions,
+    names: Names,
 }
 
 impl Sentry {
@@ -167,6 +188,12 @@ impl Sentry {
     }
 }
 
+/// Time to `due` in whole milliseconds, as `epoll_wait(2)` takes it.
+fn milliseconds(due: Instant) -> Timespec {
+    let left = due.saturating_duration_since(Instant::now()).as_millis() as i64 + 1;
+    Timespec { tv_sec: left / 1000, tv_nsec: left % 1000 * 1_000_000 }
+}
+
 impl Server {
     /// A proxy that has not begun.
     pub fn new(options: Options) -> Result<Self, Errno> {
@@ -179,7 +206,9 @@ impl Server {
         Ok(Self {
             sentry: Sentry { control, packets, buffer: vec![0; MAX_MESSAGE] },
             watch,
-            rules: Rules::new(name_servers, host_loopback, policy, report),
+            questions: Questions::new(name_servers.clone()),
+            names: Names::default(),
+            rules: Rules::new(name_servers, host_loopback, Guard::new(policy, report)),
             connecting: Connecting::default(),
             associations: Associations::default(),
             publications,
@@ -191,7 +220,9 @@ impl Server {
         let mut buffer = vec![0; MAX_MESSAGE];
         loop {
             let mut events = [const { MaybeUninit::uninit() }; 64];
-            let ready = match epoll::wait(&self.watch.0, &mut events, None) {
+            let due = self.questions.next();
+            let timeout = due.map(milliseconds);
+            let ready = match epoll::wait(&self.watch.0, &mut events, timeout.as_ref()) {
                 Ok((ready, _)) => ready,
                 Err(Errno::INTR) => continue,
                 Err(_) => return,
@@ -201,7 +232,8 @@ impl Server {
                     Some(Token::Control) => self.request(),
                     Some(Token::Packets) => self.outgoing(&mut buffer),
                     Some(Token::Connecting(id)) => {
-                        self.connecting.ended(id, &self.watch, &self.sentry);
+                        let names = &mut self.names;
+                        self.connecting.ended(id, &self.watch, &self.sentry, names);
                         true
                     }
                     Some(Token::Gated(id)) => {
@@ -212,11 +244,17 @@ impl Server {
                     Some(Token::Packet(id, v6)) => {
                         let flags = event.flags;
                         let (sentry, rules) = (&mut self.sentry, &mut self.rules);
-                        self.associations.incoming(id, v6, flags, sentry, rules, &mut buffer);
+                        let questions = &mut self.questions;
+                        let associations = &mut self.associations;
+                        associations.incoming(id, v6, flags, sentry, rules, questions, &mut buffer);
                         true
                     }
                     Some(Token::Published(index)) => {
                         self.publications.ready(index, &mut self.sentry, &mut buffer);
+                        true
+                    }
+                    Some(Token::Names(id, _)) => {
+                        self.names.ready(id, event.flags, &self.watch, &mut self.rules);
                         true
                     }
                     None => true,
@@ -224,6 +262,14 @@ impl Server {
                 if !goes_on {
                     return;
                 }
+            }
+            let now = Instant::now();
+            if self.questions.next().is_some_and(|due| due <= now) {
+                let associations = &mut self.associations;
+                // A server that cannot be asked is as silent as one that does not answer.
+                self.questions.repeat(now, |out| {
+                    let _ = associations.send(out, &self.watch);
+                });
             }
         }
     }
@@ -247,7 +293,8 @@ impl Server {
             Request::Connect { id, to, program } => {
                 match self.rules.admit(Protocol::Tcp, to, program) {
                     Ok(admitted) => {
-                        self.connecting.begin(id, admitted, &self.watch, &self.sentry);
+                        let names = &mut self.names;
+                        self.connecting.begin(id, admitted, &self.watch, &self.sentry, names);
                     }
                     Err(errno) => self.sentry.tell(&Event::Failed { id, errno }, None),
                 }
@@ -266,6 +313,7 @@ impl Server {
             Request::Close { id } => {
                 self.connecting.give_up(id, &self.watch);
                 self.associations.close(id);
+                self.questions.close(id);
             }
         }
         true
@@ -311,8 +359,17 @@ impl Server {
                 }
             };
             let to = packets::Peer { guest: peer, host };
-            let out = packets::Outgoing { id, protocol, to, ttl, tos, data };
-            self.associations.send(&out, &self.watch, &mut self.sentry);
+            let mut out = packets::Outgoing { id, protocol, to, ttl, tos, data };
+            if protocol == Protocol::Udp && is_resolver(peer) {
+                self.questions.ask(&mut out, Instant::now());
+            }
+            if let Err(error) = self.associations.send(&out, &self.watch) {
+                let now = Instant::now();
+                let asked = is_resolver(peer) && self.questions.failed(id, out.to.host, now);
+                if !asked {
+                    out.failed(error, &mut self.sentry);
+                }
+            }
         }
         true
     }

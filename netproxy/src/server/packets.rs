@@ -3,7 +3,8 @@
 //!
 //! What comes in reaches the guest only from those to whom it has sent, as through any translating router.
 
-use super::rules::Rules;
+use super::questions::Questions;
+use super::rules::{Rules, is_resolver};
 use super::udp::{self, Received, Returned};
 use super::{Sentry, Token, Watch};
 use crate::protocol::{Packet, Protocol};
@@ -12,6 +13,7 @@ use rustix::io::Errno;
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
 
 /// Packets taken from one socket before others have their turn.
 const BATCH: usize = 32;
@@ -38,6 +40,20 @@ pub(super) struct Outgoing<'a> {
     pub ttl: u8,
     pub tos: u8,
     pub data: &'a [u8],
+}
+
+impl Outgoing<'_> {
+    /// Tells of what the host has said of it at once, like of what the network says later.
+    pub(super) fn failed(&self, error: Errno, sentry: &mut Sentry) {
+        sentry.pass(&Packet::Error {
+            id: self.id,
+            peer: self.to.guest,
+            errno: error.raw_os_error(),
+            origin: (LOCAL, 0, 0),
+            offender: None,
+            data: self.data,
+        });
+    }
 }
 
 /// A host socket.
@@ -88,20 +104,10 @@ impl Socket {
 }
 
 impl Associations {
-    /// Sends a packet. What the host says of it at once comes back like what the network says later.
-    pub(super) fn send(&mut self, out: &Outgoing<'_>, watch: &Watch, sentry: &mut Sentry) {
+    /// Sends a packet. What the host says of it at once is the error.
+    pub(super) fn send(&mut self, out: &Outgoing<'_>, watch: &Watch) -> Result<(), Errno> {
         let v6 = out.to.host.is_ipv6();
-        let sent = self.open(out, v6, watch).and_then(|socket| socket.send(out));
-        if let Err(e) = sent {
-            sentry.pass(&Packet::Error {
-                id: out.id,
-                peer: out.to.guest,
-                errno: e.raw_os_error(),
-                origin: (LOCAL, 0, 0),
-                offender: None,
-                data: out.data,
-            });
-        }
+        self.open(out, v6, watch).and_then(|socket| socket.send(out))
     }
 
     fn open(&mut self, out: &Outgoing<'_>, v6: bool, watch: &Watch) -> Result<&mut Socket, Errno> {
@@ -126,6 +132,7 @@ impl Associations {
         events: EventFlags,
         sentry: &mut Sentry,
         rules: &mut Rules,
+        questions: &mut Questions,
         buffer: &mut [u8],
     ) {
         let Some(socket) = self.0.get(&(id, v6)) else { return };
@@ -134,6 +141,11 @@ impl Associations {
                 let Returned { len, to, errno, origin, offender } = error;
                 let to = to.map(|to| key(socket.protocol, to));
                 let Some(peer) = to.and_then(|to| socket.peers.get(&to)) else { continue };
+                if is_resolver(*peer)
+                    && to.is_some_and(|to| questions.failed(id, to, Instant::now()))
+                {
+                    continue;
+                }
                 let data = buffer.get(..len).unwrap_or_default();
                 sentry.pass(&Packet::Error { id, peer: *peer, errno, origin, offender, data });
             }
@@ -145,6 +157,9 @@ impl Associations {
                     let data = buffer.get(..len).unwrap_or_default();
                     let protocol = socket.protocol;
                     let peer = *peer;
+                    if is_resolver(peer) {
+                        questions.answered(id, from, data);
+                    }
                     rules.answered(peer, data);
                     sentry.pass(&Packet::Data { id, protocol, port: 0, peer, ttl, tos, data });
                 }

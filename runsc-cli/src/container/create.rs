@@ -155,16 +155,19 @@ fn join(
         write_pid(path, sentry.pid.as_raw())?;
     }
     let control = super::connect(entry.dir(), Some(pod), &id)?;
-    Ok(Running { sentry, control, gofer, proxy: None })
+    Ok(Running { sentry, control, gofer, proxy: None, takeover: None })
 }
 
 /// Lets the sandbox live on without this process.
 pub fn detach(running: Running) -> anyhow::Result<()> {
-    let Running { control, gofer, proxy, sentry: _ } = running;
+    let Running { control, gofer, proxy, takeover, sentry: _ } = running;
     control.ask(&Request::Detach, &[]).context("the sandbox ended at once")?;
     gofer.keep();
     if let Some(proxy) = proxy {
         proxy.keep();
+    }
+    if let Some(takeover) = takeover {
+        takeover.keep();
     }
     Ok(())
 }

@@ -31,6 +31,7 @@ use ::sentry::boot::{ContainerSpec, Network};
 use anyhow::{Context, bail};
 use control::Control;
 use netproxy::policy::Rule;
+use network::Takeover;
 use network::publish::Publish;
 use network::resolver::Resolver;
 use network::user::{Proxy, UserOptions};
@@ -107,6 +108,8 @@ pub struct Running {
     pub gofer: gofer::Gofer,
     /// The network proxy, with `--network=user`.
     pub proxy: Option<Proxy>,
+    /// What it has taken over of its network namespace; given back with this value.
+    pub takeover: Option<Takeover>,
 }
 
 impl Sandbox {
@@ -132,12 +135,7 @@ impl Sandbox {
                 "--publish needs --network=user: without it the sandbox has no use for the host's ports"
             );
         }
-        let limited = !self.egress.is_empty() || !network::egress::of_flags(global)?.is_empty();
-        if limited && global.network == NetworkName::Sandbox {
-            bail!(
-                "an egress policy needs --network=user: with the network of a namespace it would not be kept"
-            );
-        }
+        let policy = network::egress::policy(global, std::mem::take(&mut self.egress))?;
         let resolver = user.then(Resolver::of_host);
         if let Some(resolver) = &resolver {
             let mount = resolver.mount(&self.spec.mounts, &mut self.exports)?;
@@ -148,11 +146,14 @@ impl Sandbox {
             Life::Detached(detached) => (detached.attached, Some(detached)),
         };
         let (gofer, channels) = gofer::start(self.exports, attached, global.host_seccomp)?;
+        let mut egress = None;
         let (proxy, user_network) = match &resolver {
-            None => (None, None),
+            None => {
+                egress = network::egress::of_interfaces(global, policy);
+                (None, None)
+            }
             Some(resolver) => {
                 let host_loopback = global.host_loopback;
-                let policy = network::egress::policy(global, self.egress)?;
                 let options = UserOptions { publish: self.publish, host_loopback, policy };
                 let mode = global.host_seccomp;
                 let (proxy, network) = network::user::start(options, resolver, attached, mode)?;
@@ -177,6 +178,7 @@ impl Sandbox {
             start,
             attached,
             network: user_network,
+            egress,
             network_follows: self.network.is_none()
                 && self.network_by_hooks
                 && global.network == NetworkName::Sandbox,
@@ -187,9 +189,9 @@ impl Sandbox {
             take_over: global.network == NetworkName::Sandbox,
         });
         let prepare = |pid| prepare(pid, gofer_pid, proxy_pid);
-        let (sentry, control) =
+        let (sentry, control, takeover) =
             sentry::start(setup, namespace, prepare).context("cannot start the sentry")?;
-        Ok(Running { sentry, control, gofer, proxy })
+        Ok(Running { sentry, control, gofer, proxy, takeover })
     }
 }
 

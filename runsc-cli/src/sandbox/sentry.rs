@@ -2,13 +2,17 @@
 
 use super::control::Control;
 use super::netns::Joined;
+use super::network::Takeover;
 use super::spawn::{self, Child};
 use super::{confine, identity, network};
 use crate::cli::{HostSeccomp, PlatformName};
+use crate::log;
 use anyhow::{Context, bail};
 use nix::unistd::Pid;
 use sentry::boot::protocol::{Connection, Reply, Request};
-use sentry::boot::{self, ContainerSpec, Network, NetworkMessage, NetworkSpec, UserNetwork};
+use sentry::boot::{
+    self, ContainerSpec, EgressSpec, Network, NetworkMessage, NetworkSpec, UserNetwork,
+};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -45,6 +49,8 @@ pub struct Setup {
     pub attached: bool,
     /// Its way to other machines.
     pub network: Option<Network>,
+    /// Whom it may reach through the interfaces it takes over.
+    pub egress: Option<EgressSpec>,
     /// What it takes over is known only when its process exists: the interfaces that hooks put into its new
     /// network namespace.
     pub network_follows: bool,
@@ -68,25 +74,32 @@ const NAMESPACES: i32 = libc::CLONE_NEWUSER
     | libc::CLONE_NEWCGROUP;
 
 /// Starts the sentry, in a new network namespace or in `namespace`. It waits for `prepare`, which gets
-/// its process id.
+/// its process id. What it takes over goes back to the host's kernel when the last value of the result is dropped.
 pub fn start(
     mut setup: Setup,
     namespace: Option<Namespace<'_>>,
     prepare: impl FnOnce(Pid) -> anyhow::Result<()>,
-) -> anyhow::Result<(Child, Control)> {
+) -> anyhow::Result<(Child, Control, Option<Takeover>)> {
     let (control, theirs) = Control::pair()?;
+    let mut takeover = None;
     let joined = namespace.as_ref().map(|namespace| Joined::join(namespace.path)).transpose()?;
     if let (Some(joined), Some(Namespace { take_over: true, .. })) = (&joined, &namespace)
         && joined.is_another()?
     {
-        setup.network = Some(Network::Interfaces(network::take_over()?));
+        let (spec, taken) = network::take_over()?;
+        setup.network = Some(Network::Interfaces(spec));
+        takeover = Some(taken);
     }
     let namespaces = if joined.is_some() { NAMESPACES & !libc::CLONE_NEWNET } else { NAMESPACES };
     let (attached, network_follows) = (setup.attached, setup.network_follows);
+    let follow = &mut takeover;
     let prepare = |pid| {
         identity::write_maps(pid)?;
         prepare(pid)?;
-        if network_follows { send_network(pid, &control) } else { Ok(()) }
+        if network_follows {
+            *follow = Some(send_network(pid, &control)?);
+        }
+        Ok(())
     };
     let child = spawn::spawn(namespaces, attached, prepare, move || {
         let control = Arc::new(Connection::new(theirs));
@@ -101,17 +114,18 @@ pub fn start(
             }
         }
     })?;
-    Ok((child, control))
+    Ok((child, control, takeover))
 }
 
 /// Takes over what is in the network namespace of a sentry that waits, and tells it.
-fn send_network(pid: Pid, control: &Control) -> anyhow::Result<()> {
+fn send_network(pid: Pid, control: &Control) -> anyhow::Result<Takeover> {
     let joined = Joined::join(Path::new(&format!("/proc/{pid}/ns/net")))?;
-    let spec = network::take_over()?;
+    let (spec, takeover) = network::take_over()?;
     drop(joined);
     let (message, sockets) = NetworkMessage::split(spec);
     let sockets: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
-    control.tell(&Request::Network(message), &sockets)
+    control.tell(&Request::Network(message), &sockets)?;
+    Ok(takeover)
 }
 
 /// The network that [`send_network`] has sent before this process was let go.
@@ -143,12 +157,18 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
         start,
         attached,
         network,
+        egress,
         network_follows,
     } = setup;
     let network = match network_follows {
         true => Some(Network::Interfaces(receive_network(&control)?)),
         false => network,
     };
+    let limited = egress.is_some();
+    let network = network.map(|network| match network {
+        Network::Interfaces(spec) => Network::Interfaces(NetworkSpec { egress, ..spec }),
+        other => other,
+    });
     let console_signals = console.is_some();
     if let Some(console) = console {
         confine::take_terminal(console)?;
@@ -162,6 +182,8 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
         .chain(&kvm)
         .chain(files.iter().map(|(_, fd)| fd));
     let links = network.iter().flat_map(sockets);
+    // Refusals are written there.
+    let links = links.chain(log::descriptor().filter(|_| limited));
     confine::close_others(keep.map(AsFd::as_fd).chain(links).chain([control.as_fd()]))?;
     confine::empty_root()?;
     confine::allow_descriptors();

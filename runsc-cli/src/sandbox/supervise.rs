@@ -39,7 +39,7 @@ fn signals() -> SigSet {
 /// Waits until the sentry has ended; the result is its exit status. Whatever happens, neither the
 /// sentry nor the gofer is left.
 pub fn wait(running: Running, terminal: Option<Terminal>) -> anyhow::Result<u8> {
-    let Running { sentry, control, gofer, proxy } = running;
+    let Running { sentry, control, gofer, proxy, takeover } = running;
     let stdin = std::io::stdin();
     let shown = terminal.as_ref().map(|_| stdin.as_fd());
     let result = pass_signals(sentry.pidfd.as_fd(), &control, shown);
@@ -49,6 +49,7 @@ pub fn wait(running: Running, terminal: Option<Terminal>) -> anyhow::Result<u8> 
     let status = waitpid(sentry.pid, None).context("cannot wait for the sentry");
     drop(gofer);
     drop(proxy);
+    drop(takeover);
     drop(terminal);
     result?;
     control.hang_up();

@@ -17,7 +17,7 @@ pub mod spec;
 mod stdio;
 
 pub use crate::socket::inet::uplink::{
-    InterfaceSpec, Network, NetworkSpec, RouteSpec, UserNetwork,
+    EgressSpec, InterfaceSpec, Network, NetworkSpec, RouteSpec, UserNetwork,
 };
 pub use config::{BootError, Config, ExitStatus, HostSeccomp, PlatformKind};
 pub use network::NetworkMessage;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 
-/// A [`NetworkSpec`] without its sockets, which travel beside it.
+/// A [`NetworkSpec`] without its sockets, which travel beside it, and without a policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkMessage {
     interfaces: Vec<Interface>,
@@ -42,6 +42,7 @@ impl NetworkMessage {
             addresses,
             socket,
         };
-        NetworkSpec { interfaces: interfaces.map(whole).collect(), routes: self.routes }
+        let interfaces = interfaces.map(whole).collect();
+        NetworkSpec { interfaces, routes: self.routes, egress: None }
     }
 }

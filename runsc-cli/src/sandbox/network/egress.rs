@@ -1,11 +1,12 @@
 //! The egress policy of a sandbox: from flags, a file, and an annotation of the bundle.
 
+use super::resolver::Resolver;
 use crate::cli::Global;
 use crate::log;
 use anyhow::{Context, bail};
-use netproxy::policy::{Policy, Rule};
+use netproxy::policy::{Policy, Refused, Rule};
 use netproxy::protocol::Protocol;
-use netproxy::server::Refused;
+use sentry::boot::EgressSpec;
 use std::collections::HashMap;
 use std::path::Path;
 
@@ -56,6 +57,18 @@ pub fn of_annotations(annotations: &HashMap<String, String>) -> anyhow::Result<V
 /// The policy of both.
 pub fn policy(global: &Global, annotated: Vec<Rule>) -> anyhow::Result<Policy> {
     Ok(Policy::new(vec![of_flags(global)?, annotated]))
+}
+
+/// The policy of a sandbox that takes over interfaces; `None` without rules.
+pub fn of_interfaces(global: &Global, policy: Policy) -> Option<EgressSpec> {
+    if policy.is_empty() {
+        return None;
+    }
+    let name_servers = match &global.egress_name_server[..] {
+        [] => Resolver::remote_of_host(),
+        given => given.to_vec(),
+    };
+    Some(EgressSpec { policy, name_servers, report })
 }
 
 /// Writes a line about something that was refused.

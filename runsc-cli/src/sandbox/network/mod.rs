@@ -7,7 +7,7 @@
 //!
 //! Before the sentry gives up its privileges, this process reads each Ethernet interface's addresses and routes by
 //! [`netlink`], opens a [`packet`] socket on it for the sentry, and takes the addresses away from the host's
-//! kernel, which from then on answers nothing there.
+//! kernel, which from then on answers nothing there. A [`Takeover`] gives them back unless the sandbox has come to run.
 
 pub mod egress;
 mod netlink;
@@ -16,12 +16,54 @@ pub mod publish;
 pub mod resolver;
 pub mod user;
 
+use crate::log;
 use anyhow::Context;
-use netlink::{Address, Netlink};
+use netlink::{Address, Netlink, Route};
+use nix::errno::Errno;
 use sentry::boot::{InterfaceSpec, NetworkSpec, RouteSpec};
 
+/// What was taken from the host's kernel. It gets it back when this is dropped, unless [`Takeover::keep`] was called.
+pub struct Takeover {
+    /// It stays in the network namespace in which it was opened.
+    netlink: Netlink,
+    addresses: Vec<Address>,
+    routes: Vec<Route>,
+}
+
+impl Takeover {
+    /// The sandbox runs: it keeps what it has.
+    pub fn keep(mut self) {
+        self.addresses.clear();
+        self.routes.clear();
+    }
+}
+
+impl Drop for Takeover {
+    fn drop(&mut self) {
+        for address in &self.addresses {
+            let added = self.netlink.add_address(address);
+            warn(added, || format!("cannot give {} back to its interface", address.ip));
+        }
+        // Gateways are reached by routes that have none.
+        let (direct, through): (Vec<_>, Vec<_>) =
+            self.routes.iter().partition(|route| route.via.is_none());
+        for route in direct.into_iter().chain(through) {
+            let added = self.netlink.add_route(route);
+            warn(added, || format!("cannot put back the route to {}/{}", route.to, route.prefix));
+        }
+    }
+}
+
+/// Says what could not be put back; that it is there already is fine, and so is that its interface has gone.
+fn warn(result: Result<(), Errno>, what: impl FnOnce() -> String) {
+    match result {
+        Ok(()) | Err(Errno::EEXIST | Errno::ENODEV) => {}
+        Err(e) => log::warn(&format!("{}: {e}", what())),
+    }
+}
+
 /// Takes over the network namespace that this process is in.
-pub fn take_over() -> anyhow::Result<NetworkSpec> {
+pub fn take_over() -> anyhow::Result<(NetworkSpec, Takeover)> {
     let mut netlink =
         Netlink::open().context("cannot ask for the interfaces of the network namespace")?;
     let links = netlink.links().context("cannot list the interfaces of the network namespace")?;
@@ -43,24 +85,27 @@ pub fn take_over() -> anyhow::Result<NetworkSpec> {
         });
         taken.push(link.index);
     }
+    let mut takeover = Takeover { netlink, addresses: Vec::new(), routes: Vec::new() };
     for route in routes {
         let Some(interface) = taken.iter().position(|index| *index == route.index) else {
             continue;
         };
-        let netlink::Route { to, prefix, via, source, metric, .. } = route;
+        let Route { to, prefix, via, source, metric, .. } = route;
         spec.routes.push(RouteSpec { to, prefix, via, interface, source, metric });
+        takeover.routes.push(route);
     }
     // Last, when nothing can fail any more but this.
-    for address in addresses.iter().filter(|a| taken.contains(&a.index)) {
-        remove(&mut netlink, address)?;
+    for address in addresses.into_iter().filter(|a| taken.contains(&a.index)) {
+        remove(&mut takeover.netlink, &address)?;
+        takeover.addresses.push(address);
     }
-    Ok(spec)
+    Ok((spec, takeover))
 }
 
 fn remove(netlink: &mut Netlink, address: &Address) -> anyhow::Result<()> {
     match netlink.remove_address(address) {
         // A secondary address goes with its primary one.
-        Ok(()) | Err(nix::errno::Errno::EADDRNOTAVAIL) => Ok(()),
+        Ok(()) | Err(Errno::EADDRNOTAVAIL) => Ok(()),
         Err(e) => Err(e).with_context(|| format!("cannot take {} from its interface", address.ip)),
     }
 }

@@ -21,6 +21,8 @@ const NLMSG_DONE: u16 = 3;
 const REQUEST: u16 = 1;
 const ACK: u16 = 4;
 const DUMP: u16 = 0x300;
+/// `NLM_F_CREATE | NLM_F_EXCL`
+const CREATE: u16 = 0x400 | 0x200;
 
 /// Sizes of `nlmsghdr`, `ifinfomsg`, `ifaddrmsg` and `rtmsg`.
 const HEADER: usize = 16;
@@ -69,6 +71,8 @@ pub struct Address {
     pub ip: IpAddr,
     /// Bits of its network part.
     pub prefix: u8,
+    /// All that the host says of it, as a message would say it again.
+    message: Vec<u8>,
 }
 
 /// A route of the main table.
@@ -85,6 +89,8 @@ pub struct Route {
     pub source: Option<IpAddr>,
     /// Lower wins.
     pub metric: u32,
+    /// All that the host says of it, as a message would say it again.
+    message: Vec<u8>,
 }
 
 /// A connection to the host's kernel.
@@ -135,6 +141,18 @@ impl Netlink {
         body.extend_from_slice(&libc::IFA_LOCAL.to_ne_bytes());
         body.extend_from_slice(&octets);
         self.ask(RTM_DELADDR, REQUEST | ACK, &body)?;
+        self.answers(|_, _| ())
+    }
+
+    /// Gives an address back to its interface. `EEXIST` when it is there.
+    pub fn add_address(&mut self, address: &Address) -> Result<(), Errno> {
+        self.ask(RTM_NEWADDR, REQUEST | ACK | CREATE, &address.message)?;
+        self.answers(|_, _| ())
+    }
+
+    /// Puts a route back. `EEXIST` when it is there.
+    pub fn add_route(&mut self, route: &Route) -> Result<(), Errno> {
+        self.ask(RTM_NEWROUTE, REQUEST | ACK | CREATE, &route.message)?;
         self.answers(|_, _| ())
     }
 
@@ -234,6 +252,7 @@ fn address(body: &[u8]) -> Option<Address> {
         index: u32_at(body, 4)?,
         ip: attr(libc::IFA_LOCAL).or_else(|| attr(libc::IFA_ADDRESS))?,
         prefix: *body.get(1)?,
+        message: body.to_vec(),
     })
 }
 
@@ -253,6 +272,7 @@ fn route(body: &[u8]) -> Option<Route> {
         via: attr(libc::RTA_GATEWAY).and_then(ip),
         source: attr(libc::RTA_PREFSRC).and_then(ip),
         metric: number(libc::RTA_PRIORITY).unwrap_or(0),
+        message: body.to_vec(),
     })
 }
 

@@ -11,6 +11,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// Where the list is, on the host and in the sandbox.
 const PATH: &str = "/etc/resolv.conf";
+/// The servers that systemd-resolved asks.
+const BEHIND_STUB: &str = "/run/systemd/resolve/resolv.conf";
 
 /// The name servers, and everything else of the file.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,6 +27,17 @@ impl Resolver {
     /// The host's. Without a file there is, by convention, a server on the host itself.
     pub fn of_host() -> Self {
         Self::parse(&std::fs::read_to_string(PATH).unwrap_or_default())
+    }
+
+    /// The servers that a sandbox with interfaces of its own can reach: those on the host itself are its stubs,
+    /// behind which systemd-resolved names the others.
+    pub fn remote_of_host() -> Vec<IpAddr> {
+        let servers = [
+            Some(Self::of_host()),
+            std::fs::read_to_string(BEHIND_STUB).ok().map(|text| Self::parse(&text)),
+        ];
+        let all = servers.into_iter().flatten().flat_map(|resolver| resolver.servers);
+        all.map(|server| server.ip().to_canonical()).filter(|ip| !ip.is_loopback()).collect()
     }
 
     fn parse(text: &str) -> Self {

@@ -11,7 +11,9 @@ use super::port::Ports;
 use super::stream::StreamSocket;
 use super::table::Connections;
 use super::uplink::Uplink;
+use super::uplink::egress::Egress;
 use crate::errno::{Errno, Result};
+use crate::kernel::credentials::CAP_NET_RAW;
 use crate::kernel::{CurrentTask, Task};
 use crate::sync::{Mutex, RwLock, rank};
 use crate::time::TimerTarget;
@@ -42,6 +44,8 @@ pub struct Net {
     pub netlink_ports: Mutex<FxHashSet<(i32, u32)>, { rank::LEAF }>,
     /// The way to other machines, if there is one.
     pub uplink: OnceLock<Uplink>,
+    /// Who may be reached by it, where that is limited here and not by a proxy.
+    pub egress: OnceLock<Arc<Egress>>,
     cookies: AtomicU64,
 }
 
@@ -146,6 +150,7 @@ impl Net {
             counters: Counters::default(),
             netlink_ports: Mutex::default(),
             uplink: OnceLock::new(),
+            egress: OnceLock::new(),
             cookies: AtomicU64::new(1),
         })
     }
@@ -155,8 +160,12 @@ impl Net {
         task.namespaces().net.net().clone()
     }
 
-    /// True if a task has a capability over its network.
+    /// True if a task has a capability over its network. Nobody may make packets of his own where an egress policy
+    /// is to be kept.
     pub fn capable(task: &Task, cap: u32) -> bool {
+        if cap == CAP_NET_RAW && task.namespaces().net.net().egress.get().is_some() {
+            return false;
+        }
         task.creds().has_in(task.namespaces().net.user_ns(), cap)
     }
 

@@ -6,6 +6,7 @@
 
 mod echo;
 pub mod errors;
+mod limited;
 pub mod proxied;
 mod receive;
 pub mod remote;

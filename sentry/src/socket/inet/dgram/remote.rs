@@ -147,6 +147,9 @@ impl DgramSocket {
     pub(super) fn transmit_remote(&self, data: &[u8], out: &Outgoing) -> Result<()> {
         // A socket that is bound to a loopback address reaches nobody else.
         let remote = self.remote().ok_or(Errno::EINVAL)?;
+        if self.relay(data, out.to)? {
+            return Ok(());
+        }
         self.apply_options(&remote, Some(out));
         let sent = match &*remote {
             Remote::Udp(udp) => udp.send(data, Some(socket_addr(out.to))),
@@ -167,6 +170,7 @@ impl DgramSocket {
                 Ok(datagram) => {
                     let from = endpoint(datagram.from);
                     if self.hears(from) {
+                        self.note(from);
                         self.push(received(datagram, from, &remote));
                     }
                 }

@@ -103,6 +103,9 @@ impl DgramSocket {
         if common.net.is_broadcast(peer.ip) && !common.options.is_on(so::BROADCAST) {
             return Err(Errno::EACCES);
         }
+        if !route.local {
+            self.may_name(peer)?;
+        }
         let mut setup = self.setup.lock();
         self.autobind(&mut setup)?;
         let bound = setup.local.map(|l| l.ip).filter(|ip| !ip.is_unspecified());

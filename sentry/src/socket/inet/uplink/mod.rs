@@ -7,6 +7,7 @@
 //! | [`link`](self::link) | an interface of the host, through a packet socket |
 //! | [`driver`] | the thread that waits for packets and for the stack's timers; its clock and entropy |
 //! | [`proxy`] | instead of all that: sockets of the host, which another process makes |
+//! | [`egress`] | whom a sandbox with a stack may reach |
 //! | [`error`] | the stack's errors and readiness as Linux has them |
 //! | [`super::stream::remote`] | TCP connections to other machines, and listeners they can reach |
 //! | [`super::dgram::remote`] | the same for UDP and echo sockets |
@@ -22,11 +23,13 @@
 //! socket's queue and wait queue only.
 
 pub mod driver;
+pub mod egress;
 pub mod error;
 mod link;
 pub mod proxy;
 pub mod spec;
 
+pub use egress::EgressSpec;
 pub use proxy::UserNetwork;
 pub use spec::{InterfaceSpec, NetworkSpec, RouteSpec};
 
@@ -34,6 +37,7 @@ use super::Net;
 use super::interface::{Address, IFF_RUNNING, IFF_UP, Interface, Interfaces};
 use crate::errno::{Errno, Result};
 use driver::{Driver, Entropy};
+use egress::Egress;
 use error::errno;
 use link::PacketLink;
 use netstack::{Cidr, Config, IfaceId, RouteEntry, Stack};
@@ -98,6 +102,9 @@ impl Uplink {
                 addresses: addresses.map(|&(ip, prefix)| Address { ip, prefix }).collect(),
             });
             links.push((id, link));
+        }
+        if let Some(egress) = spec.egress {
+            net.egress.set(Egress::new(egress, &stack)).map_err(|_| Errno::EEXIST)?;
         }
         for route in spec.routes {
             let Some((iface, _)) = links.get(route.interface) else { continue };

@@ -1,5 +1,6 @@
 //! What a sandbox is given of a network: interfaces of the namespace it takes over, with their addresses and routes.
 
+use super::EgressSpec;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -11,6 +12,8 @@ pub struct NetworkSpec {
     pub interfaces: Vec<InterfaceSpec>,
     /// Routes, besides those that follow from the addresses.
     pub routes: Vec<RouteSpec>,
+    /// Whom it may reach; without it everybody.
+    pub egress: Option<EgressSpec>,
 }
 
 /// An Ethernet interface of the host.

@@ -1,5 +1,6 @@
 //! TCP with other machines: connections and listeners of the [`uplink`](crate::socket::inet::uplink).
 
+pub mod guarded;
 pub mod stack;
 
 use super::{Progress, Setup, State, StreamSocket, TCP_CLOSE, TCP_SYN_SENT};
@@ -9,12 +10,15 @@ use crate::socket::inet::addr::{AF_INET, Endpoint};
 use crate::socket::inet::port::Claim;
 use crate::socket::inet::table::{Registered, Tuple};
 use crate::socket::inet::uplink::Uplink;
+use crate::socket::inet::uplink::egress::Admitted;
 use crate::socket::inet::uplink::error::errno;
 use crate::socket::inet::uplink::proxy::stream::ProxiedStream;
 use crate::socket::inet::uplink::proxy::{device, own_address};
 use crate::socket::inet::{Counters, Net, ip};
 use crate::socket::options::so;
 use crate::wait::EventMask;
+use guarded::Guarded;
+use netproxy::protocol as wire;
 use netstack::{IfaceId, TcpSocket};
 use platform::host::inet;
 use stack::{CoreWaker, StackStream, endpoint, family, socket_addr};
@@ -203,6 +207,8 @@ impl StreamSocket {
         peer: Endpoint,
     ) -> Result<()> {
         let tuple = Tuple { local, peer };
+        let egress = self.common.net.egress.get();
+        let admitted = egress.map(|egress| egress.admit(wire::Protocol::Tcp, peer)).transpose()?;
         let entry = self.common.net.connections.enter(tuple, self.this.clone());
         let entry = entry.ok_or(Errno::EADDRNOTAVAIL)?;
         let transport: Arc<dyn Transport> = match self.common.net.uplink.get() {
@@ -215,8 +221,15 @@ impl StreamSocket {
                 let tcp = self.endpoint_at(local, true)?;
                 tcp.set_waker(Some(Arc::new(CoreWaker(self.core.clone()))));
                 match tcp.connect(socket_addr(peer)) {
-                    Ok(()) | Err(netstack::Error::InProgress) => StackStream::new(tcp),
+                    Ok(()) | Err(netstack::Error::InProgress) => {}
                     Err(e) => return Err(errno(e)),
+                }
+                let stream = StackStream::new(tcp);
+                match (egress, admitted) {
+                    (Some(egress), Some(how)) if how != Admitted::Freely => {
+                        Guarded::new(stream, &self.core, egress, peer, how)
+                    }
+                    _ => stream,
                 }
             }
         };

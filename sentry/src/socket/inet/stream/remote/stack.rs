@@ -60,6 +60,23 @@ impl StackStream {
         Arc::new(StackStream { tcp, reader: Mutex::default() })
     }
 
+    /// Sends what fits of `data`. `EAGAIN` if nothing does.
+    pub(super) fn push(&self, data: &[u8]) -> Result<usize> {
+        if data.is_empty() { Ok(0) } else { self.tcp.send(data).map_err(errno) }
+    }
+
+    /// Receives into `buffer`, for who is the only one to receive; 0 at the end.
+    pub(super) fn pull(&self, buffer: &mut [u8]) -> Result<usize> {
+        self.tcp.recv(buffer).map_err(errno)
+    }
+
+    /// Makes room for at least `size` bytes that were not acknowledged.
+    pub(super) fn reserve(&self, size: usize) {
+        let mut options = self.tcp.options();
+        options.sndbuf = Some(options.sndbuf.unwrap_or(0).max(size));
+        self.tcp.set_options(options);
+    }
+
     fn send_chunk(
         &self,
         src: &mut dyn Source,

@@ -14,6 +14,7 @@ use super::super::Net;
 use super::super::addr::Endpoint;
 use super::super::dgram::DgramSocket;
 use super::super::interface::{Address, IFF_RUNNING, IFF_UP, Interface};
+use super::egress::program;
 use crate::errno::{Errno, Result};
 use crate::io::from_host;
 use crate::socket::inet::stream::StreamSocket;
@@ -21,7 +22,7 @@ use crate::sync::{Mutex, rank};
 use crate::wait::EventMask;
 use netproxy::Client;
 use netproxy::address::{GATEWAY_V4, GATEWAY_V6, GUEST_V4, GUEST_V6};
-use netproxy::protocol::{Event, Packet, Program, Protocol, Request};
+use netproxy::protocol::{Event, Packet, Protocol, Request};
 use netstack::{Cidr, IfaceId, RouteEntry};
 use platform::host::thread;
 use platform::host::watch::Watch;
@@ -64,14 +65,6 @@ pub struct Proxy {
     datagrams: Table<Weak<DgramSocket>>,
     questions: Table<SyncSender<i32>>,
     watch: Watch,
-}
-
-/// The program that runs on this thread.
-fn program() -> Program {
-    crate::kernel::current().map_or_else(Program::default, |task| Program {
-        pid: task.tgid(),
-        name: String::from_utf8_lossy(&task.comm()).into_owned(),
-    })
 }
 
 /// As the proxy writes it.
