@@ -14,7 +14,7 @@ impl Frames {
     }
 
     /// The next message that is complete.
-    pub fn next(&mut self) -> Option<Vec<u8>> {
+    pub fn take(&mut self) -> Option<Vec<u8>> {
         let len = usize::from(u16::from_be_bytes(*self.0.first_chunk::<PREFIX>()?));
         let message = self.0.get(PREFIX..PREFIX + len)?.to_vec();
         self.0.drain(..PREFIX + len);
@@ -44,7 +44,7 @@ mod tests {
             let (mut frames, mut got) = (Frames::default(), Vec::new());
             for piece in stream.chunks(size) {
                 frames.push(piece);
-                while let Some(message) = frames.next() {
+                while let Some(message) = frames.take() {
                     got.push(message);
                 }
             }

@@ -30,7 +30,6 @@ use names::Names;
 use packets::Associations;
 use platform::host::socket as messages;
 use publish::Publications;
-use questions::Questions;
 use rules::{Rules, is_resolver};
 use rustix::event::Timespec;
 use rustix::event::epoll;
@@ -166,7 +165,6 @@ pub struct Server {
     connecting: Connecting,
     associations: Associations,
     publications: Publications,
-    questions: Questions,
     names: Names,
 }
 
@@ -206,7 +204,6 @@ impl Server {
         Ok(Self {
             sentry: Sentry { control, packets, buffer: vec![0; MAX_MESSAGE] },
             watch,
-            questions: Questions::new(name_servers.clone()),
             names: Names::default(),
             rules: Rules::new(name_servers, host_loopback, Guard::new(policy, report)),
             connecting: Connecting::default(),
@@ -220,7 +217,7 @@ impl Server {
         let mut buffer = vec![0; MAX_MESSAGE];
         loop {
             let mut events = [const { MaybeUninit::uninit() }; 64];
-            let due = self.questions.next();
+            let due = self.rules.questions.next();
             let timeout = due.map(milliseconds);
             let ready = match epoll::wait(&self.watch.0, &mut events, timeout.as_ref()) {
                 Ok((ready, _)) => ready,
@@ -244,9 +241,8 @@ impl Server {
                     Some(Token::Packet(id, v6)) => {
                         let flags = event.flags;
                         let (sentry, rules) = (&mut self.sentry, &mut self.rules);
-                        let questions = &mut self.questions;
                         let associations = &mut self.associations;
-                        associations.incoming(id, v6, flags, sentry, rules, questions, &mut buffer);
+                        associations.incoming(id, v6, flags, sentry, rules, &mut buffer);
                         true
                     }
                     Some(Token::Published(index)) => {
@@ -264,10 +260,10 @@ impl Server {
                 }
             }
             let now = Instant::now();
-            if self.questions.next().is_some_and(|due| due <= now) {
+            if self.rules.questions.next().is_some_and(|due| due <= now) {
                 let associations = &mut self.associations;
                 // A server that cannot be asked is as silent as one that does not answer.
-                self.questions.repeat(now, |out| {
+                self.rules.questions.repeat(now, |out| {
                     let _ = associations.send(out, &self.watch);
                 });
             }
@@ -313,7 +309,7 @@ impl Server {
             Request::Close { id } => {
                 self.connecting.give_up(id, &self.watch);
                 self.associations.close(id);
-                self.questions.close(id);
+                self.rules.questions.close(id);
             }
         }
         true
@@ -361,11 +357,11 @@ impl Server {
             let to = packets::Peer { guest: peer, host };
             let mut out = packets::Outgoing { id, protocol, to, ttl, tos, data };
             if protocol == Protocol::Udp && is_resolver(peer) {
-                self.questions.ask(&mut out, Instant::now());
+                self.rules.questions.ask(&mut out, Instant::now());
             }
             if let Err(error) = self.associations.send(&out, &self.watch) {
                 let now = Instant::now();
-                let asked = is_resolver(peer) && self.questions.failed(id, out.to.host, now);
+                let asked = is_resolver(peer) && self.rules.questions.failed(id, out.to.host, now);
                 if !asked {
                     out.failed(error, &mut self.sentry);
                 }

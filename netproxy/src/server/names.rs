@@ -90,7 +90,7 @@ impl Connection {
         if !self.server.ended && self.guest.waiting.len() < MAX_WAITING {
             self.server.read()?;
         }
-        while let Some(question) = self.guest.incoming.next() {
+        while let Some(question) = self.guest.incoming.take() {
             match rules.asked(&self.program, &question) {
                 Asked::Pass => self.server.waiting.extend(frame(&question).unwrap_or_default()),
                 Asked::Refuse(answer) => {
@@ -98,7 +98,7 @@ impl Connection {
                 }
             }
         }
-        while let Some(answer) = self.server.incoming.next() {
+        while let Some(answer) = self.server.incoming.take() {
             rules.learn(&answer);
             self.guest.waiting.extend(frame(&answer).unwrap_or_default());
         }

@@ -3,7 +3,6 @@
 //!
 //! What comes in reaches the guest only from those to whom it has sent, as through any translating router.
 
-use super::questions::Questions;
 use super::rules::{Rules, is_resolver};
 use super::udp::{self, Received, Returned};
 use super::{Sentry, Token, Watch};
@@ -132,7 +131,6 @@ impl Associations {
         events: EventFlags,
         sentry: &mut Sentry,
         rules: &mut Rules,
-        questions: &mut Questions,
         buffer: &mut [u8],
     ) {
         let Some(socket) = self.0.get(&(id, v6)) else { return };
@@ -142,7 +140,7 @@ impl Associations {
                 let to = to.map(|to| key(socket.protocol, to));
                 let Some(peer) = to.and_then(|to| socket.peers.get(&to)) else { continue };
                 if is_resolver(*peer)
-                    && to.is_some_and(|to| questions.failed(id, to, Instant::now()))
+                    && to.is_some_and(|to| rules.questions.failed(id, to, Instant::now()))
                 {
                     continue;
                 }
@@ -158,7 +156,7 @@ impl Associations {
                     let protocol = socket.protocol;
                     let peer = *peer;
                     if is_resolver(peer) {
-                        questions.answered(id, from, data);
+                        rules.questions.answered(id, from, data);
                     }
                     rules.answered(peer, data);
                     sentry.pass(&Packet::Data { id, protocol, port: 0, peer, ttl, tos, data });

@@ -1,5 +1,6 @@
 //! What the guest's addresses stand for, and who may reach them.
 
+use super::questions::Questions;
 use crate::address::{DNS, RESOLVER, Refusal, Target, target};
 use crate::policy::guard::{Asked, Verdict};
 use crate::policy::{Allowed, Guard};
@@ -28,6 +29,8 @@ pub(super) struct Rules {
     name_servers: Vec<SocketAddr>,
     host_loopback: bool,
     guard: Guard,
+    /// What the name servers were asked.
+    pub(super) questions: Questions,
 }
 
 pub(super) fn is_resolver(to: SocketAddr) -> bool {
@@ -36,7 +39,8 @@ pub(super) fn is_resolver(to: SocketAddr) -> bool {
 
 impl Rules {
     pub(super) fn new(name_servers: Vec<SocketAddr>, host_loopback: bool, guard: Guard) -> Self {
-        Self { name_servers, host_loopback, guard }
+        let questions = Questions::new(name_servers.clone());
+        Self { name_servers, host_loopback, guard, questions }
     }
 
     fn reached(&self, protocol: Protocol, to: SocketAddr) -> Result<(SocketAddr, Allowed), i32> {

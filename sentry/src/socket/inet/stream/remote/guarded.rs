@@ -123,7 +123,7 @@ impl Guarded {
             State::Names(names) => {
                 names.questions.push(data);
                 let mut refused = false;
-                while let Some(question) = names.questions.next() {
+                while let Some(question) = names.questions.take() {
                     match self.egress.question(Protocol::Tcp, self.to, &question) {
                         Asked::Pass => self.pass(&frame(&question).unwrap_or_default())?,
                         Asked::Refuse(answer) => {
@@ -151,7 +151,7 @@ impl Guarded {
                 Ok(0) => names.ended = true,
                 Ok(n) => {
                     names.answers.push(buffer.get(..n).unwrap_or_default());
-                    while let Some(answer) = names.answers.next() {
+                    while let Some(answer) = names.answers.take() {
                         self.egress.answered(&answer);
                         names.ready.extend(frame(&answer).unwrap_or_default());
                     }
