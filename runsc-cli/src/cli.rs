@@ -63,6 +63,10 @@ pub struct Global {
     /// host has). Repeatable.
     #[arg(long, value_name = "IP")]
     pub egress_name_server: Vec<IpAddr>,
+    /// File that gets the packets of a sandbox with --network=sandbox, in the format pcapng (`tcpdump -r`). Patterns as in
+    /// --debug-log.
+    #[arg(long, value_name = "FILE")]
+    pub pcap: Option<PathBuf>,
     /// Where writes to a container's root go: into the sandbox's memory, or to the bundle.
     #[arg(long, value_enum, default_value_t = Overlay::Memory, value_name = "WHERE")]
     pub overlay2: Overlay,

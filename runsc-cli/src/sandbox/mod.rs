@@ -129,6 +129,7 @@ impl Sandbox {
         prepare: impl FnOnce(Pid, Pid, Option<Pid>) -> anyhow::Result<()>,
     ) -> anyhow::Result<Running> {
         let log = open_log(global, &self.spec.id)?;
+        let pcap = network::open_pcap(global, &self.spec.id)?;
         let user = global.network == NetworkName::User;
         if !user && !self.publish.is_empty() {
             bail!(
@@ -178,6 +179,7 @@ impl Sandbox {
             start,
             attached,
             network: user_network,
+            pcap,
             egress,
             network_follows: self.network.is_none()
                 && self.network_by_hooks

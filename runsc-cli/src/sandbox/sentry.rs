@@ -49,6 +49,8 @@ pub struct Setup {
     pub attached: bool,
     /// Its way to other machines.
     pub network: Option<Network>,
+    /// The file that gets its packets.
+    pub pcap: Option<OwnedFd>,
     /// Whom it may reach through the interfaces it takes over.
     pub egress: Option<EgressSpec>,
     /// What it takes over is known only when its process exists: the interfaces that hooks put into its new
@@ -157,6 +159,7 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
         start,
         attached,
         network,
+        pcap,
         egress,
         network_follows,
     } = setup;
@@ -180,6 +183,7 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
         .chain(&listener)
         .chain(&exit)
         .chain(&kvm)
+        .chain(&pcap)
         .chain(files.iter().map(|(_, fd)| fd));
     let links = network.iter().flat_map(sockets);
     // Refusals are written there.
@@ -210,6 +214,7 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
         start,
         files,
         network,
+        pcap,
         console_signals,
         log,
         exit,

@@ -49,6 +49,8 @@ pub struct Config {
     pub console_signals: bool,
     /// The way to other machines; without one there is a loopback interface and nothing else.
     pub network: Option<Network>,
+    /// An empty file, open for appending, that gets the packets of its interfaces.
+    pub pcap: Option<OwnedFd>,
     /// Where the debug log goes.
     pub log: Option<OwnedFd>,
     /// A file that gets the exit status for the shell, for those who ask when the sandbox has gone.

@@ -68,7 +68,7 @@ pub fn run(mut config: Config) -> Result<ExitStatus, BootError> {
     dev::register();
     if let Some(network) = config.network {
         let net = kernel.namespaces.net.net();
-        Uplink::start(net, network).map_err(BootError::Network)?;
+        Uplink::start(net, network, config.pcap).map_err(BootError::Network)?;
     }
     let namespaces = kernel.namespaces.clone();
     let mounts = mounts::build(&kernel, &namespaces, &client, &config.spec)?;

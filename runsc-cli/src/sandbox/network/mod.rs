@@ -16,11 +16,15 @@ pub mod publish;
 pub mod resolver;
 pub mod user;
 
+use crate::cli::{Global, NetworkName};
 use crate::log;
-use anyhow::Context;
+use anyhow::{Context, bail};
 use netlink::{Address, Netlink, Route};
 use nix::errno::Errno;
 use sentry::boot::{InterfaceSpec, NetworkSpec, RouteSpec};
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::OpenOptionsExt;
 
 /// What was taken from the host's kernel. It gets it back when this is dropped, unless [`Takeover::keep`] was called.
 pub struct Takeover {
@@ -60,6 +64,26 @@ fn warn(result: Result<(), Errno>, what: impl FnOnce() -> String) {
         Ok(()) | Err(Errno::EEXIST | Errno::ENODEV) => {}
         Err(e) => log::warn(&format!("{}: {e}", what())),
     }
+}
+
+/// Opens the file that the flags want the sandbox's packets in.
+pub fn open_pcap(global: &Global, id: &str) -> anyhow::Result<Option<OwnedFd>> {
+    let Some(path) = &global.pcap else { return Ok(None) };
+    if global.network != NetworkName::Sandbox {
+        bail!("--pcap needs --network=sandbox: with another network there are no packets");
+    }
+    let path = &log::file_name(path, id);
+    let mut options = File::options();
+    // For nobody else to read. What is there already goes.
+    let file = options.create(true).append(true).mode(0o600).open(path).and_then(|file| {
+        file.set_len(0)?;
+        Ok(file)
+    });
+    let opened = file.with_context(|| {
+        let path = path.display();
+        format!("cannot open the file for packets {path}: is its directory there and writable?")
+    })?;
+    Ok(Some(opened.into()))
 }
 
 /// Takes over the network namespace that this process is in.

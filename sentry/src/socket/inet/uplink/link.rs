@@ -3,9 +3,11 @@
 //! Each packet has a `struct virtio_net_hdr` in front (`PACKET_VNET_HDR`), by which host and stack leave
 //! checksums and the cutting of large TCP packets to each other.
 
+use super::capture::{Capture, Direction, InterfaceNumber};
 use netstack::{Capabilities, Frame, Link, MacAddr, RxFrame};
 use platform::host::{Errno, io};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Size of `struct virtio_net_hdr`.
@@ -30,6 +32,8 @@ pub struct PacketLink {
     blocked: AtomicBool,
     /// Makes somebody wait for that.
     on_blocked: Box<dyn Fn() + Send + Sync>,
+    /// Where its packets are kept.
+    tap: Option<(Arc<Capture>, InterfaceNumber)>,
 }
 
 /// Room for one packet.
@@ -49,13 +53,14 @@ impl PacketLink {
         socket: OwnedFd,
         mac: [u8; 6],
         mtu: u32,
+        tap: Option<(Arc<Capture>, InterfaceNumber)>,
         on_blocked: impl Fn() + Send + Sync + 'static,
     ) -> PacketLink {
         let mtu = mtu.min(LARGEST as u32) as usize;
         let mac = Some(MacAddr(mac));
         let capabilities = Capabilities { mac, mtu, tx_checksum: true, gso_max: GSO_MAX };
         let (blocked, on_blocked) = (AtomicBool::new(false), Box::new(on_blocked));
-        PacketLink { socket, capabilities, blocked, on_blocked }
+        PacketLink { socket, capabilities, blocked, on_blocked, tap }
     }
 
     /// The socket.
@@ -78,9 +83,16 @@ impl PacketLink {
         let n = io::read(self.socket.as_fd(), &mut buffer.0, None)?;
         let packet = buffer.0.get(..n).unwrap_or_default();
         let Some((header, data)) = packet.split_at_checked(HEADER) else { return Ok(None) };
+        self.keep(Direction::In, data);
         let flags = header.first().copied().unwrap_or(0);
         let checksum_valid = flags & (NEEDS_CHECKSUM | DATA_VALID) != 0;
         Ok(Some(RxFrame { data, checksum_valid }))
+    }
+
+    fn keep(&self, direction: Direction, frame: &[u8]) {
+        if let Some((capture, number)) = &self.tap {
+            capture.packet(*number, direction, frame);
+        }
     }
 
     fn send(&self, frame: &Frame) -> Result<usize, Errno> {
@@ -126,7 +138,11 @@ impl Link for PacketLink {
                         (self.on_blocked)();
                         return n;
                     }
-                    // Taken, or lost as on any network: the device's queue is full, it is down or gone.
+                    Ok(_) => {
+                        self.keep(Direction::Out, frame.bytes());
+                        break;
+                    }
+                    // Lost as on any network: the device's queue is full, it is down or gone.
                     _ => break,
                 }
             }

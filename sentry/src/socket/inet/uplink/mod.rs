@@ -5,6 +5,7 @@
 //! | here | [`Uplink`]: the stack, as sockets see it; [`NetworkSpec`] to interfaces, addresses and routes |
 //! | [`spec`] | what the starter of the sandbox found in its network namespace |
 //! | [`link`](self::link) | an interface of the host, through a packet socket |
+//! | [`capture`] | packets, kept in a file |
 //! | [`driver`] | the thread that waits for packets and for the stack's timers; its clock and entropy |
 //! | [`proxy`] | instead of all that: sockets of the host, which another process makes |
 //! | [`egress`] | whom a sandbox with a stack may reach |
@@ -22,6 +23,7 @@
 //! links with none of them held, from the driver's thread or from within a call of a task. Wakers take a
 //! socket's queue and wait queue only.
 
+mod capture;
 pub mod driver;
 pub mod egress;
 pub mod error;
@@ -36,6 +38,8 @@ pub use spec::{InterfaceSpec, NetworkSpec, RouteSpec};
 use super::Net;
 use super::interface::{Address, IFF_RUNNING, IFF_UP, Interface, Interfaces};
 use crate::errno::{Errno, Result};
+use crate::io::from_host;
+use capture::Capture;
 use driver::{Driver, Entropy};
 use egress::Egress;
 use error::errno;
@@ -43,6 +47,7 @@ use link::PacketLink;
 use netstack::{Cidr, Config, IfaceId, RouteEntry, Stack};
 use proxy::Proxy;
 use std::net::IpAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// `ARPHRD_ETHER`
@@ -69,22 +74,28 @@ pub enum Network {
 
 impl Uplink {
     /// Gives `net` a way to other machines, and starts to serve it. Called once, before the first task.
-    pub fn start(net: &Arc<Net>, network: Network) -> Result<()> {
+    /// Packets are kept in the file `pcap`.
+    pub fn start(net: &Arc<Net>, network: Network, pcap: Option<OwnedFd>) -> Result<()> {
+        let capture = pcap.map(Capture::new).transpose().map_err(from_host)?.map(Arc::new);
         let uplink = match network {
-            Network::Interfaces(spec) => Uplink::Stack(Self::serve(net, spec)?),
+            Network::Interfaces(spec) => Uplink::Stack(Self::serve(net, spec, capture)?),
             Network::User(given) => Uplink::Proxy(Proxy::start(net, given)?),
         };
         net.uplink.set(uplink).map_err(|_| Errno::EEXIST)
     }
 
     /// Gives `net` the interfaces of `spec`, and starts to serve them.
-    fn serve(net: &Net, spec: NetworkSpec) -> Result<Arc<Stack>> {
+    fn serve(net: &Net, spec: NetworkSpec, capture: Option<Arc<Capture>>) -> Result<Arc<Stack>> {
         let driver = Driver::new()?;
         let stack = Stack::new(Config::default(), driver.clock(), Arc::new(Entropy));
         let mut links = Vec::new();
         for given in spec.interfaces {
-            let link =
-                Arc::new(PacketLink::new(given.socket, given.mac, given.mtu, driver.waker()));
+            let tap = capture
+                .as_ref()
+                .map(|capture| Ok((capture.clone(), capture.interface(&given.name)?)));
+            let tap = tap.transpose().map_err(from_host)?;
+            let link = PacketLink::new(given.socket, given.mac, given.mtu, tap, driver.waker());
+            let link = Arc::new(link);
             let name = String::from_utf8_lossy(&given.name).into_owned();
             let id = stack.add_interface(&name, link.clone()).map_err(errno)?;
             for (ip, prefix) in &given.addresses {
