@@ -16,6 +16,7 @@
 //! | `stack`, `admin`, `config`, `stats` | what holds everything together; configuration; counters |
 //! | `link`, `iface` | links and frames; interfaces: addresses, neighbours, groups, send queue, ARP, NDP, SLAAC |
 //! | `route`, `ip` | routes; packets in and out, fragments, ICMP, path MTU |
+//! | `filter` | the packet filter: rules, connection tracking, address translation |
 //! | `demux`, `endpoint`, `datagram` | whom a packet is for; what endpoints have in common |
 //! | `udp`, `raw`, `tcp` | the protocols and their handles |
 //! | `timers`, `limiter`, `budget`, `ring`, `random`, `time` | tools |
@@ -50,6 +51,7 @@ mod datagram;
 mod demux;
 mod endpoint;
 mod error;
+pub mod filter;
 mod iface;
 mod ip;
 mod limiter;

@@ -9,6 +9,7 @@ mod sim;
 
 mod admin;
 mod arp;
+mod filter;
 mod flood;
 mod icmp;
 mod ipv4;

@@ -10,6 +10,7 @@ pub mod inet;
 pub mod netlink;
 pub mod options;
 pub mod unix;
+pub mod xtables;
 
 use crate::errno::{Errno, Result};
 use crate::fs::anon::{Identity, SOCKET_DEV};

@@ -152,6 +152,11 @@ impl Options {
         }
     }
 
+    /// `SO_MARK`.
+    pub fn mark(&self) -> u32 {
+        self.mark.load(Ordering::Relaxed) as u32
+    }
+
     /// `SO_PASSCRED`.
     pub fn passcred(&self) -> bool {
         self.is_on(so::PASSCRED)

@@ -142,6 +142,45 @@ pub fn somaxconn() -> Node {
     text(Somaxconn)
 }
 
+/// `nf_conntrack_max`
+struct ConntrackMax;
+
+impl Text for ConntrackMax {
+    fn read(&self) -> Result<Vec<u8>> {
+        Ok(format!("{}\n", network()?.filter.conntrack.max()).into_bytes())
+    }
+
+    fn write(&self, data: &[u8]) -> Result<()> {
+        may_write()?;
+        let [n] = numbers(data)?[..] else { return Err(Errno::EINVAL) };
+        let n = u32::try_from(n).map_err(|_| Errno::EINVAL)?;
+        // The table is the sandbox's memory: it may become smaller, or as large as it was at first.
+        network()?.filter.conntrack.set_max(n.min(netstack::filter::conntrack::DEFAULT_MAX));
+        Ok(())
+    }
+
+    fn rights(&self) -> Rights {
+        Rights::root(0o644)
+    }
+}
+
+/// `nf_conntrack_count`
+struct ConntrackCount;
+
+impl Text for ConntrackCount {
+    fn read(&self) -> Result<Vec<u8>> {
+        Ok(format!("{}\n", network()?.filter.conntrack.count()).into_bytes())
+    }
+}
+
+/// `/proc/sys/net/netfilter`.
+pub fn netfilter() -> Node {
+    directory(vec![
+        ("nf_conntrack_count", text(ConntrackCount)),
+        ("nf_conntrack_max", text(ConntrackMax)),
+    ])
+}
+
 /// `/proc/sys/net/ipv4`.
 pub fn ipv4() -> Node {
     fn keepalive(s: &Settings, i: usize) -> &AtomicI32 {

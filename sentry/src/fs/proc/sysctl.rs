@@ -25,6 +25,7 @@ pub fn tree(kernel: &Arc<Kernel>) -> Node {
                 ("core", net_core()),
                 ("ipv4", net_settings::ipv4()),
                 ("ipv6", net_settings::ipv6()),
+                ("netfilter", net_settings::netfilter()),
                 ("unix", directory(vec![("max_dgram_qlen", text(Fixed("10\n")))])),
             ]),
         ),

@@ -3,6 +3,7 @@
 //! * [`net`]: a network, with its [`interface`]s, [`port`] tables and connection [`table`].
 //! * [`stream`]: TCP. [`dgram`]: UDP and ICMP echo sockets. [`addr`]: their addresses.
 //! * [`common`], [`ip`], [`multicast`]: options. [`devices`]: `ioctl(2)` on interfaces.
+//! * [`filter`]: the packet filter, as the traffic of sockets meets it.
 //! * [`uplink`]: where traffic for other machines goes.
 //!
 //! Sockets of one sandbox that talk to each other are connected by queues, not by packets.
@@ -11,12 +12,14 @@ pub mod addr;
 pub mod common;
 pub mod devices;
 pub mod dgram;
+pub mod filter;
 pub mod interface;
 pub mod ip;
 pub mod listing;
 pub mod multicast;
 pub mod net;
 pub mod port;
+pub mod raw;
 pub mod stream;
 pub mod table;
 pub mod uplink;
@@ -83,6 +86,7 @@ impl Family for InetFamily {
             (SOCK_STREAM | SOCK_DGRAM, _) => Err(Errno::EPROTONOSUPPORT),
             (SOCK_RAW, 0) => Err(Errno::EPROTONOSUPPORT),
             (SOCK_RAW, _) if !Net::capable(t, CAP_NET_RAW) => Err(Errno::EPERM),
+            (SOCK_RAW, raw::IPPROTO_RAW) => Ok(raw::RawSocket::new(family, net, Options::new(t))),
             // There are no packets that a raw socket could see.
             (SOCK_RAW, _) => Err(Errno::EPROTONOSUPPORT),
             _ => Err(Errno::ESOCKTNOSUPPORT),

@@ -46,6 +46,10 @@ pub struct Net {
     pub uplink: OnceLock<Uplink>,
     /// Who may be reached by it, where that is limited here and not by a proxy.
     pub egress: OnceLock<Arc<Egress>>,
+    /// The packet filter.
+    pub filter: netstack::filter::Filter,
+    /// Tables of iptables, for IPv4 and IPv6.
+    pub xtables: [Mutex<crate::socket::xtables::Tables, { rank::LEAF }>; 2],
     cookies: AtomicU64,
 }
 
@@ -151,6 +155,8 @@ impl Net {
             netlink_ports: Mutex::default(),
             uplink: OnceLock::new(),
             egress: OnceLock::new(),
+            filter: netstack::filter::Filter::default(),
+            xtables: Default::default(),
             cookies: AtomicU64::new(1),
         })
     }

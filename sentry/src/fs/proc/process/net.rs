@@ -4,9 +4,10 @@ use super::Subject;
 use crate::errno::Result;
 use crate::fs::pseudo::{Node, directory};
 use crate::socket::inet::interface::{IFF_UP, Interface};
-use crate::socket::inet::listing;
 use crate::socket::inet::{AF_INET, AF_INET6, Net};
-use crate::socket::unix;
+use crate::socket::inet::{filter, listing};
+use crate::socket::{unix, xtables};
+use netstack::filter::conntrack;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -21,10 +22,17 @@ const FILES: &[(&str, Show)] = &[
     ("dev_mcast", |_, _| String::new()),
     ("icmp", |_, _| RAW.into()),
     ("if_inet6", |net, _| if_inet6(net)),
+    ("ip6_tables_matches", |_, _| xtables::proc_matches(true)),
+    ("ip6_tables_names", |net, _| xtables::proc_names(net, true)),
+    ("ip6_tables_targets", |_, _| xtables::proc_targets(true)),
+    ("ip_tables_matches", |_, _| xtables::proc_matches(false)),
+    ("ip_tables_names", |net, _| xtables::proc_names(net, false)),
+    ("ip_tables_targets", |_, _| xtables::proc_targets(false)),
     ("igmp", |_, _| "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n".into()),
     ("ipv6_route", |net, _| ipv6_route(net)),
     ("netlink", |_, _| NETLINK.into()),
     ("netstat", |net, _| netstat(net)),
+    ("nf_conntrack", |net, _| nf_conntrack(net)),
     ("packet", |_, _| "sk       RefCnt Type Proto  Iface R Rmem   User   Inode\n".into()),
     ("protocols", |net, _| protocols(net)),
     ("raw", |_, _| RAW.into()),
@@ -79,6 +87,12 @@ fn value(counter: &AtomicU64) -> u64 {
 
 fn name_of(interface: &Interface) -> String {
     String::from_utf8_lossy(&interface.name).into_owned()
+}
+
+fn nf_conntrack(net: &Net) -> String {
+    let now = filter::now();
+    let all = net.filter.conntrack.all(now);
+    all.iter().map(|entry| conntrack::line(entry, now) + "\n").collect()
 }
 
 fn dev(net: &Net) -> String {

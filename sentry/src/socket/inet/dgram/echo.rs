@@ -62,6 +62,9 @@ impl DgramSocket {
             Some([kind, 0, ..]) if *kind == request => {}
             _ => return Err(Errno::EINVAL),
         }
+        if self.common.net.is_filtered() && !self.may_ping(&data, out)? {
+            return Ok(());
+        }
         if !out.route.local {
             return self.transmit_remote(&data, out);
         }

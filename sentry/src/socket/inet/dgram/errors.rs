@@ -109,18 +109,23 @@ impl DgramSocket {
         if self.protocol == Protocol::Udp {
             Counters::add(&self.common.net.counters.icmp_unreachable, 1);
         }
+        let icmp = PORT_UNREACHABLE.get(usize::from(out.to.ip.is_ipv6()));
+        self.refused(Errno::ECONNREFUSED, icmp.copied().unwrap_or_default(), data, out);
+    }
+
+    /// An ICMP message says that a datagram did not arrive.
+    pub(super) fn refused(&self, errno: Errno, icmp: (u8, u8), data: &[u8], out: &Outgoing) {
         let v6 = self.common.family == AF_INET6;
         let queued = self.common.ip.is_on(if v6 { ip::RECVERR6 } else { ip::RECVERR });
-        let connected = self.setup.lock().peer.is_some_and(|p| p == out.to);
+        let lasting = errno == Errno::ECONNREFUSED || errno == Errno::ENOPROTOOPT;
+        let connected = lasting && self.setup.lock().peer.is_some_and(|p| p == out.to);
         if queued {
-            let icmp = PORT_UNREACHABLE.get(usize::from(out.to.ip.is_ipv6()));
-            let icmp = icmp.copied().unwrap_or_default();
-            let (errno, to) = (Errno::ECONNREFUSED, out.to);
+            let to = out.to;
             let (origin, offender, data) = (origin(to.ip), to.ip, data.to_vec());
             self.errors.push(QueuedError { errno, to, origin, icmp, offender, data });
         }
         if queued || connected {
-            self.fail(Errno::ECONNREFUSED);
+            self.fail(errno);
         }
     }
 

@@ -6,6 +6,7 @@
 
 mod echo;
 pub mod errors;
+mod filtered;
 mod limited;
 pub mod proxied;
 mod receive;

@@ -82,9 +82,6 @@ impl DgramSocket {
                 let from = Endpoint::new(peer.ip(), peer.port());
                 let remote = self.remote();
                 let Some(Remote::Proxied(Proxied { port, .. })) = remote.as_deref() else { return };
-                if !self.hears(from) {
-                    return;
-                }
                 let port = *port;
                 let to = Endpoint { ip: own_address(from.ip), port };
                 let mut data = data.to_vec();
@@ -93,7 +90,7 @@ impl DgramSocket {
                     echo::finish(&mut data, port, (from.ip, to.ip));
                 }
                 let at = crate::fs::anon::now();
-                self.push(Datagram { data, from, to, device: device(), ttl, tos, at });
+                self.push_received(Datagram { data, from, to, device: device(), ttl, tos, at });
             }
             Packet::Error { peer, errno, origin: (origin, kind, code), offender, data, .. } => {
                 let to = Endpoint::new(peer.ip(), peer.port());

@@ -169,10 +169,7 @@ impl DgramSocket {
             match remote.receive() {
                 Ok(datagram) => {
                     let from = endpoint(datagram.from);
-                    if self.hears(from) {
-                        self.note(from);
-                        self.push(received(datagram, from, &remote));
-                    }
+                    self.push_received(received(datagram, from, &remote));
                 }
                 Err(netstack::Error::WouldBlock | netstack::Error::NotConnected) => return,
                 Err(e) => self.fail(errno(e)),

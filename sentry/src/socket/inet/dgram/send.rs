@@ -215,6 +215,15 @@ impl DgramSocket {
     fn transmit(&self, data: Vec<u8>, out: &Outgoing) -> Result<()> {
         let net = &self.common.net;
         Counters::add(&net.counters.udp_out, 1);
+        if net.is_filtered() {
+            return self.transmit_filtered(data, out);
+        }
+        self.transmit_to(data, out, out)
+    }
+
+    /// Sends `data` as it looks behind the packet filter; errors are about what the program sent.
+    pub(super) fn transmit_to(&self, data: Vec<u8>, out: &Outgoing, sent: &Outgoing) -> Result<()> {
+        let net = &self.common.net;
         if !out.route.local {
             return self.transmit_remote(&data, out);
         }
@@ -228,7 +237,7 @@ impl DgramSocket {
             Some(receiver) => receiver.push(Datagram::new(data, out)),
             None => {
                 Counters::add(&net.counters.udp_no_ports, 1);
-                self.unreachable(&data, out);
+                self.unreachable(&data, sent);
             }
         }
         Ok(())

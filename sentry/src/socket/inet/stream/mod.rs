@@ -7,6 +7,7 @@
 
 pub mod connected;
 pub mod core;
+mod filtered;
 pub mod half;
 pub mod listening;
 pub mod options;
@@ -63,6 +64,8 @@ pub struct StreamSocket {
     setup: Mutex<Setup, { rank::INODE }>,
     /// Set while it listens; apart from `setup` so that those who connect can hold their own.
     listener: Mutex<Option<Arc<Listener>>, { rank::INODE_NESTED }>,
+    /// Sends the SYN again that the packet filter has dropped.
+    again: Mutex<Option<Arc<filtered::Again>>, { rank::LEAF }>,
 }
 
 /// What the program has done so far (`socket_state` in Linux).
@@ -77,8 +80,9 @@ enum Progress {
 enum State {
     Closed,
     Listening(Arc<Listener>),
-    /// Waits for room in a listener's backlog.
-    Connecting(Endpoint),
+    /// Waits for room in a listener's backlog, or for the packet filter to let it pass: the peer, and the ends as
+    /// the listener sees them.
+    Connecting(Endpoint, (Endpoint, Endpoint)),
     Connected(Arc<Connected>),
     /// With another machine; its own state says how far that has come.
     Remote(Arc<Remote>),
@@ -145,6 +149,7 @@ impl StreamSocket {
             sndbuf: AtomicUsize::new(sndbuf),
             setup: Mutex::new(setup),
             listener: Mutex::new(None),
+            again: Mutex::new(None),
         })
     }
 
@@ -171,7 +176,7 @@ impl StreamSocket {
         match &setup.state {
             State::Connected(c) => (Some(c.local), Some(c.peer)),
             State::Remote(r) => (Some(r.local), Some(r.peer)),
-            State::Connecting(peer) => (setup.local, Some(*peer)),
+            State::Connecting(peer, _) => (setup.local, Some(*peer)),
             _ => (setup.local, None),
         }
     }
@@ -181,7 +186,7 @@ impl StreamSocket {
         match &self.setup.lock().state {
             State::Closed => TCP_CLOSE,
             State::Listening(_) => TCP_LISTEN,
-            State::Connecting(_) => TCP_SYN_SENT,
+            State::Connecting(..) => TCP_SYN_SENT,
             State::Connected(c) => c.state_number(),
             State::Remote(r) => r.state_number(),
         }
@@ -210,26 +215,27 @@ impl StreamSocket {
         Arc::new(Half::new(receiver.common.options.rcvbuf(), self.connected_sndbuf()))
     }
 
-    /// Connects `self`, whose setup the caller has locked, with a new socket of the listener `host`.
+    /// Connects `self`, whose setup the caller has locked, with a new socket of the listener `host`, which sees the
+    /// connection come from and to other endpoints if the packet filter has translated it.
     fn join(
         &self,
         setup: &mut Setup,
-        local: Endpoint,
-        peer: Endpoint,
+        tuple: Tuple,
+        (from, to): (Endpoint, Endpoint),
         host: &StreamSocket,
         listener: &Arc<Listener>,
     ) -> Result<()> {
+        let Tuple { local, peer } = tuple;
         let net = &self.common.net;
         let child = host.child();
         let (there, back) = (self.half_to(&child), child.half_to(self));
-        let tuple = Tuple { local, peer };
         let entry = net.connections.enter(tuple, self.this.clone()).ok_or(Errno::EADDRNOTAVAIL)?;
-        let reverse = Tuple { local: peer, peer: local };
+        let reverse = Tuple { local: to, peer: from };
         let other = net.connections.enter(reverse, child.this.clone());
         let other = other.ok_or(Errno::EADDRNOTAVAIL)?;
         let halves = (back.clone(), there.clone());
         let (ours, theirs) = (self.core.clone(), child.core.clone());
-        let server = Connected::new(peer, local, halves, theirs.clone(), ours.clone(), None, other);
+        let server = Connected::new(to, from, halves, theirs.clone(), ours.clone(), None, other);
         let end = server.clone();
         {
             // Only those who list the sockets can hold the new one's lock, and they hold no other.
@@ -240,7 +246,7 @@ impl StreamSocket {
                 }
             };
             place.claim = Some(listener.claim().clone());
-            place.local = Some(peer);
+            place.local = Some(to);
             place.state = State::Connected(server);
             (place.chose_port, place.chose_ip) = (true, true);
         }
@@ -297,7 +303,7 @@ impl StreamSocket {
     fn refuse(&self) {
         {
             let mut setup = self.setup.lock();
-            if !matches!(setup.state, State::Connecting(_)) {
+            if !matches!(setup.state, State::Connecting(..)) {
                 return;
             }
             setup.state = State::Closed;
@@ -310,9 +316,9 @@ impl StreamSocket {
     fn admit(&self, host: &StreamSocket, listener: &Arc<Listener>) {
         let result = {
             let mut setup = self.setup.lock();
-            let State::Connecting(peer) = setup.state else { return };
+            let State::Connecting(peer, seen) = setup.state else { return };
             let Some(local) = setup.local else { return };
-            self.join(&mut setup, local, peer, host, listener)
+            self.join(&mut setup, Tuple { local, peer }, seen, host, listener)
         };
         match result {
             Ok(()) => self.core.queue.notify(WRITABLE),
@@ -333,17 +339,21 @@ impl StreamSocket {
     /// Ends whatever it does.
     fn shut_state(&self, state: State, linger_reset: bool) {
         match state {
-            State::Closed | State::Connecting(_) => self.core.set(RCV | SEND | DEAD),
+            State::Closed | State::Connecting(..) => self.core.set(RCV | SEND | DEAD),
             State::Listening(listener) => {
                 let old = self.listener.lock().take();
                 drop(old);
                 listener.close();
             }
-            State::Connected(connected) => connected.close(linger_reset),
+            State::Connected(connected) => {
+                connected.close(linger_reset);
+                self.common.net.filter_closed(connected.local, connected.peer, linger_reset);
+            }
             State::Remote(remote) => {
                 if linger_reset {
                     remote.abort();
                 }
+                self.common.net.filter_closed(remote.local, remote.peer, linger_reset);
                 // The stack goes on with what is still to be sent.
                 drop(remote);
                 self.core.set(RCV | SEND | DEAD);

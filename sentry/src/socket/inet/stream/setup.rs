@@ -9,7 +9,7 @@ use crate::socket::family::AF_UNSPEC;
 use crate::socket::inet::addr::{self, AF_INET, Endpoint};
 use crate::socket::inet::port::Binding;
 use crate::socket::inet::uplink::error::errno;
-use crate::socket::inet::{Counters, Net, ip};
+use crate::socket::inet::{Counters, ip};
 use crate::socket::options::so;
 use crate::socket::unix::conn::SOMAXCONN;
 use crate::wait::EventMask;
@@ -152,7 +152,7 @@ impl StreamSocket {
 
     fn connecting_ended(&self) -> bool {
         match &self.setup.lock().state {
-            State::Connecting(_) => false,
+            State::Connecting(..) => false,
             State::Remote(remote) => !remote.is_connecting(),
             _ => true,
         }
@@ -277,46 +277,58 @@ impl StreamSocket {
         Counters::add(&net.counters.tcp_active_opens, 1);
         net.counters.packet(0);
         setup.progress = Progress::Connecting;
+        if net.is_filtered() {
+            return self.connect_filtered(setup, route, peer);
+        }
         if !route.local {
-            let begun = self.connect_remote(&mut setup, local, peer);
+            let begun = self.connect_remote(&mut setup, local, (peer, peer));
             if begun.is_err() {
                 setup.unconnect();
             }
             return begun;
         }
+        let tuple = Tuple { local, peer };
         let host = net.tcp.find(peer, local, route.device, |b| b.listening);
-        let refused = self.connect_locally(&mut setup, net, local, peer, host.as_deref());
+        let refused = self.connect_locally(&mut setup, tuple, (local, peer), host.as_deref());
         drop(setup);
-        if refused.is_err() {
-            Counters::add(&net.counters.tcp_attempt_fails, 1);
-            self.core.fail(Errno::ECONNREFUSED);
-        } else {
-            self.core.queue.notify(WRITABLE);
-        }
+        self.begun(refused);
         Ok(())
     }
 
-    fn connect_locally(
+    /// Notes how connecting within the sandbox has begun.
+    pub(super) fn begun(&self, result: Result<()>) {
+        match result {
+            Ok(()) => self.core.queue.notify(WRITABLE),
+            Err(e) => {
+                Counters::add(&self.common.net.counters.tcp_attempt_fails, 1);
+                self.core.fail(e);
+            }
+        }
+    }
+
+    /// Connects with a listener of this sandbox. `tuple` is the connection as this socket sees it; the listener
+    /// sees it come from and to the endpoints of `seen`.
+    pub(super) fn connect_locally(
         &self,
         setup: &mut Setup,
-        net: &Arc<Net>,
-        local: Endpoint,
-        peer: Endpoint,
+        tuple: Tuple,
+        seen: (Endpoint, Endpoint),
         host: Option<&StreamSocket>,
     ) -> Result<()> {
+        let net = &self.common.net;
         let listener = host.and_then(|host| Some((host, host.accepting()?)));
         let Some((host, listener)) = listener else {
-            if local == peer {
-                return self.join_itself(setup, local);
+            if tuple.local == tuple.peer {
+                return self.join_itself(setup, tuple.local);
             }
             Counters::add(&net.counters.tcp_resets, 1);
             return Err(Errno::ECONNREFUSED);
         };
         match listener.offer(&self.this) {
-            Offer::Room => self.join(setup, local, peer, host, &listener),
+            Offer::Room => self.join(setup, tuple, seen, host, &listener),
             Offer::Full => {
                 Counters::add(&net.counters.listen_overflows, 1);
-                setup.state = State::Connecting(peer);
+                setup.state = State::Connecting(tuple.peer, seen);
                 Ok(())
             }
             Offer::Refused => Err(Errno::ECONNREFUSED),
@@ -334,7 +346,7 @@ impl StreamSocket {
         let mut setup = self.setup.lock();
         match &setup.state {
             State::Listening(_) if bits & RCV == 0 => Ok(()),
-            State::Listening(_) | State::Connecting(_) => {
+            State::Listening(_) | State::Connecting(..) => {
                 let old = setup.unconnect();
                 if let Some(claim) = &setup.claim {
                     claim.update(false, |binding| binding.listening = false)?;

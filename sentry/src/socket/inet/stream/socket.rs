@@ -105,7 +105,7 @@ impl Socket for StreamSocket {
         }
         let connected = match &self.setup.lock().state {
             State::Connected(connected) => connected.clone(),
-            State::Connecting(_) | State::Remote(_) => return Err(Errno::EAGAIN),
+            State::Connecting(..) | State::Remote(_) => return Err(Errno::EAGAIN),
             _ => return Err(self.core.take_error().unwrap_or(Errno::EPIPE)),
         };
         let n = connected.send(src, msg.flags & flags::OOB != 0)?;
@@ -124,7 +124,7 @@ impl Socket for StreamSocket {
             State::Connected(connected) => connected.clone(),
             State::Listening(_) => return Err(Errno::ENOTCONN),
             _ if msg.flags & flags::OOB != 0 => return Err(Errno::EINVAL),
-            State::Connecting(_) | State::Remote(_) => return Err(Errno::EAGAIN),
+            State::Connecting(..) | State::Remote(_) => return Err(Errno::EAGAIN),
             State::Closed => {
                 if let Some(e) = self.core.take_error() {
                     return Err(e);

@@ -5,7 +5,7 @@ use crate::errno::Errno;
 use crate::kernel::CurrentTask;
 use crate::mm::UserAddr;
 use crate::socket::options::so;
-use crate::socket::{self, SOL_SOCKET};
+use crate::socket::{self, SOL_SOCKET, xtables};
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::Fd;
 
@@ -23,9 +23,13 @@ pub fn setsockopt(
 ) -> SysResult {
     let len = usize::try_from(optlen).map_err(|_| Errno::EINVAL)?;
     let file = socket_file(t, sockfd.0)?;
+    let socket = socket::of(&file)?;
+    if let Some(done) = xtables::setsockopt(t, &**socket, (level, optname), (optval, len)) {
+        return done.map(|()| 0);
+    }
     let mut value = vec![0; len.min(MAX_VALUE)];
     t.mm().read(optval, &mut value)?;
-    socket::of(&file)?.set_option(t, level, optname, &value)?;
+    socket.set_option(t, level, optname, &value)?;
     Ok(0)
 }
 
@@ -41,7 +45,15 @@ pub fn getsockopt(
     let file = socket_file(t, sockfd.0)?;
     let room: i32 = t.mm().read_obj(optlen)?;
     let room = usize::try_from(room).map_err(|_| Errno::EINVAL)?;
-    let value = socket::of(&file)?.get_option(t, level, optname)?.bytes();
+    let socket = socket::of(&file)?;
+    if let Some(found) = xtables::getsockopt(t, &**socket, (level, optname), (optval, room)) {
+        let (value, result) = found?;
+        t.mm().write(optval, &value)?;
+        let len = if value.is_empty() { room } else { value.len() };
+        t.mm().write_obj(optlen, &(len as u32))?;
+        return Ok(result);
+    }
+    let value = socket.get_option(t, level, optname)?.bytes();
     if level == SOL_SOCKET && optname == so::PEERGROUPS && room < value.len() {
         t.mm().write_obj(optlen, &(value.len() as u32))?;
         return Err(Errno::ERANGE);

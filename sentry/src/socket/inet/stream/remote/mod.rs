@@ -199,35 +199,35 @@ impl StreamSocket {
         }
     }
 
-    /// Begins to connect to another machine.
+    /// Begins to connect to another machine: to `peer` as the program sees it, to `to` in fact.
     pub(super) fn connect_remote(
         &self,
         setup: &mut Setup,
         local: Endpoint,
-        peer: Endpoint,
+        (peer, to): (Endpoint, Endpoint),
     ) -> Result<()> {
         let tuple = Tuple { local, peer };
         let egress = self.common.net.egress.get();
-        let admitted = egress.map(|egress| egress.admit(wire::Protocol::Tcp, peer)).transpose()?;
+        let admitted = egress.map(|egress| egress.admit(wire::Protocol::Tcp, to)).transpose()?;
         let entry = self.common.net.connections.enter(tuple, self.this.clone());
         let entry = entry.ok_or(Errno::EADDRNOTAVAIL)?;
         let transport: Arc<dyn Transport> = match self.common.net.uplink.get() {
             Some(Uplink::Proxy(proxy)) => {
-                let stream = ProxiedStream::connect(proxy, &self.core, peer)?;
+                let stream = ProxiedStream::connect(proxy, &self.core, to)?;
                 stream.apply(self);
                 stream
             }
             _ => {
                 let tcp = self.endpoint_at(local, true)?;
                 tcp.set_waker(Some(Arc::new(CoreWaker(self.core.clone()))));
-                match tcp.connect(socket_addr(peer)) {
+                match tcp.connect(socket_addr(to)) {
                     Ok(()) | Err(netstack::Error::InProgress) => {}
                     Err(e) => return Err(errno(e)),
                 }
                 let stream = StackStream::new(tcp);
                 match (egress, admitted) {
                     (Some(egress), Some(how)) if how != Admitted::Freely => {
-                        Guarded::new(stream, &self.core, egress, peer, how)
+                        Guarded::new(stream, &self.core, egress, to, how)
                     }
                     _ => stream,
                 }
