@@ -131,12 +131,12 @@ impl Table {
         nat || ops().any(Op::tracks)
     }
 
-    /// True if no jumps lead back to where they came from, and none nest too deep.
+    /// True if, from the base chains on, no jumps lead back to where they came from, and none nest too deep.
     pub fn is_sound(&self) -> bool {
         // Depth of the walk that starts at a chain, once it is known.
         let mut depth: Vec<Option<usize>> = vec![None; self.chains.len()];
         let mut path: Vec<(usize, Vec<usize>)> = Vec::new();
-        for start in 0..self.chains.len() {
+        for (start, _) in self.bases() {
             if depth.get(start).is_some_and(Option::is_some) {
                 continue;
             }

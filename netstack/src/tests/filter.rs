@@ -168,7 +168,9 @@ fn a_full_table_lets_go_of_what_nobody_answered() {
 fn chains_that_loop_are_not_sound() {
     let chain = |to| {
         let ops = vec![Op::Verdict(Verdict::Jump(to))];
-        Chain { name: "c".into(), base: None, rules: vec![Arc::new(Rule { ops })] }
+        let (hook, kind) = (Hook::Input, ChainKind::Filter);
+        let base = Some(Base { hook, priority: 0, kind, accept: true, counter: None });
+        Chain { name: "c".into(), base, rules: vec![Arc::new(Rule { ops })] }
     };
     let table = |chains| Table { name: "t".into(), v4: true, v6: false, chains };
     let leaf = || Chain { name: "c".into(), base: None, rules: Vec::new() };
