@@ -34,7 +34,7 @@
 //! describe nothing that guest code could not bring about, and `exit(2)`. It cannot reach the agent, whose
 //! state is in registers and in pages that the stub cannot write. Arguments in a notification are the
 //! kernel's copy; a call in a thread's block is copied once, and is one that guest code could make anyway. What a frame says is copied once and describes the guest itself. A thread that blocks
-//! our signals or spoils its signal stack cannot be interrupted any more, only killed with its process.
+//! our signals or spoils its signal stack cannot be interrupted any more: its stub is ended ([`watchdog`]).
 
 pub(crate) mod agent;
 pub(crate) mod block;
@@ -53,6 +53,7 @@ pub(crate) mod space;
 pub(crate) mod spin;
 pub(crate) mod stack;
 pub(crate) mod turn;
+pub(crate) mod watchdog;
 
 use crate::cpu;
 use crate::stub::layout;

@@ -20,6 +20,8 @@ const PENDING: u32 = 2;
 #[derive(Debug)]
 pub struct InterruptState {
     state: AtomicU32,
+    /// How often guest code has stopped.
+    turns: AtomicU32,
     /// The stub's process and thread, until the context is dropped: ids are reused.
     target: Mutex<Option<(i32, i32)>>,
 }
@@ -27,7 +29,8 @@ pub struct InterruptState {
 impl InterruptState {
     /// For a context that runs in thread `tid` of stub `pid`.
     pub fn new(pid: i32, tid: i32) -> Self {
-        Self { state: AtomicU32::new(IDLE), target: Mutex::new(Some((pid, tid))) }
+        let target = Mutex::new(Some((pid, tid)));
+        Self { state: AtomicU32::new(IDLE), turns: AtomicU32::new(0), target }
     }
 
     /// Announces that guest code is about to run; `false` when there is an interrupt to report
@@ -45,6 +48,8 @@ impl InterruptState {
     /// Guest code has stopped, because of a signal or not. An interrupt that came with another event
     /// stays pending.
     pub fn leave(&self, by_signal: bool) {
+        // Only the context's thread counts.
+        self.turns.store(self.turns.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
         if by_signal {
             self.state.store(IDLE, Ordering::Release);
         } else {
@@ -55,6 +60,16 @@ impl InterruptState {
     /// Whether an interrupt is to be reported.
     pub fn is_pending(&self) -> bool {
         self.state.load(Ordering::Acquire) & PENDING != 0
+    }
+
+    /// Whether guest code that has been interrupted still runs.
+    pub fn is_unheeded(&self) -> bool {
+        self.state.load(Ordering::Acquire) == RUNNING | PENDING
+    }
+
+    /// How often guest code has stopped; wraps around.
+    pub fn turns(&self) -> u32 {
+        self.turns.load(Ordering::Relaxed)
     }
 
     /// A signal was seen (and dropped) while guest code was not running.

@@ -21,7 +21,8 @@ use crate::{PAGE_SIZE, PlatformError, Result, placement};
 use nix::errno::Errno;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
-/// How long a new stub may take to report, in milliseconds.
+/// How long an agent may take to report, in milliseconds: guest threads can keep theirs waiting, and somebody on the host
+/// can stop it.
 const PATIENCE: i32 = 20_000;
 
 /// Most calls that making a thread takes.
@@ -46,6 +47,15 @@ impl Agent {
     /// For the stub `pid`, whose agent has the other end of `control` and has mapped `pages`.
     pub fn new(pid: i32, control: OwnedFd, pages: BatchPages) -> Self {
         Self { pid, control, pages, left_open: None, cpu: None }
+    }
+
+    /// A socket to an agent: the sentry's end, on which messages tell who sends them and do not let wait for ever, and
+    /// the agent's.
+    pub fn control() -> Result<(OwnedFd, OwnedFd), Errno> {
+        let (ours, theirs) = socket::seqpacket_pair()?;
+        socket::pass_credentials(ours.as_fd())?;
+        socket::set_timeout(ours.as_fd(), PATIENCE)?;
+        Ok((ours, theirs))
     }
 
     /// Makes the agent execute calls in order, up to the first one that fails.
@@ -123,14 +133,12 @@ impl Agent {
     pub fn new_process(&mut self, shared: &Shared) -> Result<Self> {
         let host = |e| PlatformError::host("copy a stub", e);
         let pages = BatchPages::new(&shared.memory)?;
-        let (control, theirs) = socket::seqpacket_pair().map_err(host)?;
-        socket::pass_credentials(control.as_fd()).map_err(host)?;
+        let (control, theirs) = Self::control().map_err(host)?;
         let mut calls: Vec<Call> = self.close_left_open().collect();
         calls.push(receive(0));
         calls.push(call(libc::SYS_clone, &[PROCESS_FLAGS.into()]));
         calls.push(call(libc::SYS_close, &[FD_RECEIVED]));
         self.pages.frames().store64(control::PAGES, pages.frames().offset())?;
-        socket::set_timeout(self.control.as_fd(), PATIENCE).map_err(host)?;
         let transfer = shared.link.begin();
         transfer.send(theirs.as_fd()).map_err(host)?;
         drop(theirs);
@@ -149,7 +157,6 @@ impl Agent {
                 (pid, _) => copy = Some(pid),
             }
         }
-        socket::set_timeout(self.control.as_fd(), 0).map_err(host)?;
         let pid = copy.ok_or(PlatformError::StubDied)?;
         Ok(Self { pid, control, pages, left_open: None, cpu: None })
     }

@@ -10,6 +10,7 @@ use super::space::{Member, SystrapSpace};
 use super::spin::Rhythm;
 use super::stack::SignalStack;
 use super::turn::{is_report, lost};
+use super::watchdog::Watched;
 use crate::placement::{self, Slot};
 use crate::stub::interrupt::InterruptState;
 use crate::{
@@ -66,6 +67,8 @@ pub struct SystrapContext {
     pub(super) hot: Option<CallSite>,
     pub(super) origins: Origins,
     pub(super) interrupts: Arc<InterruptState>,
+    /// Sees to it that the thread heeds them.
+    pub(super) watched: Arc<Watched>,
     pub(super) space: Member,
 }
 
@@ -92,11 +95,17 @@ impl PendingContext for SystrapPending {
 impl SystrapContext {
     fn attach(space: Member, xstate: XState) -> Result<Self> {
         let (stack, listener) = space.new_thread()?;
-        let hello = listener.receive().map_err(lost)?.ok_or(PlatformError::StubDied)?;
+        let interrupts = Arc::new(InterruptState::new(space.pid(), 0));
+        let watched = Watched::new(interrupts.clone(), space.space());
+        let hello = {
+            let _wait = watched.wait();
+            listener.receive().map_err(lost)?.ok_or(PlatformError::StubDied)?
+        };
         if !is_report(&hello) {
             return Err(PlatformError::StubDied);
         }
         let tid = hello.tid;
+        interrupts.retarget(Some((space.pid(), tid)));
         // Its last thread may have left something.
         Block(&stack).set_state(ASLEEP);
         let (id, context, fp) = (hello.id, stack.own_context(), stack.own_fp());
@@ -114,7 +123,8 @@ impl SystrapContext {
             result: 0,
             hot: None,
             origins: Origins::default(),
-            interrupts: Arc::new(InterruptState::new(space.pid(), tid)),
+            interrupts,
+            watched,
             space,
         })
     }
@@ -203,7 +213,7 @@ impl Context for SystrapContext {
     }
 
     fn interrupter(&self) -> Arc<dyn Interrupter> {
-        self.interrupts.clone()
+        self.watched.clone()
     }
 
     fn address_space(&self) -> Arc<dyn AddressSpace> {

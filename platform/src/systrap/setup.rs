@@ -6,7 +6,6 @@
 
 use super::agent::Agent;
 use super::{code, filter, gate};
-use crate::host::socket;
 use crate::stub::batch::BatchPages;
 use crate::stub::filter::MAP_FLAGS;
 use crate::stub::link::Link;
@@ -69,8 +68,7 @@ pub fn start(memory: Arc<MemoryFile>) -> Result<(Arc<Shared>, Arc<StubProcess>, 
     let pages = BatchPages::new(&memory)?;
     let link = Link::new().map_err(host("create the descriptor channel of the stubs"))?;
     let what = "create the control socket of the first stub";
-    let (control, agents) = socket::seqpacket_pair().map_err(host(what))?;
-    socket::pass_credentials(control.as_fd()).map_err(host(what))?;
+    let (control, agents) = Agent::control().map_err(host(what))?;
     let filter = filter::everyone();
     let plan = Plan {
         handler: SignalAction::handler(),

@@ -248,6 +248,8 @@ impl SystrapContext {
             Place::Reported { .. } | Place::Away => return Ok(()),
         };
         let mut may_wait = waits.is_none();
+        let watched = self.watched.clone();
+        let _wait = watched.wait();
         tgkill(self.space.pid(), self.tid, SIGNAL);
         loop {
             if let Some(id) = waits.take() {

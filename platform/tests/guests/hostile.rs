@@ -1,23 +1,12 @@
 //! Guests that misbehave, and hosts that refuse.
 
 use crate::guest::*;
+use crate::random::Random;
 use platform::{Event, MapSource, MemoryFile, PAGE_SIZE, Prot, Registers};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
 
 const RW: Prot = Prot::READ.union(Prot::WRITE);
-
-/// A small random number generator; the same numbers in every run.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-}
 
 #[test]
 fn random_code_and_registers() {
@@ -32,7 +21,7 @@ fn random_code_and_registers() {
             interrupter.interrupt();
         }
     });
-    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let mut random = Random::new(0x2545_f491_4f6c_dd1d);
     for round in 0..3000 {
         let bytes: Vec<u8> = (0..64).map(|_| random.next() as u8).collect();
         guest.code.write(0, &bytes).unwrap();

@@ -12,6 +12,8 @@ mod hostile;
 mod privileged;
 #[path = "../guests/processes.rs"]
 mod processes;
+#[path = "../guests/random.rs"]
+mod random;
 
 use platform::{MemoryFile, Platform, Result, kvm};
 use std::fs::File;

@@ -11,6 +11,8 @@ mod hostile;
 mod privileged;
 #[path = "../guests/processes.rs"]
 mod processes;
+#[path = "../guests/random.rs"]
+mod random;
 #[path = "../guests/stubs.rs"]
 mod stubs;
 

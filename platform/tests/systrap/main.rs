@@ -11,8 +11,12 @@ mod hostile;
 mod privileged;
 #[path = "../guests/processes.rs"]
 mod processes;
+#[path = "../guests/random.rs"]
+mod random;
 #[path = "../guests/stubs.rs"]
 mod stubs;
+#[path = "../guests/takeover.rs"]
+mod takeover;
 
 use platform::{MemoryFile, Platform, Result, systrap};
 use std::sync::Arc;
