@@ -11,6 +11,8 @@
 //! Parts: [`address`] (what the guest sees, and what it may reach), [`policy`] (what else it may not), [`protocol`], [`server`] (the proxy), and
 //! [`client`] (the sentry's side).
 //!
+//! [`host`] is something else: a process that makes sockets for a sentry that may use all of the host's network.
+//!
 //! Neither side trusts the other: what does not decode ends the connection and nothing else. Every address is
 //! checked by the proxy.
 //!
@@ -18,6 +20,7 @@
 
 pub mod address;
 pub mod client;
+pub mod host;
 pub mod policy;
 pub mod protocol;
 pub mod server;

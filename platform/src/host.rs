@@ -8,6 +8,7 @@
 
 pub mod calls;
 pub mod file;
+pub mod hostnet;
 pub mod inet;
 pub mod io;
 pub mod mapping;

@@ -125,6 +125,9 @@ pub enum NetworkName {
     /// resolved by the host's name server. Link-local addresses, metadata services and the host's loopback
     /// interface are not reached.
     User,
+    /// The host's own sockets, for what needs its throughput: no isolation of the network. Ports that only root may bind
+    /// cannot be bound.
+    Host,
     /// A loopback interface and nothing else.
     None,
 }

@@ -137,6 +137,13 @@ const CONTROL_OPTIONS: &[u32] = &[libc::SO_PASSCRED as u32, libc::SO_RCVTIMEO as
 /// `SO_KEEPALIVE`, `SO_OOBINLINE`, `TCP_QUICKACK`, `SO_LINGER`, `TCP_USER_TIMEOUT`.
 const CONNECTION_OPTIONS: &[u32] = &[1, 3, 4, 5, 6, 7, 8, 9, 10, 12, 13, 16, 18, 20];
 
+/// Those that the guest's own sockets of the host can have: what a level of `sentry/src/socket/inet/host/options.rs` lets
+/// through, by number.
+const HOST_OPTIONS: &[u32] = &[
+    1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15, 16, 17, 18, 19, 20, 21, 23, 24, 25, 26, 29, 30,
+    32, 33, 34, 35, 36, 42, 49, 51, 66, 67, 103, 104,
+];
+
 /// Options that are read: `TCP_MAXSEG`, `SO_ERROR`, `TCP_INFO`.
 const READ_OPTIONS: &[u32] = &[2, 4, 11];
 
@@ -278,13 +285,32 @@ pub const USER_NETWORK_CALLS: &[HostCall] = host_calls! {
     setsockopt SYS_setsockopt Run (Either(2, CONNECTION_OPTIONS)) "options of connections; control sockets of agents (SO_PASSCRED, SO_RCVTIMEO)";
 };
 
+/// What `--network=host` needs besides, in the same way.
+pub const HOST_NETWORK_CALLS: &[HostCall] = host_calls! {
+    bind SYS_bind Run "the guest's bind";
+    connect SYS_connect Run "the guest's connect";
+    getpeername SYS_getpeername Run "the guest's getpeername";
+    getsockname SYS_getsockname Run "the guest's getsockname";
+    getsockopt SYS_getsockopt Run "options of the guest's sockets";
+    listen SYS_listen Run "the guest's listen";
+    sendto SYS_sendto Run (Either(5, &[0])) "urgent data, to where the socket is connected";
+    setsockopt SYS_setsockopt Run (Either(2, HOST_OPTIONS)) "options of the guest's sockets; control sockets of agents (SO_PASSCRED, SO_RCVTIMEO)";
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn sorted_and_unique() {
-        for table in [HOST_CALLS, PTRACE_CALLS, SYSTRAP_CALLS, KVM_CALLS, USER_NETWORK_CALLS] {
+        for table in [
+            HOST_CALLS,
+            PTRACE_CALLS,
+            SYSTRAP_CALLS,
+            KVM_CALLS,
+            USER_NETWORK_CALLS,
+            HOST_NETWORK_CALLS,
+        ] {
             assert!(table.windows(2).all(|pair| pair[0].name < pair[1].name));
             assert!(table.iter().all(|call| !call.purpose.is_empty()));
         }
@@ -295,7 +321,9 @@ mod tests {
 
     #[test]
     fn options_of_agents_can_be_set_beside_those_of_connections() {
-        assert!(CONTROL_OPTIONS.iter().all(|option| CONNECTION_OPTIONS.contains(option)));
+        for options in [CONNECTION_OPTIONS, HOST_OPTIONS] {
+            assert!(CONTROL_OPTIONS.iter().all(|option| options.contains(option)));
+        }
     }
 
     /// The promise: what a subverted sentry could ask of the host.
@@ -306,6 +334,7 @@ mod tests {
             let count = run(HOST_CALLS) + run(platform);
             assert!(count <= 65, "{count} host calls");
             assert!(count + run(USER_NETWORK_CALLS) <= 68);
+            assert!(count + run(HOST_NETWORK_CALLS) <= 73);
         }
     }
 }

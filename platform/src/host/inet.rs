@@ -50,7 +50,8 @@ pub fn reset_on_close(fd: BorrowedFd<'_>) -> Result<(), Errno> {
     set_bytes(fd, libc::SOL_SOCKET, libc::SO_LINGER, &value)
 }
 
-fn set_bytes(fd: BorrowedFd<'_>, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
+/// Sets an option to bytes.
+pub fn set_bytes(fd: BorrowedFd<'_>, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
     let len = value.len() as libc::socklen_t;
     // SAFETY: the value is readable for the length that is passed along, and nothing is written.
     let result =

@@ -7,8 +7,8 @@
 
 use super::Errno;
 use super::calls::{
-    HOST_CALLS, HostCall, KVM_CALLS, Limit, PTRACE_CALLS, Phase, REFUSED, SYSTRAP_CALLS,
-    USER_NETWORK_CALLS,
+    HOST_CALLS, HOST_NETWORK_CALLS, HostCall, KVM_CALLS, Limit, PTRACE_CALLS, Phase, REFUSED,
+    SYSTRAP_CALLS, USER_NETWORK_CALLS,
 };
 use nix::libc::{self, sock_filter};
 use std::sync::atomic::{AtomicI32, AtomicPtr, Ordering};
@@ -43,7 +43,7 @@ const ARCH_X86_64: u32 = 0xc000_003e;
 const X32: u32 = 0x4000_0000;
 
 /// Most instructions of a filter here; the kernel's limit is far higher.
-const CAPACITY: usize = 256;
+const CAPACITY: usize = 384;
 
 /// A filter.
 pub struct Filter {
@@ -69,6 +69,15 @@ pub static PTRACE_USER_NETWORK: Filter =
 /// That of `--platform=systrap` with `--network=user`.
 pub static SYSTRAP_USER_NETWORK: Filter =
     Filter::new("sentry", &[HOST_CALLS, USER_NETWORK_CALLS, SYSTRAP_CALLS], REFUSED);
+/// That of `--platform=kvm` with `--network=host`.
+pub static KVM_HOST_NETWORK: Filter =
+    Filter::new("sentry", &[HOST_CALLS, HOST_NETWORK_CALLS, KVM_CALLS], REFUSED);
+/// That of `--platform=ptrace` with `--network=host`.
+pub static PTRACE_HOST_NETWORK: Filter =
+    Filter::new("sentry", &[HOST_CALLS, HOST_NETWORK_CALLS, PTRACE_CALLS], REFUSED);
+/// That of `--platform=systrap` with `--network=host`.
+pub static SYSTRAP_HOST_NETWORK: Filter =
+    Filter::new("sentry", &[HOST_CALLS, HOST_NETWORK_CALLS, SYSTRAP_CALLS], REFUSED);
 
 const fn op(code: u16, k: u32, jt: u8, jf: u8) -> sock_filter {
     sock_filter { code, jt, jf, k }
@@ -116,6 +125,17 @@ impl Filter {
             (&PTRACE, &PTRACE_USER_NETWORK),
             (&SYSTRAP, &SYSTRAP_USER_NETWORK),
             (&KVM, &KVM_USER_NETWORK),
+        ];
+        let found = pairs.into_iter().find(|(without, _)| std::ptr::eq(*without, self));
+        found.map_or(self, |(_, with)| with)
+    }
+
+    /// That of the same platform with `--network=host`.
+    pub fn with_host_network(&'static self) -> &'static Self {
+        let pairs = [
+            (&PTRACE, &PTRACE_HOST_NETWORK),
+            (&SYSTRAP, &SYSTRAP_HOST_NETWORK),
+            (&KVM, &KVM_HOST_NETWORK),
         ];
         let found = pairs.into_iter().find(|(without, _)| std::ptr::eq(*without, self));
         found.map_or(self, |(_, with)| with)
@@ -379,7 +399,14 @@ mod tests {
     fn only_what_the_tables_say() {
         const NO: u32 = libc::SECCOMP_RET_TRAP;
         const YES: u32 = libc::SECCOMP_RET_ALLOW;
-        let with_network = [&PTRACE_USER_NETWORK, &SYSTRAP_USER_NETWORK, &KVM_USER_NETWORK];
+        let with_network = [
+            &PTRACE_USER_NETWORK,
+            &SYSTRAP_USER_NETWORK,
+            &KVM_USER_NETWORK,
+            &PTRACE_HOST_NETWORK,
+            &SYSTRAP_HOST_NETWORK,
+            &KVM_HOST_NETWORK,
+        ];
         for filter in [&PTRACE, &SYSTRAP, &KVM].into_iter().chain(with_network) {
             for number in 0..600 {
                 let mut calls = filter.tables.iter().copied().flatten();

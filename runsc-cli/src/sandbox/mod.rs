@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! runsc ── fork ──► gofer    own namespaces, sees the exports only
-//!       ├─ fork ──► proxy    with --network=user: own namespaces but the network's; host sockets
+//!       ├─ fork ──► proxy    with --network=user and host: own namespaces but the network's; host sockets
 //!       └─ fork ──► sentry   own namespaces, empty root, no capabilities; first process of its pid
 //!                            namespace, so that its stubs cannot outlive it
 //! ```
@@ -32,9 +32,10 @@ use anyhow::{Context, bail};
 use control::Control;
 use netproxy::policy::Rule;
 use network::Takeover;
+use network::helper::Helper;
 use network::publish::Publish;
 use network::resolver::Resolver;
-use network::user::{Proxy, UserOptions};
+use network::user::UserOptions;
 use nix::unistd::Pid;
 use spawn::Child;
 use std::fs::File;
@@ -106,8 +107,8 @@ pub struct Running {
     pub control: Control,
     /// The gofer.
     pub gofer: gofer::Gofer,
-    /// The network proxy, with `--network=user`.
-    pub proxy: Option<Proxy>,
+    /// The network proxy with `--network=user`, or what makes sockets with `--network=host`.
+    pub proxy: Option<Helper>,
     /// What it has taken over of its network namespace; given back with this value.
     pub takeover: Option<Takeover>,
 }
@@ -137,6 +138,12 @@ impl Sandbox {
             );
         }
         let policy = network::egress::policy(global, std::mem::take(&mut self.egress))?;
+        let host = global.network == NetworkName::Host;
+        if host && !policy.is_empty() {
+            bail!(
+                "an egress policy needs --network=user or sandbox: with the host's own sockets it would not be kept"
+            );
+        }
         let resolver = user.then(Resolver::of_host);
         if let Some(resolver) = &resolver {
             let mount = resolver.mount(&self.spec.mounts, &mut self.exports)?;
@@ -151,7 +158,14 @@ impl Sandbox {
         let (proxy, user_network) = match &resolver {
             None => {
                 egress = network::egress::of_interfaces(global, policy);
-                (None, None)
+                if host {
+                    let namespace = self.network.as_deref();
+                    let mode = global.host_seccomp;
+                    let (maker, network) = network::host::start(namespace, attached, mode)?;
+                    (Some(maker), Some(Network::Host(network)))
+                } else {
+                    (None, None)
+                }
             }
             Some(resolver) => {
                 let host_loopback = global.host_loopback;
@@ -185,10 +199,9 @@ impl Sandbox {
                 && self.network_by_hooks
                 && global.network == NetworkName::Sandbox,
         };
-        let (gofer_pid, proxy_pid) = (gofer.pid(), proxy.as_ref().map(Proxy::pid));
-        let namespace = self.network.as_deref().filter(|_| !user).map(|path| sentry::Namespace {
-            path,
-            take_over: global.network == NetworkName::Sandbox,
+        let (gofer_pid, proxy_pid) = (gofer.pid(), proxy.as_ref().map(Helper::pid));
+        let namespace = self.network.as_deref().filter(|_| !user && !host).map(|path| {
+            sentry::Namespace { path, take_over: global.network == NetworkName::Sandbox }
         });
         let prepare = |pid| prepare(pid, gofer_pid, proxy_pid);
         let (sentry, control, takeover) =

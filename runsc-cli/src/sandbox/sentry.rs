@@ -229,6 +229,7 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
 fn sockets(network: &Network) -> Vec<BorrowedFd<'_>> {
     match network {
         Network::Interfaces(spec) => spec.interfaces.iter().map(|i| i.socket.as_fd()).collect(),
+        Network::Host(network) => vec![network.control.as_fd()],
         Network::User(UserNetwork { control, packets, .. }) => {
             vec![control.as_fd(), packets.as_fd()]
         }

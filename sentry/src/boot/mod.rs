@@ -16,6 +16,7 @@ mod server;
 pub mod spec;
 mod stdio;
 
+pub use crate::socket::inet::host::{HostInterface, HostNetwork};
 pub use crate::socket::inet::uplink::{
     EgressSpec, InterfaceSpec, Network, NetworkSpec, RouteSpec, UserNetwork,
 };

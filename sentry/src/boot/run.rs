@@ -41,6 +41,7 @@ pub fn run(mut config: Config) -> Result<ExitStatus, BootError> {
     let (platform, filter) = platform(config.platform, config.patching, device, &memory, log)?;
     let filter = match config.network {
         Some(Network::User(_)) => filter.with_user_network(),
+        Some(Network::Host(_)) => filter.with_host_network(),
         _ => filter,
     };
     confine(&config, filter)?;

@@ -3,6 +3,8 @@
 //! [`user`] is `--network=user`: sockets of the host, through a process of its own, with [`publish`]ed ports, the
 //! host's [`resolver`], and an [`egress`] policy.
 //!
+//! [`host`] is `--network=host`: the sandbox's sockets are the host's. Both processes are [`helper`]s.
+//!
 //! Here is `--network=sandbox`: the sandbox takes over the interfaces of the network namespace that it is given.
 //!
 //! Before the sentry gives up its privileges, this process reads each Ethernet interface's addresses and routes by
@@ -10,6 +12,8 @@
 //! kernel, which from then on answers nothing there. A [`Takeover`] gives them back unless the sandbox has come to run.
 
 pub mod egress;
+pub mod helper;
+pub mod host;
 mod netlink;
 mod packet;
 pub mod publish;

@@ -47,8 +47,10 @@ pub struct Link {
     pub mac: [u8; 6],
     /// Largest packet, in bytes.
     pub mtu: u32,
-    kind: u16,
-    flags: u32,
+    /// `ARPHRD_*`
+    pub kind: u16,
+    /// `IFF_*`
+    pub flags: u32,
 }
 
 impl Link {

@@ -1,35 +1,20 @@
 //! `--network=user`: a proxy process with ordinary sockets of the host, for a sandbox that was given no network.
 //!
-//! ```text
-//! runsc ── fork ──► proxy    own namespaces but for the network's, empty root, no capabilities
-//! ```
-//! Like the gofer it is a fork of this process. It ends with its connection to the sentry.
+//! It is a [`helper`].
 
 use super::egress;
+use super::helper::{self, Helper};
 use super::publish::Publish;
 use super::resolver::Resolver;
 use crate::cli::HostSeccomp;
-use crate::log;
-use crate::sandbox::spawn::{self, Child};
-use crate::sandbox::{confine, identity};
 use anyhow::Context;
 use netproxy::policy::Policy;
 use netproxy::server::calls::FILTER;
 use netproxy::server::{Options, Server};
-use nix::sys::wait::waitpid;
-use nix::unistd::Pid;
-use platform::host::{seccomp, socket};
-use sentry::boot::{self, UserNetwork};
+use platform::host::socket;
+use sentry::boot::UserNetwork;
 use std::net::UdpSocket;
-use std::os::fd::{AsFd, OwnedFd};
-
-/// Namespaces of the proxy: all but the network's.
-const NAMESPACES: i32 = libc::CLONE_NEWUSER
-    | libc::CLONE_NEWPID
-    | libc::CLONE_NEWNS
-    | libc::CLONE_NEWIPC
-    | libc::CLONE_NEWUTS
-    | libc::CLONE_NEWCGROUP;
+use std::os::fd::{AsFd, BorrowedFd};
 
 /// What the flags say of such a network.
 #[derive(Debug, Default)]
@@ -42,19 +27,13 @@ pub struct UserOptions {
     pub policy: Policy,
 }
 
-/// A running proxy. Ended when dropped.
-pub struct Proxy {
-    child: Child,
-    kept: bool,
-}
-
 /// Starts the proxy; also returns what the sentry needs to talk to it.
 pub fn start(
     options: UserOptions,
     resolver: &Resolver,
     attached: bool,
     mode: HostSeccomp,
-) -> anyhow::Result<(Proxy, UserNetwork)> {
+) -> anyhow::Result<(Helper, UserNetwork)> {
     let pair = || socket::seqpacket_pair().context("cannot make a socket pair for the network");
     let ((control, their_control), (packets, their_packets)) = (pair()?, pair()?);
     let UserOptions { publish, host_loopback, policy } = options;
@@ -68,64 +47,28 @@ pub fn start(
         policy,
         report: egress::report,
     };
-    let child = spawn::spawn(NAMESPACES, attached, identity::write_maps, move || {
-        match serve(options, attached, mode) {
-            Ok(()) => 0,
-            Err(e) => {
-                eprintln!("runsc: the network proxy: {e:#}");
-                1
-            }
-        }
-    })
-    .context("cannot start the network proxy")?;
+    let helper = helper::start("network proxy", attached, move || serve(options, attached, mode))?;
     let network = UserNetwork { control, packets, v6: reaches_v6() };
-    Ok((Proxy { child, kept: false }, network))
+    Ok((helper, network))
 }
 
 /// In the new process: gives everything up, then serves.
 fn serve(options: Options, attached: bool, mode: HostSeccomp) -> anyhow::Result<()> {
-    confine::replace_standard_streams(attached)?;
-    let sockets: Vec<&OwnedFd> = options.published.iter().map(|p| &p.socket).collect();
-    let keep = [&options.control, &options.packets].into_iter().chain(sockets);
-    confine::close_others(keep.map(AsFd::as_fd).chain(log::descriptor()))?;
-    confine::empty_root()?;
-    confine::allow_descriptors();
-    confine::drop_privileges(attached)?;
-    let mode = match mode {
-        HostSeccomp::Enforce => boot::HostSeccomp::Enforce,
-        HostSeccomp::Log => boot::HostSeccomp::Log,
-    };
-    seccomp::limit_arenas(1);
-    seccomp::hide_process().context("cannot hide the process")?;
-    let server = Server::new(options).context("cannot watch its sockets")?;
-    FILTER.install(mode, libc::STDERR_FILENO).context("cannot install the filter of host calls")?;
-    server.run();
+    helper::confine(attached, mode, &FILTER, options, kept, |options| {
+        Server::new(options).context("cannot watch its sockets")
+    })?
+    .run();
     Ok(())
+}
+
+/// The descriptors of the options.
+fn kept(options: &Options) -> Vec<BorrowedFd<'_>> {
+    let own = [&options.control, &options.packets].into_iter();
+    own.chain(options.published.iter().map(|p| &p.socket)).map(AsFd::as_fd).collect()
 }
 
 /// True when the host has a way to others over IPv6. Nothing is sent.
 fn reaches_v6() -> bool {
     // Any address that is nobody's neighbour will do (that of a public name server).
     UdpSocket::bind("[::]:0").is_ok_and(|s| s.connect("[2001:4860:4860::8888]:53").is_ok())
-}
-
-impl Proxy {
-    /// Its process id.
-    pub fn pid(&self) -> Pid {
-        self.child.pid
-    }
-
-    /// It outlives this value: its connection to the sentry ends it.
-    pub fn keep(mut self) {
-        self.kept = true;
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        if !self.kept {
-            self.child.kill();
-            let _ = waitpid(self.child.pid, None);
-        }
-    }
 }

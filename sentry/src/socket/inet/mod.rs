@@ -4,7 +4,7 @@
 //! * [`stream`]: TCP. [`dgram`]: UDP and ICMP echo sockets. [`addr`]: their addresses.
 //! * [`common`], [`ip`], [`multicast`]: options. [`devices`]: `ioctl(2)` on interfaces.
 //! * [`filter`]: the packet filter, as the traffic of sockets meets it.
-//! * [`uplink`]: where traffic for other machines goes.
+//! * [`uplink`]: where traffic for other machines goes. [`host`]: sockets of the host's instead of all that.
 //!
 //! Sockets of one sandbox that talk to each other are connected by queues, not by packets.
 
@@ -13,6 +13,7 @@ pub mod common;
 pub mod devices;
 pub mod dgram;
 pub mod filter;
+pub mod host;
 pub mod interface;
 pub mod ip;
 pub mod listing;
@@ -34,9 +35,12 @@ use crate::errno::{Errno, Result};
 use crate::kernel::CurrentTask;
 use crate::kernel::credentials::CAP_NET_RAW;
 use dgram::{DgramSocket, Protocol};
+use host::socket::HostSocket;
+use netproxy::protocol::Protocol as Wire;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use stream::StreamSocket;
+use uplink::Uplink;
 
 /// `SOL_IP`
 pub const SOL_IP: i32 = 0;
@@ -72,6 +76,18 @@ impl Family for InetFamily {
             return Err(Errno::EINVAL);
         }
         let echo = if family == AF_INET { IPPROTO_ICMP } else { IPPROTO_ICMPV6 };
+        if let Some(Uplink::Host(host)) = net.uplink.get() {
+            let wanted = match (kind, protocol) {
+                (SOCK_STREAM, 0 | IPPROTO_TCP) => Some(Wire::Tcp),
+                (SOCK_DGRAM, 0 | IPPROTO_UDP) => Some(Wire::Udp),
+                (SOCK_DGRAM, p) if p == echo => Some(Wire::Echo),
+                _ => None,
+            };
+            if let Some(wanted) = wanted {
+                let v6 = family == AF_INET6;
+                return Ok(HostSocket::new(host, net, v6, wanted, Options::new(t))?);
+            }
+        }
         match (kind, protocol) {
             (SOCK_STREAM, 0 | IPPROTO_TCP) => Ok(StreamSocket::new(family, net, Options::new(t))),
             (SOCK_DGRAM, 0 | IPPROTO_UDP) => {

@@ -237,7 +237,7 @@ impl Net {
         }
         drop(interfaces);
         let uplink = self.uplink.get().ok_or(Errno::ENETUNREACH)?;
-        let (source, device) = uplink.route(to, device)?;
+        let (source, device) = uplink.route(self, to, device)?;
         Ok(Route { source, device, local: false })
     }
 

@@ -81,6 +81,8 @@ impl DgramSocket {
             (Uplink::Stack(stack), Protocol::Echo) => {
                 Remote::Echo(stack.raw(family, RawKind::Ping).map_err(errno)?)
             }
+            // Its sockets are others.
+            (Uplink::Host(_), _) => return Ok(()),
             (Uplink::Proxy(proxy), _) => Remote::Proxied(Proxied::new(proxy, &self.this, at.port)),
         };
         self.apply_options(&remote, None);

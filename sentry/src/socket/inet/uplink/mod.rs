@@ -36,6 +36,7 @@ pub use proxy::UserNetwork;
 pub use spec::{InterfaceSpec, NetworkSpec, RouteSpec};
 
 use super::Net;
+use super::host::{HostNet, HostNetwork};
 use super::interface::{Address, IFF_RUNNING, IFF_UP, Interface, Interfaces};
 use crate::errno::{Errno, Result};
 use crate::io::from_host;
@@ -61,6 +62,8 @@ pub enum Uplink {
     Stack(Arc<Stack>),
     /// Sockets of the host.
     Proxy(Arc<Proxy>),
+    /// Its own sockets, as they are.
+    Host(Arc<HostNet>),
 }
 
 /// What a network is given.
@@ -70,6 +73,8 @@ pub enum Network {
     Interfaces(NetworkSpec),
     /// A process that makes sockets of the host.
     User(UserNetwork),
+    /// A process that makes sockets of the host, and gives them away.
+    Host(HostNetwork),
 }
 
 impl Uplink {
@@ -80,6 +85,7 @@ impl Uplink {
         let uplink = match network {
             Network::Interfaces(spec) => Uplink::Stack(Self::serve(net, spec, capture)?),
             Network::User(given) => Uplink::Proxy(Proxy::start(net, given)?),
+            Network::Host(given) => Uplink::Host(HostNet::start(net, given)?),
         };
         net.uplink.set(uplink).map_err(|_| Errno::EEXIST)
     }
@@ -137,7 +143,7 @@ impl Uplink {
     pub fn stack(&self) -> Option<&Arc<Stack>> {
         match self {
             Uplink::Stack(stack) => Some(stack),
-            Uplink::Proxy(_) => None,
+            Uplink::Proxy(_) | Uplink::Host(_) => None,
         }
     }
 
@@ -155,12 +161,13 @@ impl Uplink {
                 stack.routes().into_iter().filter(|route| !connected(route)).collect()
             }
             Uplink::Proxy(proxy) => proxy.routes(),
+            Uplink::Host(host) => host.routes().to_vec(),
         }
     }
 
     /// Source address and interface for a destination that is not this machine; `device` is the
     /// interface that was asked for, or 0. `ENETUNREACH`, `ENODEV`.
-    pub fn route(&self, to: IpAddr, device: u32) -> Result<(IpAddr, u32)> {
+    pub fn route(&self, net: &Net, to: IpAddr, device: u32) -> Result<(IpAddr, u32)> {
         match self {
             Uplink::Stack(stack) => {
                 let device = (device != 0).then_some(IfaceId(device));
@@ -168,6 +175,7 @@ impl Uplink {
                 Ok((source, iface.0))
             }
             Uplink::Proxy(proxy) => proxy.route(to, device),
+            Uplink::Host(host) => host.route(net, to),
         }
     }
 }

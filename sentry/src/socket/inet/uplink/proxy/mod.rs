@@ -321,7 +321,7 @@ pub fn device() -> u32 {
 }
 
 /// Events of `poll(2)` on the host.
-fn events_of(bits: u32) -> EventMask {
+pub fn events_of(bits: u32) -> EventMask {
     let mut events = EventMask::from_bits_truncate(bits);
     if events.contains(EventMask::IN) {
         events |= EventMask::READABLE;
@@ -333,7 +333,7 @@ fn events_of(bits: u32) -> EventMask {
 }
 
 /// What `fd` has now.
-fn poll(fd: &OwnedFd) -> EventMask {
+pub fn poll(fd: &OwnedFd) -> EventMask {
     let wanted = libc::POLLIN | libc::POLLOUT | libc::POLLPRI | libc::POLLRDHUP;
     let found = platform::host::poll::poll_now(fd.as_fd(), wanted);
     events_of(u32::from(found.unwrap_or(libc::POLLERR) as u16))
