@@ -181,7 +181,7 @@ mod tests {
         inet::set_option(b.as_fd(), libc::IPPROTO_IP, libc::IP_RECVTTL, 1).unwrap();
         let to = local_name(b.as_fd()).unwrap();
         let ttl = (libc::IPPROTO_IP, libc::IP_TTL, 9i32.to_ne_bytes().to_vec());
-        assert_eq!(send(a.as_fd(), b"abcd", Some(&to), &[ttl.clone()], 0), Ok(4));
+        assert_eq!(send(a.as_fd(), b"abcd", Some(&to), std::slice::from_ref(&ttl), 0), Ok(4));
         let mut buffer = [0; 2];
         let got = receive(b.as_fd(), &mut buffer, libc::MSG_TRUNC).unwrap();
         assert_eq!((got.len, got.flags & libc::MSG_TRUNC, &buffer), (4, libc::MSG_TRUNC, b"ab"));
