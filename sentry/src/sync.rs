@@ -27,6 +27,8 @@ pub mod rank {
     pub const TASK: u16 = 14;
     /// Pending signals, masks and handlers of a thread group.
     pub const SIGNALS: u16 = 18;
+    /// Keys and keyrings; credentials are read and changed with it held.
+    pub const KEYS: u16 = 13;
     /// A task's own pending signals; taken with [`SIGNALS`] held.
     pub const PENDING: u16 = 19;
     /// What a task knows of its tracer; taken with signals locked.

@@ -19,7 +19,7 @@ const MAX_QUEUED: usize = 16384;
 /// `fs.inotify.max_user_watches`.
 const MAX_WATCHES: usize = 65536;
 /// `fs.inotify.max_user_instances`.
-const MAX_INSTANCES: usize = 128;
+pub static MAX_INSTANCES: AtomicU32 = AtomicU32::new(128);
 /// Size of `struct inotify_event` without the name.
 const HEADER: usize = 16;
 
@@ -158,7 +158,7 @@ impl Inotify {
         {
             let mut instances = INSTANCES.lock();
             let count = instances.entry(user).or_default();
-            if *count >= MAX_INSTANCES {
+            if *count >= MAX_INSTANCES.load(Ordering::Relaxed) as usize {
                 return Err(Errno::EMFILE);
             }
             *count += 1;

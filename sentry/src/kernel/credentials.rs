@@ -2,6 +2,7 @@
 //!
 //! Ids are those of the root user namespace; system calls translate them.
 
+use super::keys::Keyrings;
 use super::namespace::UserNamespace;
 use crate::vfs::Attr;
 use std::sync::Arc;
@@ -83,6 +84,8 @@ pub struct Credentials {
     pub securebits: u32,
     /// `PR_SET_NO_NEW_PRIVS`.
     pub no_new_privs: bool,
+    /// Its keyrings.
+    pub keyrings: Keyrings,
 }
 
 impl Default for Credentials {
@@ -106,6 +109,7 @@ impl Default for Credentials {
             ambient: 0,
             securebits: 0,
             no_new_privs: false,
+            keyrings: Keyrings::default(),
         }
     }
 }
@@ -231,6 +235,7 @@ pub fn for_exec(old: &Credentials, file: &ExecFile) -> (Credentials, bool) {
         new.effective = new.ambient;
     }
     new.securebits &= !SECBIT_KEEP_CAPS;
+    new.keyrings = old.keyrings.for_exec();
     let grown = !new.is_root_uid(new.uid) && new.permitted & !new.ambient != 0;
     (new, set_id || grown)
 }

@@ -19,6 +19,7 @@ pub mod exit;
 pub mod futex;
 pub mod inspect;
 pub mod ipc;
+pub mod keys;
 pub mod namespace;
 pub mod outside;
 pub mod panic;

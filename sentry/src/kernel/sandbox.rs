@@ -48,6 +48,10 @@ pub struct Kernel {
     pub outsiders: Outsiders,
     /// Contexts of asynchronous I/O.
     pub aio: super::aio::Aio,
+    /// File handles that have been given out.
+    pub handles: Mutex<crate::vfs::handles::Handles, { rank::LEAF }>,
+    /// Keys and keyrings.
+    pub keys: Mutex<super::keys::Keys, { rank::KEYS }>,
     /// Signals about files that are to be sent once no lock is held.
     pub async_signals: crate::vfs::async_io::Deferred,
     /// Number of tasks, to hold against the limit.
@@ -99,6 +103,8 @@ impl Kernel {
             memfd_mount: OnceLock::new(),
             outsiders: Outsiders::default(),
             aio: Default::default(),
+            handles: Mutex::default(),
+            keys: Mutex::default(),
             async_signals: Default::default(),
             task_count: AtomicUsize::new(0),
             forks: AtomicU64::new(0),

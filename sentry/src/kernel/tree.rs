@@ -13,9 +13,18 @@ use crate::kernel::exit::Exit;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Ids above this are not handed out (Linux's largest `pid_max`).
 pub const PID_MAX: i32 = 4_194_304;
+/// `kernel.pid_max`: ids of all pid namespaces are below it.
+pub static PID_LIMIT: AtomicU32 = AtomicU32::new(PID_MAX as u32);
+
+/// [`PID_LIMIT`] as it is now.
+pub(super) fn pid_limit() -> i32 {
+    PID_LIMIT.load(Ordering::Relaxed) as i32
+}
+
 /// Where allocation starts again after [`PID_MAX`] (`RESERVED_PIDS`).
 const RESERVED_PIDS: i32 = 300;
 
@@ -101,7 +110,7 @@ impl Tree {
     pub fn allocate_pid(&mut self) -> i32 {
         loop {
             self.pids.last = match self.pids.last {
-                last if last >= PID_MAX - 1 => RESERVED_PIDS,
+                last if last >= pid_limit() - 1 => RESERVED_PIDS,
                 last => last + 1,
             };
             // There are far fewer tasks (`max_tasks`) than ids: a free one comes soon.

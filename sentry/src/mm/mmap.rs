@@ -6,9 +6,15 @@ use super::vma::{Backing, Vma, VmaFlags, VmaName};
 use super::{PAGE_SIZE, UserAddr};
 use crate::errno::{Errno, Result};
 use platform::Prot;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Most areas of a process (`vm.max_map_count`).
-pub const MAX_MAP_COUNT: usize = 65530;
+pub static MAX_MAP_COUNT: AtomicU32 = AtomicU32::new(65530);
+
+/// [`MAX_MAP_COUNT`] as it is now.
+pub(super) fn max_map_count() -> usize {
+    MAX_MAP_COUNT.load(Ordering::Relaxed) as usize
+}
 
 bitflags::bitflags! {
     /// Flags of `mmap(2)`, without the mapping type.
@@ -114,6 +120,11 @@ impl MemoryManager {
         let end = self.page_range(addr.0, len, Errno::EINVAL)?;
         let mut edit = self.edit();
         edit.check_sealed(addr.0, end)?;
+        // A hole makes two areas of one.
+        let splits = edit.state.vmas.find(addr.0).is_some_and(|v| v.start < addr.0 && end < v.end);
+        if splits && edit.state.vmas.count() >= max_map_count() {
+            return Err(Errno::ENOMEM);
+        }
         edit.unmap(addr.0, end);
         Ok(())
     }
@@ -138,7 +149,7 @@ impl Edit<'_> {
         {
             return Err(Errno::EOVERFLOW);
         }
-        if self.state.vmas.count() >= MAX_MAP_COUNT {
+        if self.state.vmas.count() >= max_map_count() {
             return Err(Errno::ENOMEM);
         }
         let start = self.choose_address(&request, len)?;

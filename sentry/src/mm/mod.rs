@@ -41,7 +41,7 @@ pub use futex::FutexKey;
 pub use layout::{Layout, random_u64};
 pub use limits::{ExecInfo, Limits};
 pub use manager::MemoryManager;
-pub use mmap::{MapFlags, MapRequest};
+pub use mmap::{MAX_MAP_COUNT, MapFlags, MapRequest};
 pub use mremap::RemapFlags;
 pub use rmap::{Discard, Mappings};
 pub use shared::SharedMemory;

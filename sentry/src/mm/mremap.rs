@@ -1,7 +1,7 @@
 //! Moving and resizing mappings: `mremap(2)`.
 
 use super::manager::{Edit, MemoryManager};
-use super::mmap::{MAX_MAP_COUNT, MapFlags, MapRequest};
+use super::mmap::{MapFlags, MapRequest, max_map_count};
 use super::vma::{Vma, VmaFlags};
 use super::{PAGE_SIZE, UserAddr};
 use crate::errno::{Errno, Result};
@@ -182,7 +182,7 @@ impl Edit<'_> {
             }
             self.check_sealed(new, new + new_len)?;
         }
-        if self.state.vmas.count() + 2 >= MAX_MAP_COUNT {
+        if self.state.vmas.count() + 2 >= max_map_count() {
             return Err(Errno::ENOMEM);
         }
         let old_end = old.checked_add(old_len).ok_or(Errno::EINVAL)?;

@@ -5,7 +5,7 @@
 
 use super::arg::{Fd, Flags, Mode, PathPtr, SigNo};
 use super::entry::{Entry, rows};
-use super::families::{file, futex, ipc, memory, path, process, signal, socket, time};
+use super::families::{file, futex, ipc, keys, memory, path, process, signal, socket, time};
 use crate::mm::UserAddr;
 
 /// Newest number known here; the test of completeness counts up to it.
@@ -195,22 +195,22 @@ rows! { TIME:
     37 alarm(seconds: u32) [full time::alarm]
     38 setitimer(which: i32, new_value: UserAddr, old_value: UserAddr) [full time::setitimer]
     96 gettimeofday(tv: UserAddr, tz: UserAddr) [full time::gettimeofday]
-    159 adjtimex(buf: UserAddr) [partial time::adjtimex, "reads only: the clock is the host's"]
-    164 settimeofday(tv: UserAddr, tz: UserAddr) [partial time::settimeofday, "EPERM: the clock is the host's"]
+    159 adjtimex(buf: UserAddr) [partial time::adjtimex, "jumps act on the sandbox's clock; rates are kept and reported"]
+    164 settimeofday(tv: UserAddr, tz: UserAddr) [full time::settimeofday]
     201 time(tloc: UserAddr) [full time::time]
     222 timer_create(clockid: i32, sevp: UserAddr, timerid: UserAddr) [partial time::timer_create, "not on the CPU time of another process"]
     223 timer_settime(timerid: i32, flags: i32, new_value: UserAddr, old_value: UserAddr) [full time::timer_settime]
     224 timer_gettime(timerid: i32, curr_value: UserAddr) [full time::timer_gettime]
     225 timer_getoverrun(timerid: i32) [full time::timer_getoverrun]
     226 timer_delete(timerid: i32) [full time::timer_delete]
-    227 clock_settime(clockid: i32, tp: UserAddr) [partial time::clock_settime, "EPERM: the clock is the host's"]
+    227 clock_settime(clockid: i32, tp: UserAddr) [full time::clock_settime]
     228 clock_gettime(clockid: i32, tp: UserAddr) [full time::clock_gettime]
     229 clock_getres(clockid: i32, res: UserAddr) [full time::clock_getres]
     230 clock_nanosleep(clockid: i32, flags: i32, duration: UserAddr, rem: UserAddr) [full time::clock_nanosleep]
     283 timerfd_create(clockid: i32, flags: u32) [full time::timerfd_create]
     286 timerfd_settime(fd: Fd, flags: u32, new_value: UserAddr, old_value: UserAddr) [full time::timerfd_settime]
     287 timerfd_gettime(fd: Fd, curr_value: UserAddr) [full time::timerfd_gettime]
-    305 clock_adjtime(clockid: i32, buf: UserAddr) [partial time::clock_adjtime, "reads only: the clock is the host's"]
+    305 clock_adjtime(clockid: i32, buf: UserAddr) [partial time::clock_adjtime, "jumps act on the sandbox's clock; rates are kept and reported"]
 }
 
 rows! { PATH:
@@ -274,8 +274,8 @@ rows! { PATH:
     268 fchmodat (dirfd: Fd, path: PathPtr, mode: Mode) [full path::fchmodat]
     269 faccessat (dirfd: Fd, path: PathPtr, mode: Mode) [full path::faccessat]
     280 utimensat (dirfd: Fd, path: PathPtr, times: UserAddr, flags: Flags) [full path::utimensat]
-    303 name_to_handle_at (dirfd: Fd, path: PathPtr, handle: UserAddr, mount_id: UserAddr, flags: Flags) [refused EOPNOTSUPP "no file system here can be exported"]
-    304 open_by_handle_at (mount_fd: Fd, handle: UserAddr, flags: Flags) [refused EPERM "handles reach past every root directory; none are given out"]
+    303 name_to_handle_at (dirfd: Fd, path: PathPtr, handle: UserAddr, mount_id: UserAddr, flags: Flags) [full path::name_to_handle_at]
+    304 open_by_handle_at (mount_fd: Fd, handle: UserAddr, flags: Flags) [partial path::open_by_handle_at, "handles that this kernel has given out, the latest 4096"]
     316 renameat2 (olddirfd: Fd, oldpath: PathPtr, newdirfd: Fd, newpath: PathPtr, flags: Flags) [full path::renameat2]
     332 statx (dirfd: Fd, path: PathPtr, flags: Flags, mask: u32, statxbuf: UserAddr) [full path::statx]
     428 open_tree (dfd: Fd, path: PathPtr, flags: u32) [full path::open_tree]
@@ -437,9 +437,9 @@ rows! { OTHER:
     212 lookup_dcookie [refused ENOSYS "removed in Linux 6.8"]
     236 vserver [refused ENOSYS "never implemented by Linux"]
     246 kexec_load [refused EPERM "no other kernel to boot (CAP_SYS_BOOT)"]
-    248 add_key [refused ENOSYS "configured out (CONFIG_KEYS)"]
-    249 request_key [refused ENOSYS "configured out (CONFIG_KEYS)"]
-    250 keyctl [refused ENOSYS "configured out (CONFIG_KEYS)"]
+    248 add_key(kind: UserAddr, description: UserAddr, payload: UserAddr, plen: u64, ring: i32) [partial keys::add_key, "types keyring, user and logon"]
+    249 request_key(kind: UserAddr, description: UserAddr, callout: UserAddr, ring: i32) [partial keys::request_key, "no program is called that makes keys"]
+    250 keyctl(operation: i32, arg2: u64, arg3: u64, arg4: u64, arg5: u64) [partial keys::keyctl, "no instantiation, SESSION_TO_PARENT, persistent keyrings, public keys, watches"]
     298 perf_event_open [refused ENOSYS "configured out (CONFIG_PERF_EVENTS)"]
     313 finit_module [refused ENOSYS "configured out (CONFIG_MODULES)"]
     320 kexec_file_load [refused EPERM "no other kernel to boot (CAP_SYS_BOOT)"]

@@ -163,7 +163,11 @@ impl ProcessTimers {
             return;
         }
         if let Ok(at) = kernel.time.monotonic_deadline(timer.clock, timer.period.deadline) {
-            timer.handle = Some(kernel.timers.set(at, target, COOKIE_POSIX + id as u64));
+            let (wall, cookie) = (timer.period.deadline, COOKIE_POSIX + id as u64);
+            timer.handle = Some(match timer.clock {
+                ClockId::Realtime => kernel.timers.set_wall(at, wall, target, cookie),
+                _ => kernel.timers.set(at, target, cookie),
+            });
         }
     }
 

@@ -3,6 +3,7 @@
 //! Sleeps in system calls do not come here, they use the host's own timeouts. An idle queue sleeps for
 //! ever; a sandbox without timers has no such thread.
 
+use super::{ClockId, TimeSource};
 use crate::sync::{Mutex, rank};
 use platform::host::park::Parker;
 use platform::host::time::Clock;
@@ -15,6 +16,9 @@ pub trait TimerTarget: Send + Sync {
     /// The deadline given with `cookie` has passed. Called without locks, on the timer thread: must not
     /// wait. May set timers.
     fn expired(&self, queue: &Arc<TimerQueue>, cookie: u64);
+
+    /// The wall clock was set, and the timer is one of [`TimerQueue::set_wall`]. Called without locks.
+    fn clock_set(&self) {}
 }
 
 /// Names a timer that has been set. Dropping it does nothing: see [`TimerQueue::cancel`].
@@ -27,12 +31,16 @@ pub struct TimerHandle {
 struct Entry {
     target: Weak<dyn TimerTarget>,
     cookie: u64,
+    /// The wall clock's time that it waits for.
+    wall: Option<u64>,
 }
 
 /// All timers of a sandbox, by deadline.
 pub struct TimerQueue {
     entries: Mutex<BTreeMap<(u64, u64), Entry>, { rank::TIMER }>,
     next_id: AtomicU64,
+    /// No timer with a greater id has had its deadline moved. Changes under the lock of the entries.
+    last_moved: AtomicU64,
     started: AtomicBool,
     parker: Parker,
     /// What the thread sleeps until.
@@ -48,6 +56,7 @@ impl TimerQueue {
         Arc::new(TimerQueue {
             entries: Mutex::new(BTreeMap::new()),
             next_id: AtomicU64::new(1),
+            last_moved: AtomicU64::new(0),
             started: AtomicBool::new(false),
             parker: Parker::new(),
             sleeping_until: AtomicU64::new(u64::MAX),
@@ -61,10 +70,49 @@ impl TimerQueue {
         target: Weak<dyn TimerTarget>,
         cookie: u64,
     ) -> TimerHandle {
+        self.insert(deadline, Entry { target, cookie, wall: None })
+    }
+
+    /// As [`TimerQueue::set`], for a time of the wall clock, which will be reached at `deadline` unless the clock is set.
+    pub fn set_wall(
+        self: &Arc<Self>,
+        deadline: u64,
+        wall: u64,
+        target: Weak<dyn TimerTarget>,
+        cookie: u64,
+    ) -> TimerHandle {
+        self.insert(deadline, Entry { target, cookie, wall: Some(wall) })
+    }
+
+    /// The wall clock was set: what waits for a time of it may have to wait longer, or shorter.
+    pub fn wall_clock_set(&self, time: &TimeSource) {
+        let mut entries = self.entries.lock();
+        let moved: Vec<(u64, u64)> =
+            entries.iter().filter(|(_, e)| e.wall.is_some()).map(|(key, _)| *key).collect();
+        if moved.is_empty() {
+            return;
+        }
+        let mut targets = Vec::new();
+        for (old, id) in moved {
+            let Some(entry) = entries.remove(&(old, id)) else { continue };
+            self.last_moved.fetch_max(id, Ordering::Relaxed);
+            targets.push(entry.target.clone());
+            let deadline = entry
+                .wall
+                .and_then(|wall| time.monotonic_deadline(ClockId::Realtime, wall).ok())
+                .unwrap_or(old);
+            entries.insert((deadline, id), entry);
+        }
+        drop(entries);
+        self.parker.unpark();
+        targets.iter().filter_map(Weak::upgrade).for_each(|target| target.clock_set());
+    }
+
+    fn insert(self: &Arc<Self>, deadline: u64, entry: Entry) -> TimerHandle {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
         let first = {
             let mut entries = self.entries.lock();
-            entries.insert((deadline, id), Entry { target, cookie });
+            entries.insert((deadline, id), entry);
             entries.first_key_value().is_some_and(|(k, _)| k.1 == id)
         };
         if !self.started.swap(true, Ordering::SeqCst) {
@@ -83,7 +131,17 @@ impl TimerQueue {
 
     /// Forgets a timer. False if it has fired, or is about to.
     pub fn cancel(&self, handle: TimerHandle) -> bool {
-        self.entries.lock().remove(&(handle.deadline, handle.id)).is_some()
+        let mut entries = self.entries.lock();
+        if entries.remove(&(handle.deadline, handle.id)).is_some() {
+            return true;
+        }
+        if handle.id > self.last_moved.load(Ordering::Relaxed) {
+            return false;
+        }
+        // The wall clock has been set since.
+        let moved = entries.iter().find(|(key, e)| key.1 == handle.id && e.wall.is_some());
+        let moved = moved.map(|(key, _)| *key);
+        moved.is_some_and(|key| entries.remove(&key).is_some())
     }
 
     fn run(self: Arc<Self>) {

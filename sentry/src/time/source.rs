@@ -1,9 +1,13 @@
-//! The clocks of the sandbox (`clock_gettime(2)`): the host's, read through its vDSO.
+//! The clocks of the sandbox (`clock_gettime(2)`): the host's, read through its vDSO. The wall clock runs beside
+//! the host's once someone with `CAP_SYS_TIME` has set it.
 
+use super::ntp::Ntp;
 use crate::errno::{Errno, Result};
 use crate::loader::vdso::params::ClockParams;
+use crate::sync::{Mutex, rank};
 use platform::host::time::Clock;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 /// A clock's number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,6 +81,12 @@ pub struct TimeSource {
     start: u64,
     /// The clock that the vDSO shows, too.
     clock: Option<Arc<ClockParams>>,
+    /// How far the wall clock has been moved, where there is no vDSO. Nanoseconds.
+    ahead: AtomicI64,
+    /// How often the wall clock has been set.
+    sets: AtomicU64,
+    /// What `adjtimex(2)` sets and shows.
+    pub ntp: Mutex<Ntp, { rank::LEAF }>,
 }
 
 impl Default for TimeSource {
@@ -88,17 +98,44 @@ impl Default for TimeSource {
 impl TimeSource {
     /// Starts now.
     pub fn new() -> TimeSource {
-        TimeSource { start: Clock::Boottime.now(), clock: None }
+        TimeSource {
+            start: Clock::Boottime.now(),
+            clock: None,
+            ahead: AtomicI64::new(0),
+            sets: AtomicU64::new(0),
+            ntp: Mutex::default(),
+        }
     }
 
     /// Starts now, and agrees with the vDSO that reads `clock`.
     pub fn with_clock(clock: Arc<ClockParams>) -> TimeSource {
-        TimeSource { start: Clock::Boottime.now(), clock: Some(clock) }
+        TimeSource { clock: Some(clock), ..TimeSource::new() }
     }
 
     /// `CLOCK_REALTIME` in nanoseconds.
     pub fn realtime(&self) -> u64 {
-        self.clock.as_ref().map_or_else(|| Clock::Realtime.now(), |c| c.now_realtime())
+        let ahead = || self.ahead.load(Ordering::Relaxed);
+        self.clock.as_ref().map_or_else(
+            || Clock::Realtime.now().wrapping_add_signed(ahead()),
+            |c| c.now_realtime(),
+        )
+    }
+
+    /// Moves `CLOCK_REALTIME` by `by` nanoseconds. Who has timers on it must be told: see
+    /// [`super::TimerQueue::wall_clock_set`].
+    pub fn shift_realtime(&self, by: i64) {
+        self.sets.fetch_add(1, Ordering::SeqCst);
+        match &self.clock {
+            Some(clock) => clock.shift_realtime(by),
+            None => {
+                self.ahead.fetch_add(by, Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// How often `CLOCK_REALTIME` has been set.
+    pub fn sets(&self) -> u64 {
+        self.sets.load(Ordering::SeqCst)
     }
 
     /// `CLOCK_MONOTONIC` in nanoseconds.

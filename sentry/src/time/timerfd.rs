@@ -17,6 +17,8 @@ struct State {
     deadline: u64,
     interval: u64,
     handle: Option<TimerHandle>,
+    /// With `TFD_TIMER_CANCEL_ON_SET`: how often the wall clock had been set when it was looked at last.
+    sets_seen: Option<u64>,
 }
 
 /// What is shared between the file and the timer queue.
@@ -48,9 +50,21 @@ impl TimerTarget for Timer {
         }
         self.queue.notify(EventMask::READABLE);
     }
+
+    fn clock_set(&self) {
+        if self.state.lock().sets_seen.is_some() {
+            self.queue.notify(EventMask::READABLE);
+        }
+    }
 }
 
 impl Timer {
+    /// Whether the wall clock has been set since it was last looked at, and that cancels a read.
+    fn is_cancelled(&self, state: &State) -> bool {
+        let Some(kernel) = self.kernel.upgrade() else { return false };
+        state.sets_seen.is_some_and(|seen| seen != kernel.time.sets())
+    }
+
     fn arm(self: &Arc<Self>, kernel: &Kernel, state: &mut State) {
         if let Some(handle) = state.handle.take() {
             kernel.timers.cancel(handle);
@@ -60,7 +74,10 @@ impl Timer {
         }
         if let Ok(at) = kernel.time.monotonic_deadline(self.clock, state.deadline) {
             let target: Weak<Timer> = Arc::downgrade(self);
-            state.handle = Some(kernel.timers.set(at, target, 0));
+            state.handle = Some(match self.clock {
+                ClockId::Realtime => kernel.timers.set_wall(at, state.deadline, target, 0),
+                _ => kernel.timers.set(at, target, 0),
+            });
         }
     }
 }
@@ -85,18 +102,21 @@ impl TimerFd {
         (remaining(&state, kernel.time.now(self.timer.clock).unwrap_or(0)), state.interval)
     }
 
-    /// Sets it; what it had before.
+    /// Sets it; what it had before. With `cancel_on_set` reads fail with `ECANCELED` once the wall clock is set.
     pub fn set(
         &self,
         kernel: &Kernel,
         (value, interval): (u64, u64),
         absolute: bool,
+        cancel_on_set: bool,
     ) -> Result<(u64, u64)> {
         let timer = &self.timer;
         let mut state = timer.state.lock();
         let now = kernel.time.now(timer.clock)?;
         let old = (remaining(&state, now), state.interval);
         timer.expired.store(false, Ordering::SeqCst);
+        let by_wall = absolute && timer.clock == ClockId::Realtime;
+        state.sets_seen = (cancel_on_set && by_wall).then(|| kernel.time.sets());
         state.interval = interval;
         state.deadline = match value {
             0 => 0,
@@ -108,22 +128,26 @@ impl TimerFd {
     }
 
     /// Expirations since the last read; 0 if there was none.
-    fn take(&self) -> u64 {
+    fn take(&self) -> Result<u64> {
         let timer = &self.timer;
-        let Some(kernel) = timer.kernel.upgrade() else { return 0 };
+        let Some(kernel) = timer.kernel.upgrade() else { return Ok(0) };
         let mut state = timer.state.lock();
+        if timer.is_cancelled(&state) {
+            state.sets_seen = Some(kernel.time.sets());
+            return Err(Errno::ECANCELED);
+        }
         if !timer.expired.swap(false, Ordering::SeqCst) {
-            return 0;
+            return Ok(0);
         }
         if state.interval == 0 {
             state.deadline = 0;
-            return 1;
+            return Ok(1);
         }
         let now = kernel.time.now(timer.clock).unwrap_or(0);
         let ticks = now.saturating_sub(state.deadline) / state.interval + 1;
         state.deadline = state.deadline.saturating_add(state.interval.saturating_mul(ticks));
         timer.arm(&kernel, &mut state);
-        ticks
+        Ok(ticks)
     }
 }
 
@@ -144,14 +168,15 @@ impl FileOps for TimerFd {
         if dst.remaining() < 8 {
             return Err(Errno::EINVAL);
         }
-        match self.take() {
+        match self.take()? {
             0 => Err(Errno::EAGAIN),
             ticks => dst.put(&ticks.to_le_bytes()),
         }
     }
 
     fn poll(&self, _file: &File) -> EventMask {
-        if self.timer.expired.load(Ordering::SeqCst) {
+        let cancelled = || self.timer.is_cancelled(&self.timer.state.lock());
+        if self.timer.expired.load(Ordering::SeqCst) || cancelled() {
             EventMask::READABLE
         } else {
             EventMask::empty()

@@ -15,6 +15,7 @@ pub mod device;
 pub mod fd_table;
 pub mod file;
 pub mod fs_context;
+pub mod handles;
 pub mod inode;
 pub mod locks;
 pub mod mount;

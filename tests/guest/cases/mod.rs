@@ -11,12 +11,14 @@ mod faults;
 mod filemap;
 mod files;
 mod futex;
+mod handles;
 mod inet_data;
 mod inet_dgram;
 mod inet_netlink;
 mod inet_options;
 mod inet_stream;
 mod inotify;
+mod keys;
 mod leases;
 mod locks;
 mod memory;
@@ -61,7 +63,9 @@ crate::registry::areas![
     locks,
     leases,
     epoll,
+    handles,
     inotify,
+    keys,
     unix,
     unix_messages,
     unix_oob,

@@ -307,6 +307,44 @@ fn cpu_time_limit() {
     }));
 }
 
+fn setting_clocks_wrongly() {
+    let ts = [5i64, 0];
+    p!(
+        sc!(SYS_clock_settime, CLOCK_PROCESS_CPUTIME_ID, at(&ts)),
+        sc!(SYS_clock_settime, -2, at(&ts))
+    );
+    p!(
+        sc!(SYS_clock_settime, CLOCK_BOOTTIME, at(&ts)),
+        sc!(SYS_clock_settime, CLOCK_REALTIME, 8u64)
+    );
+    p!(sc!(SYS_clock_settime, CLOCK_REALTIME, at(&[-1i64, 0])));
+    // Before the machine was started.
+    p!(sc!(SYS_clock_settime, CLOCK_REALTIME, at(&[1i64, 0])));
+    p!(sc!(SYS_settimeofday, at(&[0i64, 1_000_001]), 0u64), sc!(SYS_settimeofday, 8u64, 0u64));
+    p!(sc!(SYS_settimeofday, 0u64, at(&[901i32, 0])), sc!(SYS_settimeofday, 0u64, 0u64));
+    let modes = |modes: u32, at_word: usize, value: i64| {
+        let mut tx = [0i64; 26];
+        tx[0] = i64::from(modes);
+        tx[at_word] = value;
+        sc!(SYS_adjtimex, at(&tx))
+    };
+    // ADJ_TICK, ADJ_ADJTIME without its companion, ADJ_SETOFFSET with bad fractions.
+    p!(modes(0x4000, 11, 8_999), modes(0x4000, 11, 11_001), modes(0x8000, 1, 0));
+    p!(modes(0x100, 10, -1), modes(0x100, 10, 1_000_000), modes(0x2100, 10, 1_000_000_000));
+    p!(modes(0x2, 2, i64::MAX));
+    p!(run(|| {
+        sc!(SYS_setresuid, 1000, 1000, 1000);
+        p!(
+            modes(0x4000, 11, 10_000),
+            modes(0x8001, 1, 0),
+            modes(0xa001, 1, 0).ok(),
+            modes(0x100, 9, 1)
+        );
+        p!(sc!(SYS_settimeofday, at(&ts), 0u64), sc!(SYS_settimeofday, 0u64, at(&[0i32, 0])));
+        0
+    }));
+}
+
 fn adjtimex_reads() {
     let mut tx = [0u8; 208];
     p!(sc!(SYS_adjtimex, &mut tx).ok(), sc!(SYS_adjtimex, 8u64));
@@ -345,4 +383,5 @@ cases![
     timerfd_rearm_clears_expirations,
     cpu_time_limit,
     adjtimex_reads,
+    setting_clocks_wrongly,
 ];

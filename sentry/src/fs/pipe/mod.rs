@@ -11,6 +11,7 @@ pub use splice::{Held, splice_pipes, tee_pipes};
 use super::anon::{Identity, PIPE_DEV};
 use crate::errno::{Errno, Result};
 use crate::io::{Sink, Source};
+use crate::kernel::credentials::{CAP_SYS_ADMIN, CAP_SYS_RESOURCE};
 use crate::kernel::{Credentials, Task};
 use crate::mm::PAGE_SIZE;
 use crate::sync::{Mutex, rank};
@@ -59,9 +60,16 @@ struct State {
 impl Pipe {
     /// A new pipe that nobody has open yet.
     pub fn new(creds: &Credentials) -> Arc<Pipe> {
+        let pages = match creds.has(CAP_SYS_RESOURCE) || creds.has(CAP_SYS_ADMIN) {
+            true => DEFAULT_PAGES,
+            false => {
+                let most = PIPE_MAX_SIZE.load(Ordering::Relaxed) as usize / PAGE_SIZE as usize;
+                DEFAULT_PAGES.min(most)
+            }
+        };
         Arc::new(Pipe {
             state: Mutex::new(State {
-                buffer: Buffer::new(DEFAULT_PAGES),
+                buffer: Buffer::new(pages),
                 readers: 0,
                 writers: 0,
                 reader_count: 0,

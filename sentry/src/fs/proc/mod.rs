@@ -4,6 +4,7 @@
 //! under `/proc/sys`. All text is made when it is read; nothing here keeps state.
 
 mod config_gz;
+mod keys;
 mod net_settings;
 pub(crate) mod process;
 mod root;

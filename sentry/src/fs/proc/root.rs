@@ -25,6 +25,7 @@ impl Root {
         fixed.push(("thread-self", link(SelfLink { pids: pids.clone(), thread: true })));
         fixed.push(("mounts", link(crate::fs::pseudo::FixedLink("self/mounts"))));
         fixed.push(("net", link(crate::fs::pseudo::FixedLink("self/net"))));
+        fixed.extend(super::keys::nodes(kernel));
         fixed.push(("sysvipc", sysvipc()));
         Self { kernel: Arc::downgrade(kernel), pids: pids.clone(), fixed }
     }

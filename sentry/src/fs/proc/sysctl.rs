@@ -5,13 +5,18 @@
 use super::net_settings;
 use super::system::of_kernel;
 use crate::errno::{Errno, Result};
+use crate::fs::inotify;
 use crate::fs::mqueue::{HARD_MSGMAX, HARD_MSGSIZEMAX, Settings};
-use crate::fs::pseudo::{Fixed, Node, Rights, Text, directory, empty, text, text_fn};
+use crate::fs::pipe::PIPE_MAX_SIZE;
+use crate::fs::pseudo::{Fixed, Node, Rights, Text, directory, text, text_fn};
+use crate::kernel::ipc::{limits::Limits, msg::MSGMNI, shm};
 use crate::kernel::namespace::UtsNamespace;
+use crate::kernel::tree::{self, PID_MAX};
 use crate::kernel::{Kernel, version::UTS};
+use crate::mm::MAX_MAP_COUNT;
 use crate::vfs::locks::lease;
 use std::ops::RangeInclusive;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 /// The tree.
@@ -44,7 +49,10 @@ fn fs(kernel: &Arc<Kernel>) -> Node {
             "inotify",
             directory(vec![
                 ("max_queued_events", text(Fixed("16384\n"))),
-                ("max_user_instances", text(Fixed("128\n"))),
+                (
+                    "max_user_instances",
+                    text(Number { place: &inotify::MAX_INSTANCES, range: 0..=1 << 20 }),
+                ),
                 ("max_user_watches", text(Fixed("524288\n"))),
             ]),
         ),
@@ -54,7 +62,7 @@ fn fs(kernel: &Arc<Kernel>) -> Node {
         ("nr_open", text(Fixed("1048576\n"))),
         ("overflowgid", text(Fixed("65534\n"))),
         ("overflowuid", text(Fixed("65534\n"))),
-        ("pipe-max-size", text(Fixed("1048576\n"))),
+        ("pipe-max-size", text(PipeMax)),
         ("pipe-user-pages-hard", text(Fixed("0\n"))),
         ("pipe-user-pages-soft", text(Fixed("16384\n"))),
         ("protected_fifos", text(Fixed("0\n"))),
@@ -80,6 +88,59 @@ impl Text for Number {
         let [n] = net_settings::numbers(data)?[..] else { return Err(Errno::EINVAL) };
         let n = u32::try_from(n).ok().filter(|n| self.range.contains(n)).ok_or(Errno::EINVAL)?;
         self.place.store(n, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn rights(&self) -> Rights {
+        Rights::root(0o644)
+    }
+}
+
+/// `fs.pipe-max-size`: a power of two, at least a page.
+struct PipeMax;
+
+impl Text for PipeMax {
+    fn read(&self) -> Result<Vec<u8>> {
+        Ok(format!("{}\n", PIPE_MAX_SIZE.load(Ordering::Relaxed)).into_bytes())
+    }
+
+    fn write(&self, data: &[u8]) -> Result<()> {
+        let [n] = net_settings::numbers(data)?[..] else { return Err(Errno::EINVAL) };
+        let n = u32::try_from(n).ok().filter(|n| (1..=1 << 31).contains(n)).ok_or(Errno::EINVAL)?;
+        PIPE_MAX_SIZE.store(n.max(4096).next_power_of_two(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn rights(&self) -> Rights {
+        Rights::root(0o644)
+    }
+}
+
+/// A limit of System V objects in the IPC namespace of whoever looks.
+struct IpcLimit {
+    place: fn(&Limits) -> &AtomicU64,
+    most: u64,
+}
+
+fn ipc_limit(place: fn(&Limits) -> &AtomicU64, most: u64) -> Node {
+    text(IpcLimit { place, most })
+}
+
+impl Text for IpcLimit {
+    fn read(&self) -> Result<Vec<u8>> {
+        let task = crate::kernel::current().ok_or(Errno::ENOENT)?;
+        let value = (self.place)(&task.namespaces().ipc.limits).load(Ordering::Relaxed);
+        Ok(format!("{value}\n").into_bytes())
+    }
+
+    fn write(&self, data: &[u8]) -> Result<()> {
+        let task = crate::kernel::current().ok_or(Errno::ENOENT)?;
+        let line = std::str::from_utf8(data).map_err(|_| Errno::EINVAL)?;
+        let n: u64 = line.trim_matches(['\0', '\n', ' ']).parse().map_err(|_| Errno::EINVAL)?;
+        if n > self.most {
+            return Err(Errno::EINVAL);
+        }
+        (self.place)(&task.namespaces().ipc.limits).store(n, Ordering::Relaxed);
         Ok(())
     }
 
@@ -165,17 +226,17 @@ fn kernel_settings(kernel: &Arc<Kernel>) -> Node {
         ("core_uses_pid", text(Fixed("0\n"))),
         ("domainname", text(Name { kernel: weak.clone(), domain: true })),
         ("hostname", text(Name { kernel: weak, domain: false })),
-        ("keys", empty()),
+        ("keys", super::keys::settings(kernel)),
         ("msgmax", text(Fixed("8192\n"))),
         ("msgmnb", text(Fixed("16384\n"))),
-        ("msgmni", text(Fixed("32000\n"))),
+        ("msgmni", ipc_limit(|l| &l.msgmni, MSGMNI as u64)),
         ("ngroups_max", text(Fixed("65536\n"))),
         ("osrelease", text_fn(|| format!("{}\n", UTS.release))),
         ("ostype", text_fn(|| format!("{}\n", UTS.sysname))),
         ("overflowgid", text(Fixed("65534\n"))),
         ("overflowuid", text(Fixed("65534\n"))),
         ("perf_event_paranoid", text(Fixed("4\n"))),
-        ("pid_max", text(Fixed("4194304\n"))),
+        ("pid_max", text(Number { place: &tree::PID_LIMIT, range: 301..=PID_MAX as u32 })),
         ("printk", text(Fixed("4\t4\t1\t7\n"))),
         (
             "random",
@@ -201,8 +262,8 @@ fn kernel_settings(kernel: &Arc<Kernel>) -> Node {
         ("sem", text(Fixed("32000\t1024000000\t500\t32000\n"))),
         ("seccomp", directory(vec![("actions_avail", text(Fixed("\n")))])),
         ("shmall", text(Fixed("18446744073692774399\n"))),
-        ("shmmax", text(Fixed("18446744073692774399\n"))),
-        ("shmmni", text(Fixed("4096\n"))),
+        ("shmmax", ipc_limit(|l| &l.shmmax, u64::MAX)),
+        ("shmmni", ipc_limit(|l| &l.shmmni, shm::SHMMNI as u64)),
         ("tainted", text(Fixed("0\n"))),
         ("threads-max", of_kernel(kernel, |k| format!("{}\n", k.limits.tasks()))),
         ("version", text_fn(|| format!("{}\n", UTS.version))),
@@ -223,7 +284,7 @@ fn net_core() -> Node {
 
 fn vm() -> Node {
     directory(vec![
-        ("max_map_count", text(Fixed("65530\n"))),
+        ("max_map_count", text(Number { place: &MAX_MAP_COUNT, range: 0..=65530 })),
         ("mmap_min_addr", text(Fixed("65536\n"))),
         ("nr_hugepages", text(Fixed("0\n"))),
         ("overcommit_memory", text(Fixed("0\n"))),

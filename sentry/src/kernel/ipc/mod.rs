@@ -1,6 +1,7 @@
 //! System V IPC (`sysvipc(7)`): objects that are found by a key and live until they are removed.
 
 pub mod ids;
+pub mod limits;
 pub mod msg;
 pub mod sem;
 pub mod shm;

@@ -3,6 +3,7 @@
 //! As in Linux, a message that a sleeper waits for is handed to it and never enters the queue.
 
 use super::ids::{Ids, Object};
+use super::limits::Limits;
 use super::{Permissions, now};
 use crate::errno::{Errno, Result};
 use crate::kernel::namespace::IpcNamespace;
@@ -290,7 +291,8 @@ impl Queue {
 pub fn get(t: &CurrentTask, key: i32, flags: u32) -> Result<i32> {
     let ns = &*t.namespaces().ipc;
     let by = (ns, &**t.creds());
-    ns.msg.get(by, (key, flags), MSGMNI, |_| Ok(()), |perm| Ok(Queue::new(perm)))
+    let most = Limits::count(&ns.limits.msgmni);
+    ns.msg.get(by, (key, flags), most, |_| Ok(()), |perm| Ok(Queue::new(perm)))
 }
 
 /// `msgsnd(2)`.

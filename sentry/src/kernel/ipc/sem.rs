@@ -145,6 +145,11 @@ pub enum Question {
 /// The sets of a namespace.
 pub type Sets = Ids<Set>;
 
+/// Whether something is to be undone in a namespace when the process `pid` ends.
+pub fn has_undo(ns: &IpcNamespace, pid: i32) -> bool {
+    ns.sem.all().0.iter().any(|(_, set)| set.state.lock().undo.contains_key(&pid))
+}
+
 type Wakers = Vec<Arc<dyn Waker>>;
 
 fn wake(wakers: Wakers) {

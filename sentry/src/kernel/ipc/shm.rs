@@ -3,6 +3,7 @@
 //! A segment is an unnamed file on the internal tmpfs; attaching it is a shared mapping. Every area
 //! that maps it holds the file, so the number of attachments is the number of references.
 
+use super::limits::Limits;
 use super::{IPC_CREAT, IPC_EXCL, IPC_PRIVATE, Permissions, now};
 use crate::errno::{Errno, Result};
 use crate::fs::tmpfs::memfd::{self, MemfdFlags};
@@ -14,6 +15,7 @@ use crate::vfs::{File, SetAttr};
 use platform::Prot;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// `kernel.shmmni`: segments.
 pub const SHMMNI: usize = 4096;
@@ -103,7 +105,8 @@ pub fn get(t: &CurrentTask, key: i32, size: u64, flags: u32) -> Result<i32> {
             return Err(Errno::ENOENT);
         }
     }
-    if size == 0 || size > SHMMAX {
+    const SHM_HUGETLB: u32 = 0o4000;
+    if flags & SHM_HUGETLB != 0 || size == 0 || size > ns.limits.shmmax.load(Ordering::Relaxed) {
         return Err(Errno::EINVAL);
     }
     let name = format!("SYSV{key:08x}");
@@ -114,7 +117,7 @@ pub fn get(t: &CurrentTask, key: i32, size: u64, flags: u32) -> Result<i32> {
         .set_attr(&SetAttr { size: Some(len), ..SetAttr::default() })
         .map_err(|_| Errno::ENOMEM)?;
     let mut table = ns.shm.table.lock();
-    if table.segments.len() >= SHMMNI {
+    if table.segments.len() >= Limits::count(&ns.limits.shmmni) {
         return Err(Errno::ENOSPC);
     }
     table.seq = table.seq.wrapping_add(1) % 32768;

@@ -3,7 +3,7 @@
 use super::{Counted, Kind, UserNamespace, next_id};
 use crate::errno::Result;
 use crate::fs::mqueue::Mqueue;
-use crate::kernel::ipc::{msg::Queues, sem::Sets, shm::Segments};
+use crate::kernel::ipc::{limits::Limits, msg::Queues, sem::Sets, shm::Segments};
 use std::sync::Arc;
 
 /// An IPC namespace.
@@ -18,6 +18,8 @@ pub struct IpcNamespace {
     pub msg: Queues,
     /// POSIX message queues.
     pub mqueue: Mqueue,
+    /// What `/proc/sys/kernel` says of System V objects.
+    pub limits: Limits,
     _counted: Option<Counted>,
 }
 
@@ -30,6 +32,7 @@ impl IpcNamespace {
             sem: Sets::default(),
             msg: Queues::default(),
             mqueue: Mqueue::default(),
+            limits: Limits::default(),
             _counted: counted,
         })
     }

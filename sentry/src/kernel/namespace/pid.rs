@@ -6,7 +6,7 @@
 
 use super::{Counted, Kind, UserNamespace, next_id};
 use crate::errno::{Errno, Result};
-use crate::kernel::tree::PID_MAX;
+use crate::kernel::tree::pid_limit;
 use crate::sync::{Mutex, rank};
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
@@ -242,7 +242,7 @@ impl Ids {
     fn next(&mut self) -> i32 {
         loop {
             self.last = match self.last {
-                last if last >= PID_MAX - 1 => RESERVED_PIDS,
+                last if last >= pid_limit() - 1 => RESERVED_PIDS,
                 last => last + 1,
             };
             // There are far fewer tasks than numbers: a free one comes soon.

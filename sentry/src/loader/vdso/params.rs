@@ -13,7 +13,7 @@ use crate::mm::SharedMemory;
 use platform::host::time::Clock;
 use std::arch::x86_64::{__cpuid, _mm_lfence, _rdtsc};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering, fence};
+use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering, fence};
 
 /// Nanoseconds that the first measurement of the rate takes.
 const FIRST_SPAN: u64 = 20_000_000;
@@ -69,6 +69,8 @@ pub struct ClockParams {
     /// Counts after which the line is old.
     stale_after: AtomicU64,
     calibration: parking_lot::Mutex<Calibration>,
+    /// How far the wall clock is ahead of the host's, since a guest has set it. Nanoseconds.
+    ahead: AtomicI64,
     page: Option<Arc<SharedMemory>>,
     usable: bool,
 }
@@ -94,6 +96,7 @@ impl ClockParams {
             boottime: AtomicU64::new(0),
             stale_after: AtomicU64::new(0),
             calibration: parking_lot::Mutex::new(Calibration { last: sample() }),
+            ahead: AtomicI64::new(0),
             page,
             usable: invariant_tsc(),
         };
@@ -131,7 +134,9 @@ impl ClockParams {
         }
         match kind {
             Kind::Monotonic => Clock::Monotonic.now(),
-            Kind::Realtime => Clock::Realtime.now(),
+            Kind::Realtime => {
+                Clock::Realtime.now().wrapping_add_signed(self.ahead.load(Ordering::Relaxed))
+            }
             Kind::Boottime => Clock::Boottime.now(),
         }
     }
@@ -159,6 +164,21 @@ impl ClockParams {
                 }
             }
             std::hint::spin_loop();
+        }
+    }
+
+    /// Moves the wall clock by `by` nanoseconds, for everyone in the sandbox.
+    pub fn shift_realtime(&self, by: i64) {
+        let _calibration = self.calibration.lock();
+        self.ahead.fetch_add(by, Ordering::Relaxed);
+        if self.mode.load(Ordering::Relaxed) == 1 {
+            self.publish(
+                self.base_tsc.load(Ordering::Relaxed),
+                self.mult.load(Ordering::Relaxed),
+                self.monotonic.load(Ordering::Relaxed),
+                self.realtime.load(Ordering::Relaxed).wrapping_add_signed(by),
+                self.boottime.load(Ordering::Relaxed),
+            );
         }
     }
 
@@ -197,7 +217,8 @@ impl ClockParams {
                 mult = rate - u64::try_from(slower).unwrap_or(0).min(rate / 2);
             }
         }
-        let wall = self.offset(&self.realtime, now.realtime.wrapping_sub(now.monotonic));
+        let wall = now.realtime.wrapping_add_signed(self.ahead.load(Ordering::Relaxed));
+        let wall = self.offset(&self.realtime, wall.wrapping_sub(now.monotonic));
         let boot = self.offset(&self.boottime, now.boottime.wrapping_sub(now.monotonic));
         // At `now.tsc` the line shows `monotonic`; the other clocks keep their distance from it.
         self.publish(

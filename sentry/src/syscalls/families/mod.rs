@@ -2,6 +2,7 @@
 pub mod file;
 pub mod futex;
 pub mod ipc;
+pub mod keys;
 pub mod memory;
 pub mod path;
 pub mod process;

@@ -2,9 +2,8 @@
 
 use crate::errno::{Errno, Result};
 use crate::kernel::CurrentTask;
-use crate::kernel::ipc::msg::{
-    self, Description, IPC_NOWAIT, MSGMNB, MSGMNI, Message, Queue, Want,
-};
+use crate::kernel::ipc::limits::Limits;
+use crate::kernel::ipc::msg::{self, Description, IPC_NOWAIT, MSGMNB, Message, Queue, Want};
 use crate::kernel::ipc::{IPC_64, IPC_INFO, IPC_RMID, IPC_SET, IPC_STAT, ids::Object};
 use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
@@ -83,6 +82,7 @@ fn description(t: &CurrentTask, queue: &Queue) -> Vec<u8> {
 /// `struct msginfo`.
 fn information(t: &CurrentTask, buf: UserAddr, usage: bool) -> SysResult {
     let (all, highest) = t.namespaces().ipc.msg.all();
+    let mni = Limits::count(&t.namespaces().ipc.limits.msgmni) as i32;
     let mnb = MSGMNB as i32;
     let (pool, map, total) = match usage {
         true => {
@@ -91,9 +91,9 @@ fn information(t: &CurrentTask, buf: UserAddr, usage: bool) -> SysResult {
             let bytes: u64 = sizes().map(|[bytes, ..]| bytes).sum();
             (all.len() as i32, messages as i32, bytes as i32)
         }
-        false => (MSGMNI as i32 * (mnb / 1024), mnb, mnb),
+        false => (mni.saturating_mul(mnb / 1024), mnb, mnb),
     };
-    let fields = [pool, map, msg::MSGMAX as i32, mnb, MSGMNI as i32, 16, total, 0xffff];
+    let fields = [pool, map, msg::MSGMAX as i32, mnb, mni, 16, total, 0xffff];
     t.mm().write_obj(buf, &fields)?;
     Ok(highest as u64)
 }

@@ -6,6 +6,7 @@ use crate::kernel::ipc::{IPC_64, IPC_INFO, IPC_RMID, IPC_SET, IPC_STAT, shm};
 use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::Flags;
+use std::sync::atomic::Ordering;
 
 const SHM_LOCK: i32 = 11;
 const SHM_UNLOCK: i32 = 12;
@@ -76,7 +77,11 @@ pub fn shmctl(t: &mut CurrentTask, shmid: i32, cmd: i32, buf: UserAddr) -> SysRe
         }
         IPC_INFO => {
             let (highest, ..) = shm::usage(ns);
-            let info = [shm::SHMMAX, 1, shm::SHMMNI as u64, shm::SHMMNI as u64, shm::SHMMAX];
+            let (max, n) = (
+                ns.limits.shmmax.load(Ordering::Relaxed),
+                ns.limits.shmmni.load(Ordering::Relaxed),
+            );
+            let info = [max, 1, n, n, shm::SHMMAX];
             let mut out: Vec<u8> = info.iter().flat_map(|w| w.to_ne_bytes()).collect();
             out.resize(72, 0);
             t.mm().write(buf, &out)?;

@@ -5,6 +5,7 @@ use crate::kernel::signal::deliver::{end_temporary_mask, set_temporary_mask};
 use crate::kernel::{CurrentTask, Rlimit, SigInfo, SigSet, Signal};
 use crate::mm::UserAddr;
 use platform::host::time::Clock;
+use std::sync::atomic::Ordering;
 
 /// Nanoseconds of the host's `CLOCK_MONOTONIC`.
 pub fn now() -> u64 {
@@ -74,7 +75,9 @@ impl Timeout {
     /// Stores what is left to a `struct timespec`, or, with `micros`, a `struct timeval`. As in
     /// Linux a failure to do so is not the call's failure.
     pub fn write_left(self, t: &CurrentTask, addr: UserAddr, micros: bool) {
-        if addr.is_null() || self == Timeout::Never {
+        const STICKY_TIMEOUTS: u32 = 0x0400_0000;
+        let sticky = t.personality.load(Ordering::Relaxed) & STICKY_TIMEOUTS != 0;
+        if addr.is_null() || self == Timeout::Never || sticky {
             return;
         }
         let left = self.left();

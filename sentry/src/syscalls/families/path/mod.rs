@@ -4,6 +4,7 @@ mod access;
 mod attributes;
 mod directories;
 mod fscontext;
+mod handles;
 mod mount_tree;
 mod mounts;
 mod names;
@@ -20,6 +21,7 @@ pub use attributes::{
 };
 pub use directories::{chdir, chroot, fchdir, getcwd, umask};
 pub use fscontext::{fsconfig, fsmount, fsopen, fspick};
+pub use handles::{name_to_handle_at, open_by_handle_at};
 pub use mount_tree::{mount_setattr, move_mount, open_tree, open_tree_attr};
 pub use mounts::{mount, pivot_root, umount2};
 pub use names::{

@@ -17,7 +17,7 @@ const PATH_FLAGS: OpenFlags = OpenFlags::DIRECTORY
     .union(OpenFlags::CLOEXEC);
 
 /// The checks of `build_open_flags`.
-fn check(mut flags: OpenFlags) -> Result<OpenFlags> {
+pub(super) fn check(mut flags: OpenFlags) -> Result<OpenFlags> {
     if flags.tmpfile() {
         if !flags.contains(OpenFlags::DIRECTORY)
             || flags.contains(OpenFlags::CREAT)

@@ -4,6 +4,7 @@ use super::fscontext::ATTRIBUTES;
 use crate::errno::{Errno, Result};
 use crate::fs::proc::process::mounts::root_within_fs;
 use crate::kernel::CurrentTask;
+use crate::kernel::credentials::CAP_SYS_ADMIN;
 use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
 use crate::vfs::{Mount, MountFlags};
@@ -38,6 +39,12 @@ const SUPPORTED: u64 = SB_BASIC
     | MNT_OPTS
     | SB_SOURCE
     | SUPPORTED_MASK;
+
+/// `EPERM` for a mount that cannot be reached from the caller's root, unless it may administer the namespace.
+fn may_see(t: &CurrentTask, reachable: bool) -> Result<()> {
+    let admin = || t.creds().has_in(t.fs().namespace().user_ns(), CAP_SYS_ADMIN);
+    if reachable || admin() { Ok(()) } else { Err(Errno::EPERM) }
+}
 
 /// `struct mnt_id_req`.
 struct Request {
@@ -128,6 +135,7 @@ pub fn statmount(
     let mount = find(t, request.id)?;
     let root = t.fs().root();
     let place = mount.root_path().text(&root);
+    may_see(t, place.reachable)?;
     let wanted = |bit: u64| request.param & bit != 0;
     let mut out = Builder { fixed: [0; FIXED], strings: Vec::new(), mask: 0 };
     if wanted(SB_BASIC) {
@@ -233,7 +241,11 @@ pub fn listmount(
     let root = t.fs().root();
     let top = match request.id {
         LSMT_ROOT => root.mount.clone(),
-        id => find(t, id)?,
+        id => {
+            let top = find(t, id)?;
+            may_see(t, top.root_path().text(&root).reachable)?;
+            top
+        }
     };
     // Those below it, wherever; of the root it is all that can be reached.
     let mut ids: Vec<u64> = top

@@ -142,7 +142,14 @@ pub fn kcmp(
         }
         // Tasks have no I/O context of their own.
         KCMP_IO => 0,
-        KCMP_SYSVSEM => order(a.tgid() as u64, b.tgid() as u64),
+        KCMP_SYSVSEM => {
+            // Tasks without adjustments to undo share the list that is not there.
+            let list = |task: &crate::kernel::Task| {
+                let undoes = crate::kernel::ipc::sem::has_undo(&task.namespaces().ipc, task.tgid());
+                if undoes { task.tgid() as u64 } else { 0 }
+            };
+            order(list(&a), list(&b))
+        }
         _ => return Err(Errno::EINVAL),
     })
 }

@@ -13,7 +13,6 @@ use std::sync::Arc;
 const TFD_CLOEXEC: u32 = 0o2000000;
 const TFD_NONBLOCK: u32 = 0o4000;
 const TFD_TIMER_ABSTIME: u32 = 1;
-/// Accepted without effect: no one can set the clock.
 const TFD_TIMER_CANCEL_ON_SET: u32 = 2;
 
 /// `timerfd_create(2)`
@@ -54,7 +53,8 @@ pub fn timerfd_settime(
     let new = new.to_nanos()?;
     let file = t.file(fd.0)?;
     let timer: &TimerFd = file.ops_as().ok_or(Errno::EINVAL)?;
-    let before = timer.set(t.kernel(), new, flags & TFD_TIMER_ABSTIME != 0)?;
+    let (absolute, cancel) = (flags & TFD_TIMER_ABSTIME != 0, flags & TFD_TIMER_CANCEL_ON_SET != 0);
+    let before = timer.set(t.kernel(), new, absolute, cancel)?;
     if !old.is_null() {
         t.mm().write_obj(old, &Itimerspec::from_nanos(before))?;
     }
