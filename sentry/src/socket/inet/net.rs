@@ -50,6 +50,8 @@ pub struct Net {
     pub filter: netstack::filter::Filter,
     /// Tables of iptables, for IPv4 and IPv6.
     pub xtables: [Mutex<crate::socket::xtables::Tables, { rank::LEAF }>; 2],
+    /// What nf_tables has loaded.
+    pub nftables: Mutex<crate::socket::netlink::nft::model::State, { rank::LEAF }>,
     cookies: AtomicU64,
 }
 
@@ -157,6 +159,7 @@ impl Net {
             egress: OnceLock::new(),
             filter: netstack::filter::Filter::default(),
             xtables: Default::default(),
+            nftables: Mutex::default(),
             cookies: AtomicU64::new(1),
         })
     }

@@ -1,12 +1,14 @@
 //! `AF_NETLINK` (`netlink(7)`): questions to the kernel about its network.
 //!
-//! * [`socket`]: the sockets. [`message`]: the format. [`route`] and [`change`]: `NETLINK_ROUTE`.
+//! * [`socket`]: the sockets. [`message`]: the format. [`route`] and [`change`]: `NETLINK_ROUTE`. [`nft`]:
+//!   `NETLINK_NETFILTER`.
 //! * [`diag`]: `NETLINK_SOCK_DIAG`. Answers are made at once and lie in the socket's receive queue.
 
 pub mod change;
 pub mod diag;
 mod filter;
 pub mod message;
+pub mod nft;
 pub mod route;
 pub mod socket;
 
@@ -25,6 +27,8 @@ pub const AF_NETLINK: i32 = 16;
 pub const NETLINK_ROUTE: i32 = 0;
 /// `NETLINK_SOCK_DIAG`
 pub const NETLINK_SOCK_DIAG: i32 = 4;
+/// `NETLINK_NETFILTER`
+pub const NETLINK_NETFILTER: i32 = 12;
 /// `NETLINK_KOBJECT_UEVENT`: nothing is ever announced.
 pub const NETLINK_KOBJECT_UEVENT: i32 = 15;
 
@@ -46,7 +50,7 @@ impl Family for NetlinkFamily {
             _ => return Err(Errno::ESOCKTNOSUPPORT),
         };
         match protocol {
-            NETLINK_ROUTE | NETLINK_SOCK_DIAG | NETLINK_KOBJECT_UEVENT => {
+            NETLINK_ROUTE | NETLINK_SOCK_DIAG | NETLINK_KOBJECT_UEVENT | NETLINK_NETFILTER => {
                 Ok(NetlinkSocket::new(&Net::of(t), kind, protocol, Options::new(t)))
             }
             _ => Err(Errno::EPROTONOSUPPORT),

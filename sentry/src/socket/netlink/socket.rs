@@ -1,7 +1,10 @@
 //! Netlink sockets.
 
 use super::message::{self, ACK, Answer, DUMP, REQUEST, Request};
-use super::{AF_NETLINK, NETLINK_KOBJECT_UEVENT, NETLINK_ROUTE, change, diag, filter, route};
+use super::{
+    AF_NETLINK, NETLINK_KOBJECT_UEVENT, NETLINK_NETFILTER, NETLINK_ROUTE, change, diag, filter,
+    nft, route,
+};
 use crate::errno::{Errno, Result};
 use crate::fs::ioctl::{FIONREAD, put_int};
 use crate::io::{Sink, Source};
@@ -32,6 +35,8 @@ const SWITCHES: [i32; 6] = [3, 4, 5, CAP_ACK, 11, 12];
 const MAX_GROUP: i32 = 64;
 /// Longest request.
 const MAX_REQUEST: usize = 64 << 10;
+/// Longest batch of `NETLINK_NETFILTER`.
+const MAX_BATCH: usize = 2 << 20;
 /// Most bytes of answers that wait.
 const MAX_QUEUED: usize = 4 << 20;
 
@@ -139,6 +144,13 @@ impl NetlinkSocket {
             let setup = self.setup.lock();
             (setup.port, self.switch(&setup, CAP_ACK))
         };
+        if self.protocol == NETLINK_NETFILTER {
+            let asker = nft::Asker { task, port, capped };
+            let answers = nft::handle(&self.net, &asker, data);
+            self.received.lock().put(answers);
+            self.queue.notify(EventMask::READABLE);
+            return;
+        }
         let mut rest = data;
         while let Some(request) = message::next(&mut rest) {
             // Below 16 there are only control messages.
@@ -258,7 +270,8 @@ impl Socket for NetlinkSocket {
         if len == 0 {
             return Err(Errno::ENODATA);
         }
-        if len > MAX_REQUEST {
+        let most = if self.protocol == NETLINK_NETFILTER { MAX_BATCH } else { MAX_REQUEST };
+        if len > most {
             return Err(Errno::EMSGSIZE);
         }
         let mut data = vec![0; len];

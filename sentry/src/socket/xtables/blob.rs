@@ -356,7 +356,7 @@ pub fn compile(
 }
 
 /// True if no hook's packets come to a rule that may not see them.
-fn are_reachable(table: &Table, needs: &[u32]) -> bool {
+pub fn are_reachable(table: &Table, needs: &[u32]) -> bool {
     let mut seen = vec![0u32; table.chains.len()];
     let mut work: Vec<(usize, u32)> =
         table.bases().map(|(n, base)| (n, 1 << base.hook as u32)).collect();
@@ -368,9 +368,10 @@ fn are_reachable(table: &Table, needs: &[u32]) -> bool {
         *place |= hooks;
         let hooks = *place;
         let Some(chain) = table.chains.get(chain) else { return false };
-        for op in chain.rules.iter().flat_map(|r| &r.ops) {
-            if let Op::Verdict(Verdict::Jump(to) | Verdict::Goto(to)) = op {
-                work.push((*to, hooks));
+        let verdicts = chain.rules.iter().flat_map(|r| &r.ops).flat_map(Op::verdicts);
+        for verdict in verdicts {
+            if let Verdict::Jump(to) | Verdict::Goto(to) = verdict {
+                work.push((to, hooks));
             }
         }
     }

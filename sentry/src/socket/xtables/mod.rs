@@ -6,10 +6,10 @@
 //!
 //! A table is kept as it was given, so that it is read back byte for byte; what the filter runs is made from it.
 
-mod blob;
-mod matches;
+pub mod blob;
+pub mod matches;
 mod tables;
-mod targets;
+pub mod targets;
 #[cfg(test)]
 mod tests;
 
