@@ -72,7 +72,7 @@ nft -f /tmp/r.nft
 nft list ruleset > /tmp/listed; cat /tmp/listed
 nft -a list table ip nat
 nft flush ruleset; nft list ruleset
-nft -f /tmp/listed; nft list ruleset | diff - /tmp/listed && echo same
+nft -f /tmp/listed; nft list ruleset >/tmp/again; diff /tmp/again /tmp/listed && echo same
 nft add rule inet filter input tcp dport 99 accept; nft insert rule inet filter input tcp dport 98 accept
 nft add element inet filter blocked { 172.16.0.0/12 }; nft delete element inet filter pairs { 10.0.0.2 . 443 }
 nft list set inet filter blocked; nft list set inet filter pairs; nft list chain inet filter other
