@@ -177,6 +177,10 @@ pub enum Command {
     Update(UpdateArgs),
     /// Look into a sandbox that runs.
     Debug(DebugArgs),
+    /// Let connections to a port of the host lead to one of a container.
+    PortForward(PortForwardArgs),
+    /// Print what memory a container uses, and for what, as JSON.
+    Usage(UsageArgs),
     /// Print what a container uses, in Prometheus' format.
     ExportMetrics(IdArgs),
     /// Serve what all containers use to Prometheus, over HTTP.
@@ -184,7 +188,7 @@ pub enum Command {
     /// Add this runtime to Docker's or containerd's configuration.
     Install(InstallArgs),
     /// Take this runtime out of Docker's or containerd's configuration.
-    Uninstall(UninstallArgs),
+    Uninstall(RuntimeEntry),
     /// Write a default config.json.
     Spec(SpecArgs),
     /// Print what this runtime can do.
@@ -475,6 +479,35 @@ pub struct DebugArgs {
     /// Print every system call of the whole sandbox, until interrupted.
     #[arg(long)]
     pub strace: bool,
+    /// Send a signal, by number or name, to the process of the host that is the sandbox; one that is not caught
+    /// there ends it.
+    #[arg(long, value_name = "SIGNAL")]
+    pub signal: Option<String>,
+    /// Name of the container.
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
+}
+
+/// `runsc port-forward`
+#[derive(Debug, Args)]
+pub struct PortForwardArgs {
+    /// Instead of listening on a port, connect to this Unix socket and forward that connection.
+    #[arg(long, value_name = "SOCKET")]
+    pub stream: Option<PathBuf>,
+    /// Name of the container.
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
+    /// Port of the host's loopback interface (the same if it is left out, any free one for 0), and of the container's.
+    #[arg(value_name = "[LOCAL:]REMOTE")]
+    pub ports: String,
+}
+
+/// `runsc usage`
+#[derive(Debug, Args)]
+pub struct UsageArgs {
+    /// Memory by what it is used for, not the sum only.
+    #[arg(long)]
+    pub full: bool,
     /// Name of the container.
     #[arg(value_name = "CONTAINER-ID")]
     pub id: String,
@@ -488,9 +521,9 @@ pub struct MetricServerArgs {
     pub address: String,
 }
 
-/// `runsc install`
+/// Which entry of which configuration `install` and `uninstall` change.
 #[derive(Debug, Args)]
-pub struct InstallArgs {
+pub struct RuntimeEntry {
     /// Configuration file: TOML is containerd's, everything else Docker's.
     #[arg(
         long,
@@ -502,6 +535,14 @@ pub struct InstallArgs {
     /// Name of the runtime there.
     #[arg(long, value_name = "NAME", default_value = "runsc")]
     pub runtime: String,
+}
+
+/// `runsc install`
+#[derive(Debug, Args)]
+pub struct InstallArgs {
+    /// What is added.
+    #[command(flatten)]
+    pub entry: RuntimeEntry,
     /// Replace a runtime of that name.
     #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true,
         default_missing_value = "true", action = clap::ArgAction::Set)]
@@ -509,22 +550,6 @@ pub struct InstallArgs {
     /// Flags that Docker passes on, after `--`.
     #[arg(last = true, value_name = "FLAG")]
     pub runtime_args: Vec<String>,
-}
-
-/// `runsc uninstall`
-#[derive(Debug, Args)]
-pub struct UninstallArgs {
-    /// Configuration file: TOML is containerd's, everything else Docker's.
-    #[arg(
-        long,
-        visible_alias = "config_file",
-        value_name = "FILE",
-        default_value = "/etc/docker/daemon.json"
-    )]
-    pub config_file: PathBuf,
-    /// Name of the runtime there.
-    #[arg(long, value_name = "NAME", default_value = "runsc")]
-    pub runtime: String,
 }
 
 /// `runsc spec`

@@ -3,6 +3,7 @@
 //! Follows the OCI runtime specification 1.2; what the sandbox cannot do is refused by name.
 
 pub mod capabilities;
+mod checks;
 pub mod linux;
 pub mod mounts;
 pub mod pod;
@@ -92,6 +93,7 @@ fn translate(
     if !spec.version().starts_with("1.") {
         bail!("ociVersion {:?} is not supported: this runtime follows 1.x", spec.version());
     }
+    checks::check(spec, pod::sandbox_of(spec, id)?.is_some())?;
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let root = spec.root().as_ref().context("\"root\" is missing")?;
     let process = spec.process().as_ref().context("\"process\" is missing: nothing to run")?;

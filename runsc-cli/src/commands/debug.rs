@@ -4,15 +4,16 @@ use super::ps::table;
 use crate::cli::{DebugArgs, Global};
 use crate::container::Container;
 use crate::sandbox::supervise;
-use anyhow::bail;
+use anyhow::{Context, bail};
 use sentry::boot::protocol::{Reply, Request, ThreadInfo};
 use std::os::fd::AsFd;
 
 /// Prints what the flags ask for.
 pub fn run(global: &Global, args: &DebugArgs) -> anyhow::Result<u8> {
-    if !args.stacks && !args.ps && !args.strace {
-        bail!("nothing to do: say --stacks, --ps or --strace");
+    if !args.stacks && !args.ps && !args.strace && args.signal.is_none() {
+        bail!("nothing to do: say --stacks, --ps, --strace or --signal");
     }
+    let signal = args.signal.as_deref().map(super::kill::number).transpose()?;
     let container = Container::look(&global.state_root(), &args.id)?;
     let control = container.running()?;
     if args.stacks || args.ps {
@@ -22,6 +23,10 @@ pub fn run(global: &Global, args: &DebugArgs) -> anyhow::Result<u8> {
         let mut rows = vec![["PID", "TID", "S", "NAME", "IN"].map(String::from)];
         rows.extend(threads.into_iter().map(row));
         print!("{}", table(&rows));
+    }
+    if let Some(number) = signal {
+        let sandbox = container.state()?.sandbox;
+        sandbox.context("there is no process of the sandbox")?.signal(number)?;
     }
     if args.strace {
         supervise::block_signals()?;

@@ -1,6 +1,6 @@
 //! `runsc install` and `runsc uninstall`: the entry of this runtime in Docker's or containerd's configuration.
 
-use crate::cli::{InstallArgs, UninstallArgs};
+use crate::cli::{InstallArgs, RuntimeEntry};
 use anyhow::{Context, bail};
 use serde_json::{Map, Value, json};
 use std::fs::{self, File};
@@ -15,33 +15,33 @@ const CONTAINERD: [&str; 4] = ["plugins", "io.containerd.grpc.v1.cri", "containe
 pub fn install(args: &InstallArgs) -> anyhow::Result<u8> {
     let binary = std::env::current_exe().context("cannot tell where this program is")?;
     let binary = binary.to_str().context("the path of this program is not UTF-8")?;
-    edit(&args.config_file, |text, toml| {
+    edit(&args.entry.config_file, |text, toml| {
         if toml {
             if !args.runtime_args.is_empty() {
                 bail!("containerd passes no flags on to a runtime: leave them out");
             }
-            add_toml(text, &args.runtime, binary, args.clobber)
+            add_toml(text, &args.entry.runtime, binary, args.clobber)
         } else {
-            add_json(text, &args.runtime, binary, &args.runtime_args, args.clobber)
+            add_json(text, &args.entry.runtime, binary, &args.runtime_args, args.clobber)
         }
     })?;
     println!(
         "{} has the runtime {:?} now; restart its daemon",
-        args.config_file.display(),
-        args.runtime
+        args.entry.config_file.display(),
+        args.entry.runtime
     );
     Ok(0)
 }
 
 /// Takes it away.
-pub fn uninstall(args: &UninstallArgs) -> anyhow::Result<u8> {
-    edit(&args.config_file, |text, toml| {
-        if toml { remove_toml(text, &args.runtime) } else { remove_json(text, &args.runtime) }
+pub fn uninstall(entry: &RuntimeEntry) -> anyhow::Result<u8> {
+    edit(&entry.config_file, |text, toml| {
+        if toml { remove_toml(text, &entry.runtime) } else { remove_json(text, &entry.runtime) }
     })?;
     println!(
         "{} has no runtime {:?} any more; restart its daemon",
-        args.config_file.display(),
-        args.runtime
+        entry.config_file.display(),
+        entry.runtime
     );
     Ok(0)
 }

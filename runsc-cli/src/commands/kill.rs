@@ -23,7 +23,7 @@ pub fn run(global: &Global, args: &KillArgs) -> anyhow::Result<u8> {
 }
 
 /// The number of a signal given as `9`, `KILL` or `SIGKILL`; real-time ones as `RTMIN+1` too.
-fn number(text: &str) -> anyhow::Result<i32> {
+pub fn number(text: &str) -> anyhow::Result<i32> {
     if let Ok(number) = text.parse::<i32>() {
         if !(0..=SIGNAL_MAX).contains(&number) {
             bail!("invalid signal {number}: there are 1 to {SIGNAL_MAX}");

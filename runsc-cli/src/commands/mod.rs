@@ -12,12 +12,14 @@ mod kill;
 mod list;
 mod metrics;
 mod pause;
+mod port_forward;
 mod ps;
 mod run;
 mod spec;
 mod start;
 mod state;
 mod update;
+mod usage;
 pub mod wait;
 
 use crate::cli::{Cli, Command};
@@ -45,6 +47,8 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Events(args) => events::run(global, &args),
         Command::Update(args) => update::run(global, &args),
         Command::Debug(args) => debug::run(global, &args),
+        Command::PortForward(args) => port_forward::run(global, &args),
+        Command::Usage(args) => usage::run(global, &args),
         Command::ExportMetrics(args) => metrics::export(global, &args.id),
         Command::MetricServer(args) => metrics::serve(global, &args),
         Command::Install(args) => install::install(&args),

@@ -105,23 +105,58 @@ pub fn drop_privileges(attached: bool) -> anyhow::Result<()> {
         .context("cannot change the group id")?;
     setresuid(Uid::from_raw(0), Uid::from_raw(0), Uid::from_raw(0))
         .context("cannot change the user id")?;
-    for capability in 0..64 {
-        // SAFETY: PR_CAPBSET_DROP takes an integer; unknown capabilities are refused.
-        unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
-    }
-    // _LINUX_CAPABILITY_VERSION_3, this process; see capset(2).
-    let header = [0x2008_0522_u32, 0];
-    let none = [0u32; 6];
-    // SAFETY: both arrays have the layout that version 3 of capset(2) reads and live through the
-    // call.
-    let result = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) };
-    Errno::result(result).context("cannot drop the capabilities")?;
+    drop_bounding_set();
+    drop_capabilities()?;
     // SAFETY: plain prctl calls with integer arguments. Stubs are forked from this process and must
     // be traceable by it, which after the changes above needs the dumpable flag to be set again; the
     // kernel clears it once its stubs have their own.
     unsafe {
         libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
         libc::prctl(libc::PR_SET_DUMPABLE, 1, 0, 0, 0);
+        if attached {
+            // Changing credentials cleared it.
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+        }
+    }
+    Ok(())
+}
+
+/// Empties the bounding set, where there is CAP_SETPCAP.
+fn drop_bounding_set() {
+    for capability in 0..64 {
+        // SAFETY: PR_CAPBSET_DROP takes an integer; unknown capabilities are refused.
+        unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) };
+    }
+}
+
+/// Empties the other capability sets.
+fn drop_capabilities() -> anyhow::Result<()> {
+    // _LINUX_CAPABILITY_VERSION_3, this process; see capset(2).
+    let header = [0x2008_0522_u32, 0];
+    let none = [0u32; 6];
+    // SAFETY: both arrays have the layout that version 3 of capset(2) reads and live through the
+    // call.
+    let result = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) };
+    Errno::result(result).map(drop).context("cannot drop the capabilities")
+}
+
+/// The user and group that own nothing (`nobody`).
+const NOBODY: u32 = 65534;
+
+/// Gives up what a process that only waits for another has no use for: a root's user, every capability, and the way
+/// to get any back. An ordinary user stays who it is, and so does the root of a user namespace that has no `nobody`.
+/// If it is `attached` it dies with its parent.
+pub fn become_bystander(attached: bool) -> anyhow::Result<()> {
+    if Uid::effective().is_root() {
+        let (uid, gid) = (Uid::from_raw(NOBODY), Gid::from_raw(NOBODY));
+        drop_bounding_set();
+        // Refused in a user namespace without these numbers; the capabilities go all the same.
+        let _ = setgroups(&[]).and(setresgid(gid, gid, gid)).and(setresuid(uid, uid, uid));
+    }
+    drop_capabilities()?;
+    // SAFETY: plain prctl calls with integer arguments.
+    unsafe {
+        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
         if attached {
             // Changing credentials cleared it.
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);

@@ -76,6 +76,7 @@ pub fn spawn(
             owned.console.iter().chain(&owned.exit).map(AsFd::as_fd).chain([owned.control.as_fd()]);
         if confine::close_others(keep)
             .and_then(|()| confine::replace_standard_streams(false))
+            .and_then(|()| confine::become_bystander(attached))
             .is_err()
         {
             return 1;

@@ -49,6 +49,15 @@ impl ProcessId {
         matches!(stat(self.pid), Some((_, started)) if started == self.started).then_some(fd)
     }
 
+    /// Sends it a signal. That it has gone is an error.
+    pub fn signal(self, number: i32) -> anyhow::Result<()> {
+        let signal = Signal::from_named_raw(number)
+            .with_context(|| format!("signal {number} has no name, and is sent to no sandbox"))?;
+        let fd = self.open().with_context(|| format!("process {} has ended", self.pid))?;
+        pidfd_send_signal(&fd, signal)
+            .with_context(|| format!("cannot send a signal to process {}", self.pid))
+    }
+
     /// Kills it and waits until it has ended. A process that has gone is no error.
     pub fn kill(self) -> anyhow::Result<()> {
         let Some(fd) = self.open() else { return Ok(()) };
@@ -95,8 +104,11 @@ mod tests {
         // Another process under that id is left alone.
         ProcessId { started: id.started + 1, ..id }.kill().unwrap();
         assert!(id.is_alive());
+        assert!(id.signal(0).is_err());
+        id.signal(libc::SIGCONT).unwrap();
         id.kill().unwrap();
         assert!(!id.is_alive());
+        assert!(id.signal(libc::SIGCONT).is_err());
         id.kill().unwrap();
         // Reaped by `kill`, unless it was not quite gone.
         let _ = child.wait();

@@ -1,13 +1,14 @@
 //! A container that runs, or is about to: what the control protocol acts on.
 
 use super::process::{self, Prepared};
-use super::protocol::{ProcessInfo, Stats, Status, Target, ThreadInfo};
+use super::protocol::{MemoryUsage, ProcessInfo, Stats, Status, Target, ThreadInfo};
 use super::stdio::{self, Console, Files};
 use super::{BootError, ProcessSpec};
 use crate::errno::Errno;
 use crate::kernel::namespace::{Namespaces, PidNamespace};
 use crate::kernel::signal::{SigInfo, Signal};
 use crate::kernel::{Kernel, Task, ThreadGroup};
+use crate::socket::inet::net::Net;
 use crate::vfs::MountNamespace;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -284,6 +285,30 @@ impl Container {
             false => groups.iter().map(memory_of).sum(),
         };
         Stats { user, system, memory, processes: living as u64, threads }
+    }
+}
+
+impl Container {
+    /// The network that its processes see at first.
+    pub fn net(&self) -> &Arc<Net> {
+        self.namespaces.net.net()
+    }
+
+    /// What it uses memory for.
+    pub fn memory_usage(&self) -> MemoryUsage {
+        let (mut anonymous, mut file, mut shared) = (0u64, 0u64, 0u64);
+        for group in self.groups() {
+            let mm = group.any_task().and_then(|task| task.mm().ok());
+            let Some(usage) = mm.map(|mm| mm.usage(0, u64::MAX)) else { continue };
+            anonymous = anonymous.saturating_add(usage.anonymous);
+            file = file.saturating_add(usage.file);
+            shared = shared.saturating_add(usage.shared);
+        }
+        let alone = self.is_first() && self.joined.lock().is_empty();
+        let mapped = anonymous.saturating_add(shared);
+        let total = self.stats().memory;
+        let unmapped = if alone { total.saturating_sub(mapped) } else { 0 };
+        MemoryUsage { anonymous, file, shared, unmapped, total }
     }
 }
 

@@ -5,6 +5,7 @@
 
 pub mod config;
 mod container;
+mod forward;
 mod mounts;
 mod network;
 mod paths;

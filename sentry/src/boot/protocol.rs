@@ -80,6 +80,11 @@ pub enum Request {
     Threads,
     /// Answer: [`Reply::Stats`].
     Stats,
+    /// Connect the stream that comes along with this port of the loopback interface. Answers: [`Reply::Ready`], and
+    /// [`Reply::Done`] when it is over. It ends with this connection.
+    Forward(u16),
+    /// Answer: [`Reply::Usage`].
+    Usage,
     /// Change what the sandbox may use. Answer: [`Reply::Done`].
     Limit(LimitSpec),
 }
@@ -120,6 +125,8 @@ pub enum Reply {
     Status(Status),
     /// See [`Request::Stats`].
     Stats(Stats),
+    /// See [`Request::Usage`].
+    Usage(MemoryUsage),
     /// It cannot be done.
     Failed {
         /// One line: what was tried and why it failed.
@@ -189,6 +196,22 @@ pub struct Stats {
     pub processes: u64,
     /// Threads.
     pub threads: u64,
+}
+
+/// What a container uses memory for, in bytes. What processes share counts for each of them in the first three.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryUsage {
+    /// Private memory of programs, and their private copies of file pages.
+    pub anonymous: u64,
+    /// Mapped pages of files.
+    pub file: u64,
+    /// Mapped pages of shared memory and of files in memory.
+    pub shared: u64,
+    /// Memory of the sandbox that no process maps: files in memory, pipes and the like. 0 in a sandbox of several
+    /// containers, where nobody knows whose it is.
+    pub unmapped: u64,
+    /// Memory that the container holds.
+    pub total: u64,
 }
 
 fn send_all(fd: BorrowedFd<'_>, mut bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {

@@ -1,6 +1,7 @@
 //! Answers the control protocol: one thread for each connection, one that accepts them.
 
 use super::container::{Container, Started};
+use super::forward::Forward;
 use super::pod::Pod;
 use super::protocol::{Connection, Reply, Request, Target};
 use super::run::{Log, exit};
@@ -11,8 +12,8 @@ use crate::kernel::LogSink;
 use crate::kernel::signal::Signal;
 use platform::host::{Errno as HostErrno, poll, socket, thread};
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 /// Stack of a thread that starts processes, in bytes.
 const STACK: usize = 256 << 10;
@@ -100,13 +101,16 @@ struct Session {
     detached: bool,
     /// The log of system calls that ends with the connection.
     strace: Option<Arc<dyn LogSink>>,
+    /// What is forwarded, and ends with the connection.
+    forward: Weak<Forward>,
 }
 
 impl Session {
     fn new(pod: Arc<Pod>, connection: Arc<Connection>) -> Self {
         let container = pod.first.clone();
         let (own, owns_container, console, detached) = (0, false, None, false);
-        Self { pod, container, connection, own, owns_container, console, detached, strace: None }
+        let (strace, forward) = (None, Weak::new());
+        Self { pod, container, connection, own, owns_container, console, detached, strace, forward }
     }
 
     fn of_owner(pod: Arc<Pod>, connection: Arc<Connection>) -> Self {
@@ -128,6 +132,9 @@ impl Session {
     fn close(&self) {
         if let Some(log) = &self.strace {
             self.container.kernel.call_logs.remove(log);
+        }
+        if let Some(forward) = self.forward.upgrade() {
+            forward.finish();
         }
         if self.own > 0 {
             let kill = Signal::SIGKILL.number();
@@ -242,6 +249,25 @@ impl Session {
                 None => refused("a log needs a descriptor"),
             },
             Request::Threads => Reply::Threads(self.container.threads()),
+            Request::Forward(_) if self.forward.strong_count() > 0 => {
+                refused("the connection forwards something already")
+            }
+            Request::Forward(port) => {
+                let Some(stream) = fds.into_iter().next() else {
+                    return Some(refused("forwarding needs a descriptor"));
+                };
+                let connection = self.connection.clone();
+                match Forward::start(self.container.net(), port, stream, connection) {
+                    Ok(forward) => {
+                        self.forward = Arc::downgrade(&forward);
+                        // Sent while this holds it, so that the news of its end cannot come first.
+                        let _ = self.connection.send(&Reply::Ready, &[]);
+                        return None;
+                    }
+                    Err(e) => refused(&e.to_string()),
+                }
+            }
+            Request::Usage => Reply::Usage(self.container.memory_usage()),
             Request::Stats => Reply::Stats(self.container.stats()),
             Request::Limit(_) if !self.container.is_first() => {
                 refused("the limits inside are the sandbox's, not one container's")

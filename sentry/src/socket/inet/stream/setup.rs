@@ -239,7 +239,7 @@ impl StreamSocket {
     }
 
     /// Begins to connect. Afterwards the socket is connecting, connected, or closed with an error.
-    pub(super) fn start(&self, address: &[u8]) -> Result<()> {
+    pub fn start(&self, address: &[u8]) -> Result<()> {
         let common = &self.common;
         let net = &common.net;
         if !self.is_closed(&self.setup.lock().state) {
