@@ -150,7 +150,7 @@ impl MemoryManager {
         &self.limits
     }
 
-    /// One past the highest address a guest may use (`TASK_SIZE`).
+    /// One past the highest address a guest may use.
     pub fn task_size(&self) -> u64 {
         self.addresses.end
     }

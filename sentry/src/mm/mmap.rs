@@ -3,7 +3,7 @@
 use super::layout::{Layout, STACK_GUARD_GAP};
 use super::manager::{Edit, MemoryManager};
 use super::vma::{Backing, Vma, VmaFlags, VmaName};
-use super::{PAGE_SIZE, UserAddr};
+use super::{PAGE_SIZE, TASK_SIZE, UserAddr};
 use crate::errno::{Errno, Result};
 use platform::Prot;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -114,10 +114,16 @@ impl MemoryManager {
 
     /// Removes all mappings in a range. `EINVAL` for an empty or misaligned range.
     pub fn munmap(&self, addr: UserAddr, len: u64) -> Result<()> {
-        if len == 0 {
+        if len == 0 || !addr.0.is_multiple_of(PAGE_SIZE) {
             return Err(Errno::EINVAL);
         }
-        let end = self.page_range(addr.0, len, Errno::EINVAL)?;
+        let end = len.checked_next_multiple_of(PAGE_SIZE).and_then(|len| addr.0.checked_add(len));
+        let end = end.filter(|end| *end <= TASK_SIZE).ok_or(Errno::EINVAL)?;
+        // A program may name more than the platform leaves it; nothing is mapped there.
+        let end = end.min(self.task_size());
+        if addr.0 >= end {
+            return Ok(());
+        }
         let mut edit = self.edit();
         edit.check_sealed(addr.0, end)?;
         // A hole makes two areas of one.

@@ -50,3 +50,7 @@ pub use vma::{Backing, VmaFlags, VmaName};
 
 /// Size of a page in bytes.
 pub const PAGE_SIZE: u64 = platform::PAGE_SIZE;
+
+/// Addresses from here on are not a program's on Linux with page tables of four levels. What a program can use here may end
+/// before ([`MemoryManager::task_size`]).
+pub const TASK_SIZE: u64 = (1 << 47) - PAGE_SIZE;

@@ -1,17 +1,22 @@
 //! A guest that means harm: what it does to itself is of no matter, but the sandbox must go on.
 //!
-//! `fault fuzz` makes random system calls (see [`fuzz`]). It refuses to run outside of a sandbox, because
+//! `fault fuzz` makes random system calls (see [`fuzz`]), `fault threads`, `storm` and `forks` have much of something (see
+//! [`many`]), `fault takeover` attacks the process it runs in (see [`takeover`]). It refuses to run outside of a sandbox, because
 //! some of what it does would harm the machine.
 
 mod fuzz;
+mod many;
 mod random;
 #[path = "../../guest/sys/mod.rs"]
 #[expect(dead_code, reason = "shared with the conformance suite, which uses all of it")]
 mod sys;
+mod takeover;
 
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: fault fuzz [--seed N] [--rounds N] [--seconds N] [--calls LIST]";
+const USAGE: &str = "usage: fault fuzz [--seed N] [--rounds N] [--seconds N] [--calls LIST]
+       fault threads|storm|forks [--count N]
+       fault takeover";
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -22,6 +27,10 @@ fn main() -> ExitCode {
     }
     let done = match args.first().map(String::as_str) {
         Some("fuzz") => fuzz::main(&options),
+        Some("threads") => many::threads(&options),
+        Some("storm") => many::storm(&options),
+        Some("forks") => many::forks(&options),
+        Some("takeover") => takeover::main(),
         _ => Err(USAGE.to_owned()),
     };
     match done {

@@ -197,6 +197,10 @@ fn munmap_hole_and_errors() {
     p!(munmap(a + PAGE, PAGE), peek(a), peek(a + PAGE), peek(a + 2 * PAGE));
     p!(munmap(a + PAGE, PAGE), munmap(a, 0), munmap(a + 1, PAGE), munmap(0, 1 << 48));
     p!(munmap(a, 3 * PAGE), peek(a + 2 * PAGE));
+    // Up to the last page a program can name.
+    let end = (1 << 47) - PAGE;
+    p!(munmap(end - PAGE, PAGE), munmap(end - PAGE, 2 * PAGE), munmap(end, PAGE));
+    p!(run(|| munmap(0, end).errno()));
 }
 
 fn munmap_across_two_mappings() {

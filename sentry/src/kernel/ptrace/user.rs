@@ -1,6 +1,7 @@
 //! Registers as tracers see them (`sys/user.h`).
 
 use crate::errno::{Errno, Result};
+use crate::mm::TASK_SIZE;
 use platform::Registers;
 use platform::registers::EFLAGS_USER;
 
@@ -10,8 +11,6 @@ pub const WORDS: usize = 27;
 pub const USER_SIZE: u64 = 912;
 /// Offset of the debug registers in `struct user`.
 pub const DEBUG_OFFSET: u64 = 848;
-/// Addresses from here on are not the guest's.
-const TASK_SIZE: u64 = (1 << 47) - 4096;
 
 /// In the order of `struct user_regs_struct`.
 pub fn words(r: &Registers) -> [u64; WORDS] {
