@@ -8,7 +8,7 @@
 use super::addr::Endpoint;
 use super::interface::LOOPBACK;
 use super::net::Route;
-use super::{IPPROTO_TCP, Net};
+use super::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, Net};
 use crate::errno::Errno;
 use netstack::filter::conntrack::{Tracked, Tuple};
 use netstack::filter::packet::{Device, Ends, Packet};
@@ -151,6 +151,7 @@ impl Net {
             Fate::Accept => Ok(()),
             Fate::Drop(refusal) => {
                 let leaving = matches!(hook, Hook::Output | Hook::Postrouting);
+                let refusal = refusal.filter(|refusal| self.filter_refusal(packet, *refusal));
                 Err(Stopped { leaving, refusal })
             }
         };
@@ -173,6 +174,31 @@ impl Net {
         let echo = sent.protocol != IPPROTO_TCP && packet.ports().is_none();
         let to = if echo { Endpoint::new(to.ip(), sent.to.port) } else { endpoint(to) };
         Ok(Passed { from: endpoint(from), to, route, connection })
+    }
+
+    /// True if the rules let the word of a refusal get back to who sent the packet.
+    fn filter_refusal(&self, refused: &Packet, refusal: Refusal) -> bool {
+        let (from, to) = refused.ends();
+        let (protocol, detail, data) = match refusal {
+            Refusal::Reset => (IPPROTO_TCP, RST_ACK, &[][..]),
+            Refusal::Icmp(kind, code) => {
+                let icmp = if refused.is_v6() { IPPROTO_ICMPV6 } else { IPPROTO_ICMP };
+                (icmp, u16::from_be_bytes([kind, code]), refused.bytes())
+            }
+        };
+        let ends = Ends {
+            from: SocketAddr::new(to.ip(), if protocol == IPPROTO_TCP { to.port() } else { 0 }),
+            to: SocketAddr::new(from.ip(), if protocol == IPPROTO_TCP { from.port() } else { 0 }),
+            protocol: protocol as u8,
+            detail,
+        };
+        let Some(mut packet) = Packet::build(&ends, 64, 0, data, now()) else { return false };
+        let device = self.device_of(LOOPBACK);
+        [Hook::Output, Hook::Postrouting, Hook::Prerouting, Hook::Input].into_iter().all(|hook| {
+            let leaves = matches!(hook, Hook::Output | Hook::Postrouting);
+            (packet.output, packet.input) = if leaves { (device, None) } else { (None, device) };
+            self.filter.pass(hook, &mut packet, self) == Fate::Accept
+        })
     }
 
     /// Leads what came by a device past the rules for what is received. `data` and the ends are the packet's.
@@ -215,6 +241,32 @@ impl Net {
         let answer = Sent { from: server, to: client, detail, owner: None, mark: 0, route, ..*syn };
         self.filter_sent(&answer).is_ok()
             && (refused || self.filter_sent(&Sent { detail: ACK, ..*syn }).is_ok())
+    }
+
+    /// Leads the handshake of a connection that another machine makes past the rules: where it goes.
+    pub fn filter_accepted(
+        &self,
+        peer: Endpoint,
+        local: Endpoint,
+        device: u32,
+    ) -> Option<Endpoint> {
+        let received =
+            |detail| self.filter_received((peer, local), (IPPROTO_TCP, detail), device, &[]).ok();
+        let to = received(SYN)?.to;
+        let route = Route { source: to.ip, device, local: false };
+        let answer = Sent {
+            from: to,
+            to: peer,
+            protocol: IPPROTO_TCP,
+            detail: SYN_ACK,
+            header: (64, 0),
+            data: &[],
+            owner: None,
+            mark: 0,
+            route,
+        };
+        self.filter_sent(&answer).ok()?;
+        received(ACK).map(|_| to)
     }
 
     /// A TCP connection between two endpoints is over.

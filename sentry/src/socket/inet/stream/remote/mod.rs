@@ -287,7 +287,15 @@ impl StreamSocket {
     /// Somebody has connected to a published port: the connection goes to who listens, or is reset.
     pub fn deliver(net: &Arc<Net>, port: u16, peer: Endpoint, fd: OwnedFd) {
         let Some(Uplink::Proxy(proxy)) = net.uplink.get() else { return };
-        let local = Endpoint { ip: own_address(peer.ip), port };
+        let given = Endpoint { ip: own_address(peer.ip), port };
+        let mut local = given;
+        if net.is_filtered() {
+            let Some(to) = net.filter_accepted(peer, given, device()) else {
+                let _ = inet::reset_on_close(fd.as_fd());
+                return;
+            };
+            local = to;
+        }
         let host = net.tcp.find(local, peer, device(), |b| b.listening);
         let listener = host.as_ref().and_then(|host| Some((host, host.accepting()?)));
         let Some((host, listener)) = listener.filter(|(_, listener)| listener.has_room()) else {
