@@ -292,6 +292,9 @@ pub struct ExecArgs {
     /// Write its process id in the container to this file.
     #[arg(long, value_name = "FILE")]
     pub internal_pid_file: Option<PathBuf>,
+    /// With --detach: write its exit status to this file when it has ended.
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub exit_file: Option<PathBuf>,
     /// Unix socket to which the master of its terminal is sent.
     #[arg(long, value_name = "SOCKET")]
     pub console_socket: Option<PathBuf>,
@@ -399,7 +402,7 @@ fn seconds(text: &str) -> Result<u64, String> {
 }
 
 /// `runsc update`
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct UpdateArgs {
     /// JSON file (or - for standard input) with `linux.resources`.
     #[arg(long, short = 'r', value_name = "FILE")]

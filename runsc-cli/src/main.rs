@@ -2,7 +2,7 @@
 //!
 //! One file per sub-command in [`commands`]; [`bundle`] reads OCI's configuration; [`state`] keeps what is
 //! known of containers; [`container`] is one from create to delete; [`sandbox`] starts, watches and ends the
-//! processes of a sandbox; [`cgroup`] limits them.
+//! processes of a sandbox; [`cgroup`] limits them. Under another name it is containerd's [`shim`].
 
 mod bundle;
 mod cgroup;
@@ -13,6 +13,7 @@ mod failure;
 mod log;
 mod metrics;
 mod sandbox;
+mod shim;
 mod state;
 
 use clap::Parser;
@@ -22,6 +23,15 @@ use std::process::ExitCode;
 const EXIT_INTERNAL: u8 = 128;
 
 fn main() -> ExitCode {
+    if std::env::args_os().next().is_some_and(|name| shim::is_wanted(&name)) {
+        return match shim::main() {
+            Ok(status) => ExitCode::from(status),
+            Err(e) => {
+                log::error(&format!("{e:#}"));
+                ExitCode::FAILURE
+            }
+        };
+    }
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {

@@ -15,6 +15,7 @@ use oci_spec::runtime::Process;
 use sentry::boot::ProcessSpec;
 use sentry::boot::protocol::{Reply, Request};
 use serde_json::{Value, json};
+use std::fs::File;
 use std::os::fd::AsFd;
 
 /// Runs it; the result is its exit status, or 0 when it is left alone.
@@ -143,5 +144,9 @@ fn start(container: &Container, spec: ProcessSpec, args: &ExecArgs) -> anyhow::R
     if let Some(path) = &args.internal_pid_file {
         write_pid(path, pid)?;
     }
-    Ok(Owned { control, console, exit: None })
+    let file = args
+        .exit_file
+        .as_ref()
+        .map(|path| File::create(path).with_context(|| format!("cannot make {}", path.display())));
+    Ok(Owned { control, console, exit: file.transpose()?.map(Into::into) })
 }

@@ -11,14 +11,14 @@ mod install;
 mod kill;
 mod list;
 mod metrics;
-mod pause;
+pub mod pause;
 mod port_forward;
 mod ps;
 mod run;
 mod spec;
 mod start;
 mod state;
-mod update;
+pub mod update;
 mod usage;
 pub mod wait;
 
