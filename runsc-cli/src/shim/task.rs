@@ -399,6 +399,10 @@ impl Task for Service {
         if ended {
             return Err(gone());
         }
+        if pid <= 0 {
+            let why = "the process has not been started: cannot send it a signal";
+            return Err(refuse(Code::FAILED_PRECONDITION, why.into()));
+        }
         let number = i32::try_from(request.signal).unwrap_or(0);
         if !request.exec_id.is_empty() {
             // What stands for it passes signals on.
