@@ -16,6 +16,7 @@ mod inet_data;
 mod inet_dgram;
 mod inet_netlink;
 mod inet_options;
+mod inet_raw;
 mod inet_stream;
 mod inotify;
 mod keys;
@@ -73,6 +74,7 @@ crate::registry::areas![
     inet_data,
     inet_dgram,
     inet_options,
+    inet_raw,
     inet_netlink,
     creds,
     sessions,

@@ -117,6 +117,30 @@ fn common_part(s: &Listed, show_uid: &dyn Fn(u32) -> u32) -> String {
     )
 }
 
+/// The raw sockets.
+pub fn raw(net: &Net) -> Vec<Listed> {
+    let all = net.wire.raw_sockets();
+    let listed = all.iter().map(|s| {
+        let (received, drops) = s.queued();
+        let (local, peer) = s.endpoints();
+        let state = if peer.is_some() { 1 } else { super::stream::TCP_CLOSE };
+        Listed::new(s.common(), state, (Some(local), peer), (received, 0), drops)
+    });
+    listed.collect()
+}
+
+/// The lines of `/proc/net/raw` and `raw6`.
+pub fn proc_raw(net: &Net, family: i32, show_uid: &dyn Fn(u32) -> u32) -> String {
+    let mut out = String::new();
+    for s in raw(net).iter().filter(|s| s.family == family) {
+        // The number of a line is the protocol.
+        let (at, line) = (s.local.port, common_part(s, show_uid));
+        let width = if family == AF_INET { 4 } else { 5 };
+        let _ = writeln!(out, "{at:width$}: {line} 2 0000000000000000 {}", s.drops);
+    }
+    out
+}
+
 const QUEUES: &str = "st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode";
 
 /// `/proc/net/tcp` and `tcp6`.

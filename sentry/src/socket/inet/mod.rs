@@ -2,6 +2,7 @@
 //!
 //! * [`net`]: a network, with its [`interface`]s, [`port`] tables and connection [`table`].
 //! * [`stream`]: TCP. [`dgram`]: UDP and ICMP echo sockets. [`addr`]: their addresses.
+//! * [`raw`]: raw sockets. [`wire`]: who looks at [`packet`]s.
 //! * [`common`], [`ip`], [`multicast`]: options. [`devices`]: `ioctl(2)` on interfaces.
 //! * [`filter`]: the packet filter, as the traffic of sockets meets it.
 //! * [`uplink`]: where traffic for other machines goes. [`host`]: sockets of the host's instead of all that.
@@ -19,11 +20,13 @@ pub mod ip;
 pub mod listing;
 pub mod multicast;
 pub mod net;
+pub mod packet;
 pub mod port;
 pub mod raw;
 pub mod stream;
 pub mod table;
 pub mod uplink;
+pub mod wire;
 
 pub use addr::{AF_INET, AF_INET6};
 pub use net::{Counters, Net};
@@ -37,6 +40,7 @@ use crate::kernel::credentials::CAP_NET_RAW;
 use dgram::{DgramSocket, Protocol};
 use host::socket::HostSocket;
 use netproxy::protocol::Protocol as Wire;
+use raw::RawSocket;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use stream::StreamSocket;
@@ -102,9 +106,7 @@ impl Family for InetFamily {
             (SOCK_STREAM | SOCK_DGRAM, _) => Err(Errno::EPROTONOSUPPORT),
             (SOCK_RAW, 0) => Err(Errno::EPROTONOSUPPORT),
             (SOCK_RAW, _) if !Net::capable(t, CAP_NET_RAW) => Err(Errno::EPERM),
-            (SOCK_RAW, raw::IPPROTO_RAW) => Ok(raw::RawSocket::new(family, net, Options::new(t))),
-            // There are no packets that a raw socket could see.
-            (SOCK_RAW, _) => Err(Errno::EPROTONOSUPPORT),
+            (SOCK_RAW, _) => Ok(RawSocket::new(family, protocol, net, Options::new(t))),
             _ => Err(Errno::ESOCKTNOSUPPORT),
         }
     }

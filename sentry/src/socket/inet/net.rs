@@ -12,6 +12,7 @@ use super::stream::StreamSocket;
 use super::table::Connections;
 use super::uplink::Uplink;
 use super::uplink::egress::Egress;
+use super::wire::Wire;
 use crate::errno::{Errno, Result};
 use crate::kernel::credentials::CAP_NET_RAW;
 use crate::kernel::{CurrentTask, Task};
@@ -42,6 +43,8 @@ pub struct Net {
     pub counters: Counters,
     /// Port ids of netlink sockets, by protocol.
     pub netlink_ports: Mutex<FxHashSet<(i32, u32)>, { rank::LEAF }>,
+    /// Who looks at packets.
+    pub wire: Wire,
     /// The way to other machines, if there is one.
     pub uplink: OnceLock<Uplink>,
     /// Who may be reached by it, where that is limited here and not by a proxy.
@@ -155,6 +158,7 @@ impl Net {
             },
             counters: Counters::default(),
             netlink_ports: Mutex::default(),
+            wire: Wire::default(),
             uplink: OnceLock::new(),
             egress: OnceLock::new(),
             filter: netstack::filter::Filter::default(),

@@ -5,6 +5,7 @@ use crate::errno::{Errno, Result};
 use crate::kernel::Task;
 use crate::socket::inet::addr::mapped;
 use crate::socket::inet::listing::{self, Listed};
+use crate::socket::inet::raw::IPPROTO_RAW;
 use crate::socket::inet::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP, Net};
 use std::net::IpAddr;
 
@@ -31,6 +32,7 @@ pub fn answer(
     let list = match protocol {
         IPPROTO_TCP => listing::tcp(net),
         IPPROTO_UDP => listing::udp(net),
+        IPPROTO_RAW => listing::raw(net),
         _ => return Err(Errno::ENOENT),
     };
     if !dump {

@@ -6,7 +6,7 @@ use crate::errno::{Errno, Result};
 use crate::io::Sink;
 use crate::socket::inet::addr::{AF_INET, AF_INET6, Endpoint};
 use crate::socket::inet::common::Common;
-use crate::socket::inet::{Counters, SOL_IP, SOL_IPV6, ip};
+use crate::socket::inet::{Counters, IPPROTO_UDP, SOL_IP, SOL_IPV6, ip, packet};
 use crate::socket::{Control, RecvMsg, flags};
 use crate::sync::{Mutex, rank};
 use std::collections::VecDeque;
@@ -24,21 +24,21 @@ const LOCAL: u8 = 1;
 const PORT_UNREACHABLE: [(u8, u8); 2] = [(3, 3), (1, 4)];
 
 /// What came back for a message.
-pub(super) struct QueuedError {
-    pub(super) errno: Errno,
+pub(in crate::socket::inet) struct QueuedError {
+    pub(in crate::socket::inet) errno: Errno,
     /// To whom the message was sent.
-    pub(super) to: Endpoint,
+    pub(in crate::socket::inet) to: Endpoint,
     /// `SO_EE_ORIGIN_*`
-    pub(super) origin: u8,
+    pub(in crate::socket::inet) origin: u8,
     /// Type and code of the ICMP message.
-    pub(super) icmp: (u8, u8),
+    pub(in crate::socket::inet) icmp: (u8, u8),
     /// Who refused.
-    pub(super) offender: IpAddr,
-    pub(super) data: Vec<u8>,
+    pub(in crate::socket::inet) offender: IpAddr,
+    pub(in crate::socket::inet) data: Vec<u8>,
 }
 
 /// `SO_EE_ORIGIN_ICMP` or `SO_EE_ORIGIN_ICMP6`, for what went to `to`.
-fn origin(to: IpAddr) -> u8 {
+pub(in crate::socket::inet) fn origin(to: IpAddr) -> u8 {
     let [v4, v6] = ORIGIN;
     if to.is_ipv4() { v4 } else { v6 }
 }
@@ -53,7 +53,8 @@ impl ErrorQueue {
         self.0.lock().is_empty()
     }
 
-    fn push(&self, error: QueuedError) {
+    /// Adds one, as long as there is room.
+    pub(in crate::socket::inet) fn push(&self, error: QueuedError) {
         let mut queue = self.0.lock();
         if queue.len() < MAX_ERRORS {
             queue.push_back(error);
@@ -115,6 +116,12 @@ impl DgramSocket {
 
     /// An ICMP message says that a datagram did not arrive.
     pub(super) fn refused(&self, errno: Errno, icmp: (u8, u8), data: &[u8], out: &Outgoing) {
+        let net = &self.common.net;
+        if self.protocol == Protocol::Udp && net.wire.is_watched() {
+            let header = out.header(IPPROTO_UDP as u8);
+            let datagram = header.packet(&packet::udp(out.from, out.to, data));
+            net.show_refusal(&header, &datagram, icmp);
+        }
         let v6 = self.common.family == AF_INET6;
         let queued = self.common.ip.is_on(if v6 { ip::RECVERR6 } else { ip::RECVERR });
         let lasting = errno == Errno::ECONNREFUSED || errno == Errno::ENOPROTOOPT;

@@ -4,14 +4,14 @@
 //! * [`remote`]: messages to and from other machines. [`proxied`]: those that go through a proxy.
 //! * [`errors`]: what became of messages that found nobody. `echo`: answers to pings.
 
-mod echo;
+pub(in crate::socket::inet) mod echo;
 pub mod errors;
 mod filtered;
 mod limited;
 pub mod proxied;
-mod receive;
+pub(in crate::socket::inet) mod receive;
 pub mod remote;
-mod send;
+pub(in crate::socket::inet) mod send;
 mod setup;
 mod socket;
 
@@ -138,7 +138,7 @@ impl DgramSocket {
         self.shutdown_bits.load(Ordering::SeqCst) & bits != 0
     }
 
-    fn fail(&self, error: Errno) {
+    pub(in crate::socket::inet) fn fail(&self, error: Errno) {
         self.error.store(error.raw(), Ordering::SeqCst);
         self.queue.notify(crate::wait::EventMask::ERR);
     }

@@ -5,7 +5,7 @@ use super::{DgramSocket, Protocol, RCV};
 use crate::errno::{Errno, Result};
 use crate::io::Sink;
 use crate::socket::inet::addr::{self, AF_INET, AF_INET6, Endpoint};
-use crate::socket::inet::common::TIMESTAMPING_RX;
+use crate::socket::inet::common::{Common, TIMESTAMPING_RX};
 use crate::socket::inet::{Counters, SOL_IP, SOL_IPV6, ip};
 use crate::socket::options::so;
 use crate::socket::unix::message::datagram_cost;
@@ -17,14 +17,14 @@ use std::sync::atomic::Ordering;
 
 /// A datagram in a receive queue.
 pub struct Datagram {
-    pub(super) data: Vec<u8>,
-    pub(super) from: Endpoint,
-    pub(super) to: Endpoint,
-    pub(super) device: u32,
-    pub(super) ttl: u8,
-    pub(super) tos: u8,
+    pub(in crate::socket::inet) data: Vec<u8>,
+    pub(in crate::socket::inet) from: Endpoint,
+    pub(in crate::socket::inet) to: Endpoint,
+    pub(in crate::socket::inet) device: u32,
+    pub(in crate::socket::inet) ttl: u8,
+    pub(in crate::socket::inet) tos: u8,
     /// When it came: nanoseconds since the epoch.
-    pub(super) at: i64,
+    pub(in crate::socket::inet) at: i64,
 }
 
 impl Datagram {
@@ -65,6 +65,30 @@ impl Received {
         self.queue.is_empty()
     }
 
+    /// Queues a datagram, unless there is no room: false.
+    pub fn push(&mut self, datagram: Datagram, rcvbuf: usize) -> bool {
+        // As on Linux the last one may go over the limit.
+        if self.closed || self.charged > rcvbuf {
+            self.dropped += 1;
+            return false;
+        }
+        self.charged += datagram_cost(datagram.data.len());
+        self.queue.push_back(datagram);
+        true
+    }
+
+    /// The first one, which stays.
+    pub fn first(&self) -> Option<&Datagram> {
+        self.queue.front()
+    }
+
+    /// Takes the first one.
+    pub fn pop(&mut self) -> Option<Datagram> {
+        let datagram = self.queue.pop_front()?;
+        self.charged = self.charged.saturating_sub(datagram_cost(datagram.data.len()));
+        Some(datagram)
+    }
+
     /// Nothing more is queued; what was is given back.
     pub fn close(&mut self) -> VecDeque<Datagram> {
         self.closed = true;
@@ -80,20 +104,8 @@ impl DgramSocket {
         if i32::from(datagram.ttl) < self.common.ip.value(ip::MINTTL) {
             return;
         }
-        let cost = datagram_cost(datagram.data.len());
-        let refused = {
-            let mut received = self.received.lock();
-            // As on Linux the last one may go over the limit.
-            if received.closed || received.charged > self.common.options.rcvbuf() {
-                received.dropped += 1;
-                Some(datagram)
-            } else {
-                received.charged += cost;
-                received.queue.push_back(datagram);
-                None
-            }
-        };
-        if refused.is_some() {
+        let rcvbuf = self.common.options.rcvbuf();
+        if !self.received.lock().push(datagram, rcvbuf) {
             Counters::add(&counters.udp_buffer_errors, 1);
             return;
         }
@@ -117,18 +129,11 @@ impl DgramSocket {
         }
         if msg.flags & flags::PEEK != 0 {
             let received = self.received.lock();
-            if let Some(datagram) = received.queue.front() {
+            if let Some(datagram) = received.first() {
                 return self.deliver(datagram, dst, msg);
             }
         } else {
-            let datagram = {
-                let mut received = self.received.lock();
-                let datagram = received.queue.pop_front();
-                if let Some(d) = &datagram {
-                    received.charged = received.charged.saturating_sub(datagram_cost(d.data.len()));
-                }
-                datagram
-            };
+            let datagram = self.received.lock().pop();
             if let Some(datagram) = datagram {
                 return self.deliver(&datagram, dst, msg);
             }
@@ -149,61 +154,14 @@ impl DgramSocket {
         options.move_peek_off(if peek { n as i64 } else { -(d.data.len() as i64) });
         let port = if self.protocol == Protocol::Udp { d.from.port } else { 0 };
         msg.from = Some(Endpoint { port, ..d.from }.sockaddr(self.common.family));
-        self.describe(d, msg);
+        describe(&self.common, d, msg);
         Ok(if msg.flags & flags::TRUNC != 0 { bytes.len() } else { n })
     }
 
-    fn describe(&self, d: &Datagram, msg: &mut RecvMsg) {
-        let (options, on) = (&self.common.options, |name| self.common.ip.is_on(name));
-        let control = &mut msg.control;
-        let mut put = |level, kind, data: Vec<u8>| control.push(Control { level, kind, data });
-        let time = |unit: i64| {
-            let (sec, rest) = (d.at / 1_000_000_000, d.at % 1_000_000_000);
-            [sec.to_ne_bytes(), (rest / unit).to_ne_bytes()].concat()
-        };
-        if options.is_on(so::TIMESTAMP) {
-            put(SOL_SOCKET, so::TIMESTAMP, time(1000));
-        } else if options.is_on(so::TIMESTAMPNS) {
-            put(SOL_SOCKET, so::TIMESTAMPNS, time(1));
-        }
-        let stamping = self.common.timestamping.load(Ordering::Relaxed);
-        if stamping & TIMESTAMPING_RX == TIMESTAMPING_RX {
-            let mut data = time(1);
-            data.resize(48, 0);
-            put(SOL_SOCKET, 37, data);
-        }
-        let v4 = d.to.ip.is_ipv4();
-        let int = |n: u8| i32::from(n).to_ne_bytes().to_vec();
-        if v4 {
-            // "Specific destination" is the socket's own address, not a group's.
-            let group = d.to.ip.is_multicast();
-            let specific = if group { addr::any(AF_INET) } else { d.to.ip };
-            if on(ip::PKTINFO) {
-                put(SOL_IP, 8, ip::pktinfo(d.to.ip, specific, d.device));
-            }
-            if on(ip::RECVTTL) {
-                put(SOL_IP, 2, int(d.ttl));
-            }
-            if on(ip::RECVTOS) {
-                put(SOL_IP, 1, vec![d.tos]);
-            }
-            if on(ip::RECVORIGDSTADDR) {
-                put(SOL_IP, 20, d.to.sockaddr(AF_INET));
-            }
-        }
-        if self.common.family == AF_INET6 {
-            if on(ip::RECVPKTINFO) {
-                put(SOL_IPV6, 50, ip::pktinfo6(d.to.ip, d.device));
-            }
-            if on(ip::RECVHOPLIMIT) && !v4 {
-                put(SOL_IPV6, 52, int(d.ttl));
-            }
-            if on(ip::RECVTCLASS) && !v4 {
-                put(SOL_IPV6, 67, int(d.tos));
-            }
-            if on(ip::RECVORIGDSTADDR6) {
-                put(SOL_IPV6, 74, d.to.sockaddr(AF_INET6));
-            }
+    /// A datagram that came as a packet, unless the socket hears somebody else only.
+    pub fn take(&self, datagram: Datagram) {
+        if self.hears(datagram.from) {
+            self.push(datagram);
         }
     }
 
@@ -213,5 +171,60 @@ impl DgramSocket {
         datagram.from = Endpoint { ip: from, port: 0 };
         datagram.to = out.from;
         self.push(datagram);
+    }
+}
+
+/// Tells what the socket's options ask for of a datagram (`cmsg(3)`).
+pub(in crate::socket::inet) fn describe(common: &Common, d: &Datagram, msg: &mut RecvMsg) {
+    let (options, on) = (&common.options, |name| common.ip.is_on(name));
+    let control = &mut msg.control;
+    let mut put = |level, kind, data: Vec<u8>| control.push(Control { level, kind, data });
+    let time = |unit: i64| {
+        let (sec, rest) = (d.at / 1_000_000_000, d.at % 1_000_000_000);
+        [sec.to_ne_bytes(), (rest / unit).to_ne_bytes()].concat()
+    };
+    if options.is_on(so::TIMESTAMP) {
+        put(SOL_SOCKET, so::TIMESTAMP, time(1000));
+    } else if options.is_on(so::TIMESTAMPNS) {
+        put(SOL_SOCKET, so::TIMESTAMPNS, time(1));
+    }
+    let stamping = common.timestamping.load(Ordering::Relaxed);
+    if stamping & TIMESTAMPING_RX == TIMESTAMPING_RX {
+        let mut data = time(1);
+        data.resize(48, 0);
+        put(SOL_SOCKET, 37, data);
+    }
+    let v4 = d.to.ip.is_ipv4();
+    let int = |n: u8| i32::from(n).to_ne_bytes().to_vec();
+    if v4 {
+        // "Specific destination" is the socket's own address, not a group's.
+        let group = d.to.ip.is_multicast();
+        let specific = if group { addr::any(AF_INET) } else { d.to.ip };
+        if on(ip::PKTINFO) {
+            put(SOL_IP, 8, ip::pktinfo(d.to.ip, specific, d.device));
+        }
+        if on(ip::RECVTTL) {
+            put(SOL_IP, 2, int(d.ttl));
+        }
+        if on(ip::RECVTOS) {
+            put(SOL_IP, 1, vec![d.tos]);
+        }
+        if on(ip::RECVORIGDSTADDR) {
+            put(SOL_IP, 20, d.to.sockaddr(AF_INET));
+        }
+    }
+    if common.family == AF_INET6 {
+        if on(ip::RECVPKTINFO) {
+            put(SOL_IPV6, 50, ip::pktinfo6(d.to.ip, d.device));
+        }
+        if on(ip::RECVHOPLIMIT) && !v4 {
+            put(SOL_IPV6, 52, int(d.ttl));
+        }
+        if on(ip::RECVTCLASS) && !v4 {
+            put(SOL_IPV6, 67, int(d.tos));
+        }
+        if on(ip::RECVORIGDSTADDR6) {
+            put(SOL_IPV6, 74, d.to.sockaddr(AF_INET6));
+        }
     }
 }

@@ -6,8 +6,9 @@ use crate::errno::{Errno, Result};
 use crate::io::Source;
 use crate::socket::inet::addr::{self, AF_INET, Endpoint};
 use crate::socket::inet::net::Route;
+use crate::socket::inet::packet::{self, Header};
 use crate::socket::inet::port::Binding;
-use crate::socket::inet::{Counters, SOL_IP, SOL_IPV6, ip};
+use crate::socket::inet::{Counters, IPPROTO_UDP, SOL_IP, SOL_IPV6, ip};
 use crate::socket::options::so;
 use crate::socket::{Control, SendMsg, flags};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -16,19 +17,18 @@ use std::sync::atomic::Ordering;
 /// Most data in a UDP datagram, over IPv4 and IPv6.
 const MAX_V4: usize = 65_507;
 const MAX_V6: usize = 65_527;
-const IPPROTO_UDP: i32 = 17;
 const UDP_SEGMENT: i32 = 103;
 /// Most datagrams in one call with `UDP_SEGMENT`.
 const MAX_SEGMENTS: usize = 128;
 
 /// What control messages say about one datagram.
 #[derive(Default)]
-struct Wishes {
-    source: Option<IpAddr>,
-    device: u32,
-    ttl: Option<u8>,
-    tos: Option<u8>,
-    segment: Option<usize>,
+pub(in crate::socket::inet) struct Wishes {
+    pub(in crate::socket::inet) source: Option<IpAddr>,
+    pub(in crate::socket::inet) device: u32,
+    pub(in crate::socket::inet) ttl: Option<u8>,
+    pub(in crate::socket::inet) tos: Option<u8>,
+    pub(in crate::socket::inet) segment: Option<usize>,
 }
 
 fn int(data: &[u8]) -> Result<i32> {
@@ -36,7 +36,8 @@ fn int(data: &[u8]) -> Result<i32> {
 }
 
 impl Wishes {
-    fn read(control: &[Control], v6_socket: bool) -> Result<Wishes> {
+    /// Reads them. `EINVAL`.
+    pub(in crate::socket::inet) fn read(control: &[Control], v6_socket: bool) -> Result<Wishes> {
         let mut out = Wishes::default();
         let byte = |n: i32, least: i32| -> Result<Option<u8>> {
             if n == -1 && least < 0 {
@@ -87,12 +88,20 @@ impl Wishes {
 }
 
 /// One datagram on its way.
-pub(super) struct Outgoing {
-    pub(super) from: Endpoint,
-    pub(super) to: Endpoint,
-    pub(super) route: Route,
-    pub(super) ttl: u8,
-    pub(super) tos: u8,
+pub(in crate::socket::inet) struct Outgoing {
+    pub(in crate::socket::inet) from: Endpoint,
+    pub(in crate::socket::inet) to: Endpoint,
+    pub(in crate::socket::inet) route: Route,
+    pub(in crate::socket::inet) ttl: u8,
+    pub(in crate::socket::inet) tos: u8,
+}
+
+impl Outgoing {
+    /// The header of its packet.
+    pub(super) fn header(&self, protocol: u8) -> Header {
+        let (from, to, ttl, tos) = (self.from.ip, self.to.ip, self.ttl, self.tos);
+        Header { from, to, protocol, ttl, tos }
+    }
 }
 
 impl DgramSocket {
@@ -228,6 +237,10 @@ impl DgramSocket {
             return self.transmit_remote(&data, out);
         }
         net.counters.packet(data.len());
+        if net.wire.is_watched() {
+            let payload = packet::udp(out.from, out.to, &data);
+            self.show(&payload, out.header(IPPROTO_UDP as u8));
+        }
         let (to, from, device) = (out.to, out.from, out.route.device);
         if to.ip.is_multicast() || net.is_broadcast(to.ip) {
             self.transmit_to_many(data, out);
