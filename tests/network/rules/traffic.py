@@ -17,7 +17,7 @@ l=listen(5354); c=socket.socket(); c.connect(('127.0.0.11',53)); k,a=l.accept();
 c.send(b'x'); show(k.recv(5)); c.close(); k.close()
 l=listen(15001)
 def out(ip,port):
-    c=socket.socket(); c.settimeout(2.5)
+    c=socket.socket(); c.settimeout(0.5)
     try: c.connect((ip,port))
     except OSError as e: return show('connect',ip,port,type(e).__name__,e.errno)
     show('connected',ip,port,c.getpeername(),c.getsockname()[0]); return c

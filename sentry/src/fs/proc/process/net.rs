@@ -71,7 +71,7 @@ const ARP: &str =
     "IP address       HW type     Flags       HW address            Mask     Device\n";
 const NETLINK: &str =
     "sk               Eth Pid        Groups   Rmem     Wmem     Dump  Locks    Drops    Inode\n";
-const RAW: &str = "   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  \
+const RAW: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  \
                    timeout inode ref pointer drops\n";
 const RAW6: &str = "  sl  local_address                         remote_address                        st \
                     tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode ref pointer drops\n";
