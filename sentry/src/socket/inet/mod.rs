@@ -2,7 +2,7 @@
 //!
 //! * [`net`]: a network, with its [`interface`]s, [`port`] tables and connection [`table`].
 //! * [`stream`]: TCP. [`dgram`]: UDP and ICMP echo sockets. [`addr`]: their addresses.
-//! * [`raw`]: raw sockets. [`wire`]: who looks at [`packet`]s.
+//! * [`inbox`]: what datagram and raw sockets receive. [`raw`]: raw sockets. [`wire`]: who looks at [`packet`]s.
 //! * [`common`], [`ip`], [`multicast`]: options. [`devices`]: `ioctl(2)` on interfaces.
 //! * [`filter`]: the packet filter, as the traffic of sockets meets it.
 //! * [`uplink`]: where traffic for other machines goes. [`host`]: sockets of the host's instead of all that.
@@ -15,6 +15,7 @@ pub mod devices;
 pub mod dgram;
 pub mod filter;
 pub mod host;
+pub mod inbox;
 pub mod interface;
 pub mod ip;
 pub mod listing;

@@ -6,7 +6,7 @@
 //! [`Net::loop_back`].
 
 use super::addr::Endpoint;
-use super::dgram::receive::Datagram;
+use super::inbox::Datagram;
 use super::interface::LOOPBACK;
 use super::net::Net;
 use super::packet::{self, Header, UDP_HEADER};

@@ -101,8 +101,8 @@ impl DgramSocket {
         let icmp = (error.error.kind, error.error.code);
         let (origin, offender) = (origin(to.ip), to.ip);
         let data = error.data.clone();
-        self.errors.push(QueuedError { errno, to, origin, icmp, offender, data });
-        self.fail(errno);
+        self.inbox.push_error(QueuedError { errno, to, origin, icmp, offender, data });
+        self.inbox.fail(errno);
     }
 
     /// Nobody is bound to where the datagram went.
@@ -129,10 +129,10 @@ impl DgramSocket {
         if queued {
             let to = out.to;
             let (origin, offender, data) = (origin(to.ip), to.ip, data.to_vec());
-            self.errors.push(QueuedError { errno, to, origin, icmp, offender, data });
+            self.inbox.push_error(QueuedError { errno, to, origin, icmp, offender, data });
         }
         if queued || connected {
-            self.fail(errno);
+            self.inbox.fail(errno);
         }
     }
 
@@ -146,10 +146,10 @@ impl DgramSocket {
             || matches!(error.errno, Errno::ECONNREFUSED | Errno::ENOPROTOOPT);
         let errno = error.errno;
         if queued {
-            self.errors.push(error);
+            self.inbox.push_error(error);
         }
         if queued || (connected && lasting) {
-            self.fail(errno);
+            self.inbox.fail(errno);
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Datagrams while the packet filter has rules.
 
-use super::receive::Datagram;
 use super::send::Outgoing;
 use super::{DgramSocket, Protocol};
 use crate::errno::{Errno, Result};
 use crate::socket::inet::filter::{Sent, Stopped};
+use crate::socket::inet::inbox::Datagram;
 use crate::socket::inet::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_UDP};
 use netstack::filter::Refusal;
 

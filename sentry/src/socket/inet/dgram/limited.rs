@@ -1,10 +1,10 @@
 //! Datagrams under an egress policy ([`crate::socket::inet::uplink::egress`]).
 
-use super::receive::Datagram;
 use super::remote::Remote;
 use super::{DgramSocket, Protocol};
 use crate::errno::{Errno, Result};
 use crate::socket::inet::addr::Endpoint;
+use crate::socket::inet::inbox::Datagram;
 use crate::socket::inet::uplink::egress::Admitted;
 use netproxy::policy::guard::Asked;
 use netproxy::protocol as wire;
@@ -63,7 +63,7 @@ impl DgramSocket {
     /// A question to the name server `to` has failed: as after an ICMP error, connected sockets are told.
     pub fn refused_by(&self, to: Endpoint, error: Errno) {
         if self.hears_only.lock().is_some_and(|peer| peer == to) {
-            self.fail(error);
+            self.inbox.fail(error);
         }
     }
 

@@ -9,7 +9,7 @@ pub mod errors;
 mod filtered;
 mod limited;
 pub mod proxied;
-pub(in crate::socket::inet) mod receive;
+mod receive;
 pub mod remote;
 pub(in crate::socket::inet) mod send;
 mod setup;
@@ -18,23 +18,15 @@ mod socket;
 use super::Net;
 use super::addr::Endpoint;
 use super::common::Common;
+use super::inbox::Inbox;
 use super::port::{Claim, Ports};
-use crate::errno::Errno;
 use crate::socket::Options;
 use crate::socket::options::DEFAULT_BUFFER;
 use crate::sync::{Mutex, rank};
-use crate::wait::WaitQueue;
-use errors::ErrorQueue;
-use receive::Received;
 use remote::Remote;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 use std::sync::{Arc, Weak};
-
-/// Nothing more will be received.
-const RCV: u8 = 1;
-/// Nothing more can be sent.
-const SEND: u8 = 2;
 
 /// What a datagram socket speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,9 +42,7 @@ pub struct DgramSocket {
     this: Weak<DgramSocket>,
     protocol: Protocol,
     common: Common,
-    queue: WaitQueue,
-    error: AtomicI32,
-    shutdown_bits: AtomicU8,
+    inbox: Inbox,
     sndbuf: AtomicUsize,
     /// `UDP_CORK`
     cork: AtomicBool,
@@ -63,8 +53,6 @@ pub struct DgramSocket {
     setup: Mutex<Setup, { rank::INODE }>,
     /// The peer of `setup`, for those who deliver and must not wait for that lock.
     hears_only: Mutex<Option<Endpoint>, { rank::LEAF }>,
-    received: Mutex<Received, { rank::INODE_NESTED }>,
-    errors: ErrorQueue,
     /// The endpoint with which other machines speak, once there is one.
     remote: Mutex<Option<Arc<Remote>>, { rank::LEAF }>,
 }
@@ -92,17 +80,13 @@ impl DgramSocket {
             this: this.clone(),
             protocol,
             common: Common::new(family, net, options),
-            queue: WaitQueue::new(),
-            error: AtomicI32::new(0),
-            shutdown_bits: AtomicU8::new(0),
+            inbox: Inbox::default(),
             sndbuf: AtomicUsize::new(DEFAULT_BUFFER),
             cork: AtomicBool::new(false),
             segment: AtomicUsize::new(0),
             coalesce: AtomicBool::new(false),
             setup: Mutex::default(),
             hears_only: Mutex::default(),
-            received: Mutex::default(),
-            errors: ErrorQueue::default(),
             remote: Mutex::default(),
         })
     }
@@ -130,24 +114,7 @@ impl DgramSocket {
 
     /// Bytes that wait to be received, as they are charged, and datagrams that were dropped.
     pub fn queued(&self) -> (usize, usize) {
-        let received = self.received.lock();
-        (received.charged(), received.dropped())
-    }
-
-    fn is_shut(&self, bits: u8) -> bool {
-        self.shutdown_bits.load(Ordering::SeqCst) & bits != 0
-    }
-
-    pub(in crate::socket::inet) fn fail(&self, error: Errno) {
-        self.error.store(error.raw(), Ordering::SeqCst);
-        self.queue.notify(crate::wait::EventMask::ERR);
-    }
-
-    fn take_pending(&self) -> Option<Errno> {
-        match self.error.swap(0, Ordering::SeqCst) {
-            0 => None,
-            n => Some(Errno::from_raw(n)),
-        }
+        self.inbox.queued()
     }
 
     fn bound_ip(&self) -> IpAddr {

@@ -1,12 +1,12 @@
 //! Datagrams and echo requests that go through a proxy, one by one.
 
 use super::errors::QueuedError;
-use super::receive::Datagram;
 use super::remote::Remote;
 use super::send::Outgoing;
 use super::{DgramSocket, Protocol, echo};
 use crate::errno::{Errno, Result};
 use crate::socket::inet::addr::Endpoint;
+use crate::socket::inet::inbox::Datagram;
 use crate::socket::inet::uplink::proxy::{Proxy, device, own_address, socket_addr};
 use crate::sync::{Mutex, rank};
 use netproxy::protocol::{self as wire, Packet};

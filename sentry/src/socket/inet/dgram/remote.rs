@@ -2,11 +2,11 @@
 //! or what stands for one with a proxy ([`super::proxied`]). Its datagrams go to the socket's own queue.
 
 use super::proxied::Proxied;
-use super::receive::Datagram;
 use super::send::Outgoing;
 use super::{DgramSocket, Protocol};
 use crate::errno::{Errno, Result};
 use crate::socket::inet::addr::{AF_INET, Endpoint};
+use crate::socket::inet::inbox::Datagram;
 use crate::socket::inet::ip;
 use crate::socket::inet::stream::remote::stack::{endpoint, family, socket_addr};
 use crate::socket::inet::uplink::Uplink;
@@ -174,7 +174,7 @@ impl DgramSocket {
                     self.push_received(received(datagram, from, &remote));
                 }
                 Err(netstack::Error::WouldBlock | netstack::Error::NotConnected) => return,
-                Err(e) => self.fail(errno(e)),
+                Err(e) => self.inbox.fail(errno(e)),
             }
         }
     }
@@ -203,7 +203,7 @@ impl DgramSocket {
             Remote::Proxied(_) => None,
         };
         if let Some(e) = pending {
-            self.fail(errno(e));
+            self.inbox.fail(errno(e));
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Sending datagrams: to one socket, to all of a group, or to nobody.
 
-use super::receive::Datagram;
-use super::{DgramSocket, Protocol, SEND};
+use super::{DgramSocket, Protocol};
 use crate::errno::{Errno, Result};
 use crate::io::Source;
 use crate::socket::inet::addr::{self, AF_INET, Endpoint};
+use crate::socket::inet::inbox::{Datagram, SEND};
 use crate::socket::inet::net::Route;
 use crate::socket::inet::packet::{self, Header};
 use crate::socket::inet::port::Binding;
@@ -127,10 +127,10 @@ impl DgramSocket {
         if wishes.source.is_some_and(|ip| !common.net.is_local(ip)) {
             return Err(if v6 { Errno::EINVAL } else { Errno::ENETUNREACH });
         }
-        if let Some(e) = self.take_pending() {
+        if let Some(e) = self.inbox.take_pending() {
             return Err(e);
         }
-        if self.is_shut(SEND) {
+        if self.inbox.is_shut(SEND) {
             return Err(Errno::EPIPE);
         }
         let mut data = vec![0; len];

@@ -1,6 +1,6 @@
 //! Binding and connecting.
 
-use super::{DgramSocket, Protocol, RCV, SEND, Setup};
+use super::{DgramSocket, Protocol, Setup};
 use crate::errno::{Errno, Result};
 use crate::kernel::CurrentTask;
 use crate::socket::family::AF_UNSPEC;
@@ -8,9 +8,7 @@ use crate::socket::inet::addr::{self, AF_INET, Endpoint};
 use crate::socket::inet::ip;
 use crate::socket::inet::port::Binding;
 use crate::socket::options::so;
-use crate::wait::EventMask;
 use std::net::IpAddr;
-use std::sync::atomic::Ordering;
 
 impl DgramSocket {
     fn binding(&self, ip: IpAddr, peer: Option<Endpoint>) -> Binding {
@@ -159,16 +157,6 @@ impl DgramSocket {
 
     /// `shutdown(2)`.
     pub(super) fn do_shutdown(&self, how: i32) -> Result<()> {
-        let bits = match how {
-            0 => RCV,
-            1 => SEND,
-            2 => RCV | SEND,
-            _ => return Err(Errno::EINVAL),
-        };
-        let connected = self.setup.lock().peer.is_some();
-        self.shutdown_bits.fetch_or(bits, Ordering::SeqCst);
-        self.queue
-            .notify(EventMask::READABLE | EventMask::WRITABLE | EventMask::RDHUP | EventMask::HUP);
-        if connected { Ok(()) } else { Err(Errno::ENOTCONN) }
+        self.inbox.shutdown(how, self.setup.lock().peer.is_some())
     }
 }

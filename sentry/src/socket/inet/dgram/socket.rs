@@ -1,12 +1,11 @@
 //! A datagram socket as the system calls see it.
 
-use super::{DgramSocket, Protocol, RCV, SEND};
+use super::{DgramSocket, Protocol};
 use crate::errno::{Errno, Result};
-use crate::fs::ioctl::{FIONREAD, TIOCOUTQ, put_int};
 use crate::io::{Sink, Source};
 use crate::kernel::{CurrentTask, Task};
 use crate::socket::inet::addr::{self, Endpoint};
-use crate::socket::inet::{AF_INET, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_UDP, devices, ip};
+use crate::socket::inet::{AF_INET, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_UDP, ip};
 use crate::socket::options::{int, so};
 use crate::socket::{
     Destination, Kind, OptionValue, Options, RecvMsg, SOL_SOCKET, SendMsg, Socket,
@@ -95,7 +94,7 @@ impl Socket for DgramSocket {
 
     fn get_option(&self, _t: &CurrentTask, level: i32, name: i32) -> Result<OptionValue> {
         let sndbuf = self.sndbuf.load(Ordering::Relaxed);
-        let used = (self.received.lock().charged(), 0);
+        let used = (self.inbox.queued().0, 0);
         if let Some(value) = self.common.get(self, (level, name), sndbuf, used) {
             return value;
         }
@@ -145,7 +144,7 @@ impl Socket for DgramSocket {
     }
 
     fn take_error(&self) -> Option<Errno> {
-        self.take_pending()
+        self.inbox.take_pending()
     }
 
     fn is_listening(&self) -> bool {
@@ -153,36 +152,15 @@ impl Socket for DgramSocket {
     }
 
     fn poll(&self) -> EventMask {
-        let mut events = EventMask::WRITABLE | EventMask::WRBAND;
-        if self.error.load(Ordering::SeqCst) != 0 || !self.errors.is_empty() {
-            events |= EventMask::ERR;
-        }
-        let bits = self.shutdown_bits.load(Ordering::SeqCst);
-        if bits & RCV != 0 {
-            events |= EventMask::RDHUP | EventMask::READABLE;
-        }
-        if bits == RCV | SEND {
-            events |= EventMask::HUP;
-        }
-        if !self.received.lock().is_empty() {
-            events |= EventMask::READABLE;
-        }
-        events
+        self.inbox.poll()
     }
 
     fn wait_queue(&self) -> &WaitQueue {
-        &self.queue
+        &self.inbox.queue
     }
 
     fn ioctl(&self, task: &Task, cmd: u32, arg: u64) -> Result<u64> {
-        match cmd {
-            FIONREAD => {
-                let len = self.received.lock().first_len();
-                put_int(task, arg, len)
-            }
-            TIOCOUTQ => put_int(task, arg, 0),
-            _ => devices::ioctl(&self.common.net, task, cmd, arg),
-        }
+        self.inbox.ioctl(&self.common.net, task, cmd, arg)
     }
 
     fn release(&self) {
@@ -191,8 +169,8 @@ impl Socket for DgramSocket {
             (setup.claim.take(), setup.corked.take())
         };
         self.close_remote();
-        let unread = self.received.lock().close();
-        drop((claim, corked, unread));
+        self.inbox.close();
+        drop((claim, corked));
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -12,34 +12,28 @@ mod socket;
 
 use super::addr::Endpoint;
 use super::common::Common;
-use super::dgram::errors::{ErrorQueue, QueuedError, origin};
-use super::dgram::receive::{Datagram, Received};
+use super::dgram::errors::{QueuedError, origin};
+use super::inbox::Inbox;
 use super::wire::Seen;
 use super::{AF_INET, IPPROTO_ICMPV6, Net, ip, packet};
 use crate::errno::Errno;
 use crate::socket::Options;
 use crate::socket::options::DEFAULT_BUFFER;
 use crate::sync::{Mutex, rank};
-use crate::wait::{EventMask, WaitQueue};
 use options::IcmpFilter;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 /// `IPPROTO_RAW`: the program writes the IP header itself.
 pub const IPPROTO_RAW: i32 = 255;
-/// Nothing more will be received, nothing more can be sent.
-const RCV: u8 = 1;
-const SEND: u8 = 2;
 
 /// A raw socket.
 pub struct RawSocket {
     this: Weak<RawSocket>,
     protocol: i32,
     common: Common,
-    queue: WaitQueue,
-    error: AtomicI32,
-    shutdown_bits: AtomicU8,
+    inbox: Inbox,
     sndbuf: AtomicUsize,
     /// `IP_HDRINCL`, `IPV6_HDRINCL`
     header_included: AtomicBool,
@@ -47,8 +41,6 @@ pub struct RawSocket {
     checksum_at: AtomicI32,
     icmp_filter: IcmpFilter,
     setup: Mutex<Setup, { rank::LEAF }>,
-    received: Mutex<Received, { rank::INODE_NESTED }>,
-    errors: ErrorQueue,
     /// The endpoint with which other machines speak, if there are any.
     remote: OnceLock<netstack::RawSocket>,
 }
@@ -86,17 +78,13 @@ impl RawSocket {
             this: this.clone(),
             protocol,
             common: Common::new(family, net, options),
-            queue: WaitQueue::new(),
-            error: AtomicI32::new(0),
-            shutdown_bits: AtomicU8::new(0),
+            inbox: Inbox::default(),
             sndbuf: AtomicUsize::new(DEFAULT_BUFFER),
             header_included: AtomicBool::new(protocol == IPPROTO_RAW),
             // RFC 3542, section 3.1
             checksum_at: AtomicI32::new(if icmp6 { 2 } else { -1 }),
             icmp_filter: IcmpFilter::default(),
             setup: Mutex::default(),
-            received: Mutex::default(),
-            errors: ErrorQueue::default(),
             remote: OnceLock::new(),
         });
         net.wire.add(&socket.this);
@@ -118,8 +106,7 @@ impl RawSocket {
 
     /// Bytes that wait to be received, as they are charged, and packets that were dropped.
     pub fn queued(&self) -> (usize, usize) {
-        let received = self.received.lock();
-        (received.charged(), received.dropped())
+        self.inbox.queued()
     }
 
     fn takes(&self, header: &packet::Header) -> bool {
@@ -151,7 +138,7 @@ impl RawSocket {
             let port = seen.payload.get(2..4).and_then(|b| b.first_chunk()).copied();
             let port = port.map_or(0, u16::from_be_bytes);
             let (from, to) = (Endpoint { ip: from, port: 0 }, Endpoint { ip: to, port });
-            self.push(seen.datagram(from, to, data));
+            self.inbox.push(seen.datagram(from, to, data), self.common.options.rcvbuf());
         }
         true
     }
@@ -162,13 +149,6 @@ impl RawSocket {
         }
         let header = &seen.header;
         packet::transport_checksum(header.from, header.to, header.protocol, seen.payload) == 0
-    }
-
-    fn push(&self, datagram: Datagram) {
-        let rcvbuf = self.common.options.rcvbuf();
-        if self.received.lock().push(datagram, rcvbuf) {
-            self.queue.notify(EventMask::READABLE);
-        }
     }
 
     /// A packet that may be this socket's was answered with an error.
@@ -192,26 +172,10 @@ impl RawSocket {
         if queued {
             let (to, origin) = (Endpoint { ip: to, port: 0 }, origin(to));
             let data = data.to_vec();
-            self.errors.push(QueuedError { errno, to, origin, icmp, offender, data });
+            self.inbox.push_error(QueuedError { errno, to, origin, icmp, offender, data });
         }
         if queued || (connected && lasting) {
-            self.fail(errno);
+            self.inbox.fail(errno);
         }
-    }
-
-    fn fail(&self, error: Errno) {
-        self.error.store(error.raw(), Ordering::SeqCst);
-        self.queue.notify(EventMask::ERR);
-    }
-
-    fn take_pending(&self) -> Option<Errno> {
-        match self.error.swap(0, Ordering::SeqCst) {
-            0 => None,
-            n => Some(Errno::from_raw(n)),
-        }
-    }
-
-    fn is_shut(&self, bits: u8) -> bool {
-        self.shutdown_bits.load(Ordering::SeqCst) & bits != 0
     }
 }

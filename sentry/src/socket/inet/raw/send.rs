@@ -3,10 +3,11 @@
 use super::super::addr::{self, AF_INET, AF_INET6, Endpoint};
 use super::super::dgram::send::Wishes;
 use super::super::filter::Sent;
+use super::super::inbox::SEND;
 use super::super::net::Route;
 use super::super::packet::{self, Header, V4_HEADER, V6_HEADER};
 use super::super::{IPPROTO_ICMPV6, IPPROTO_TCP, ip};
-use super::{IPPROTO_RAW, RawSocket, SEND};
+use super::{IPPROTO_RAW, RawSocket};
 use crate::errno::{Errno, Result};
 use crate::io::Source;
 use crate::socket::family::AF_UNSPEC;
@@ -94,10 +95,10 @@ impl RawSocket {
         if common.net.is_broadcast(to.ip) && !common.options.is_on(so::BROADCAST) {
             return Err(Errno::EACCES);
         }
-        if let Some(e) = self.take_pending() {
+        if let Some(e) = self.inbox.take_pending() {
             return Err(e);
         }
-        if self.is_shut(SEND) {
+        if self.inbox.is_shut(SEND) {
             return Err(Errno::EPIPE);
         }
         let mtu = common.net.with_device(route.device, |i| i.mtu).unwrap_or(0) as usize;

@@ -1,11 +1,8 @@
 //! A raw socket as the system calls see it.
 
 use super::super::addr::{self, AF_INET, Endpoint};
-use super::super::devices;
-use super::super::dgram::receive::describe;
-use super::{RCV, RawSocket, SEND, Setup};
+use super::{RawSocket, Setup};
 use crate::errno::{Errno, Result};
-use crate::fs::ioctl::{FIONREAD, TIOCOUTQ, put_int};
 use crate::io::{Sink, Source};
 use crate::kernel::{CurrentTask, Task};
 use crate::socket::family::AF_UNSPEC;
@@ -71,44 +68,10 @@ impl RawSocket {
         if msg.flags & flags::OOB != 0 {
             return Err(Errno::EOPNOTSUPP);
         }
-        if msg.flags & flags::ERRQUEUE != 0 {
-            let (n, next) = self.errors.receive(&self.common, dst, msg)?;
-            // The pending error is always that of the first in the queue.
-            self.error.store(next.map_or(0, Errno::raw), Ordering::SeqCst);
-            return Ok(n);
-        }
-        if let Some(e) = self.take_pending() {
-            return Err(e);
-        }
-        if msg.flags & flags::PEEK != 0 {
-            let received = self.received.lock();
-            if let Some(datagram) = received.first() {
-                return self.deliver(datagram, dst, msg);
-            }
-        } else {
-            let datagram = self.received.lock().pop();
-            if let Some(datagram) = datagram {
-                return self.deliver(&datagram, dst, msg);
-            }
-        }
-        // As in Linux the end is only seen by those who would wait for it.
-        if self.is_shut(RCV) && !msg.nonblocking { Ok(0) } else { Err(Errno::EAGAIN) }
-    }
-
-    fn deliver(
-        &self,
-        datagram: &super::Datagram,
-        dst: &mut dyn Sink,
-        msg: &mut RecvMsg,
-    ) -> Result<usize> {
-        let bytes = &datagram.data;
-        let n = if bytes.is_empty() || dst.remaining() == 0 { 0 } else { dst.put(bytes)? };
-        if n < bytes.len() {
-            msg.out_flags |= flags::TRUNC;
-        }
-        msg.from = Some(datagram.from.sockaddr(self.common.family));
-        describe(&self.common, datagram, msg);
-        Ok(if msg.flags & flags::TRUNC != 0 { bytes.len() } else { n })
+        self.inbox.receive(&self.common, dst, msg, |datagram, dst, msg| {
+            let (_, result) = datagram.copy(&self.common, (datagram.from, 0), dst, msg)?;
+            Ok(result)
+        })
     }
 }
 
@@ -162,17 +125,7 @@ impl Socket for RawSocket {
     }
 
     fn shutdown(&self, how: i32) -> Result<()> {
-        let bits = match how {
-            0 => RCV,
-            1 => SEND,
-            2 => RCV | SEND,
-            _ => return Err(Errno::EINVAL),
-        };
-        let connected = self.setup.lock().peer.is_some();
-        self.shutdown_bits.fetch_or(bits, Ordering::SeqCst);
-        self.queue
-            .notify(EventMask::READABLE | EventMask::WRITABLE | EventMask::RDHUP | EventMask::HUP);
-        if connected { Ok(()) } else { Err(Errno::ENOTCONN) }
+        self.inbox.shutdown(how, self.setup.lock().peer.is_some())
     }
 
     fn destination(&self, _t: &CurrentTask, addr: &[u8]) -> Result<Destination> {
@@ -191,7 +144,7 @@ impl Socket for RawSocket {
         if let Some(value) = self.own_option(level, name) {
             return value;
         }
-        let used = (self.received.lock().charged(), 0);
+        let used = (self.inbox.queued().0, 0);
         let sndbuf = self.sndbuf.load(Ordering::Relaxed);
         let value = self.common.get(self, (level, name), sndbuf, used);
         value.unwrap_or(Err(Errno::EOPNOTSUPP))
@@ -207,7 +160,7 @@ impl Socket for RawSocket {
     }
 
     fn take_error(&self) -> Option<Errno> {
-        self.take_pending()
+        self.inbox.take_pending()
     }
 
     fn is_listening(&self) -> bool {
@@ -215,36 +168,15 @@ impl Socket for RawSocket {
     }
 
     fn poll(&self) -> EventMask {
-        let mut events = EventMask::WRITABLE | EventMask::WRBAND;
-        if self.error.load(Ordering::SeqCst) != 0 || !self.errors.is_empty() {
-            events |= EventMask::ERR;
-        }
-        let bits = self.shutdown_bits.load(Ordering::SeqCst);
-        if bits & RCV != 0 {
-            events |= EventMask::RDHUP | EventMask::READABLE;
-        }
-        if bits == RCV | SEND {
-            events |= EventMask::HUP;
-        }
-        if !self.received.lock().is_empty() {
-            events |= EventMask::READABLE;
-        }
-        events
+        self.inbox.poll()
     }
 
     fn wait_queue(&self) -> &WaitQueue {
-        &self.queue
+        &self.inbox.queue
     }
 
     fn ioctl(&self, task: &Task, cmd: u32, arg: u64) -> Result<u64> {
-        match cmd {
-            FIONREAD => {
-                let len = self.received.lock().first_len();
-                put_int(task, arg, len)
-            }
-            TIOCOUTQ => put_int(task, arg, 0),
-            _ => devices::ioctl(&self.common.net, task, cmd, arg),
-        }
+        self.inbox.ioctl(&self.common.net, task, cmd, arg)
     }
 
     fn release(&self) {
@@ -252,8 +184,7 @@ impl Socket for RawSocket {
         if let Some(raw) = self.remote.get() {
             raw.set_waker(None);
         }
-        let unread = self.received.lock().close();
-        drop(unread);
+        self.inbox.close();
     }
 
     fn as_any(&self) -> &dyn Any {
