@@ -21,9 +21,9 @@ use crate::{PAGE_SIZE, PlatformError, Result, placement};
 use nix::errno::Errno;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
-/// How long an agent may take to report, in milliseconds: guest threads can keep theirs waiting, and somebody on the host
+/// How long an agent or a new thread may take to report, in milliseconds: guest threads can keep theirs waiting, and somebody on the host
 /// can stop it.
-const PATIENCE: i32 = 20_000;
+pub const PATIENCE: i32 = 20_000;
 
 /// Most calls that making a thread takes.
 const OWN_CALLS: usize = 8;

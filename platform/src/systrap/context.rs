@@ -1,6 +1,6 @@
 //! Contexts: a stub thread and the sentry thread that drives it. How they take turns is in [`super::turn`].
 
-use super::agent::Space;
+use super::agent::{PATIENCE, Space};
 use super::block::{ASLEEP, Block};
 use super::code::END_THREAD;
 use super::frame;
@@ -95,17 +95,14 @@ impl PendingContext for SystrapPending {
 impl SystrapContext {
     fn attach(space: Member, xstate: XState) -> Result<Self> {
         let (stack, listener) = space.new_thread()?;
-        let interrupts = Arc::new(InterruptState::new(space.pid(), 0));
-        let watched = Watched::new(interrupts.clone(), space.space());
-        let hello = {
-            let _wait = watched.wait();
-            listener.receive().map_err(lost)?.ok_or(PlatformError::StubDied)?
-        };
+        let hello = listener.receive_within(PATIENCE).map_err(lost)?;
+        let hello = hello.ok_or(PlatformError::StubDied)?;
         if !is_report(&hello) {
             return Err(PlatformError::StubDied);
         }
         let tid = hello.tid;
-        interrupts.retarget(Some((space.pid(), tid)));
+        let interrupts = Arc::new(InterruptState::new(space.pid(), tid));
+        let watched = Watched::new(interrupts.clone(), space.space());
         // Its last thread may have left something.
         Block(&stack).set_state(ASLEEP);
         let (id, context, fp) = (hello.id, stack.own_context(), stack.own_fp());

@@ -97,20 +97,32 @@ impl Listener {
         Errno::result(result).map(drop)
     }
 
+    /// As [`Listener::receive`], of a thread that makes its call soon; `None` also when it has not after `timeout`
+    /// milliseconds.
+    pub fn receive_within(&self, timeout: i32) -> Result<Option<Notification>, Errno> {
+        match self.poll(timeout) {
+            Ok(0) => Ok(None),
+            _ => self.receive(),
+        }
+    }
+
     /// Whether a system call waits to be received, or the guest thread has ended.
     pub fn has_call(&self) -> bool {
-        let mut poll = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        // SAFETY: one valid entry.
-        unsafe { libc::poll(&raw mut poll, 1, 0) > 0 }
+        self.poll(0).is_ok_and(|events| events != 0)
     }
 
     /// Whether the guest thread has ended; waits for that or a system call for `timeout`
     /// milliseconds, -1 for ever.
     fn has_ended(&self, timeout: i32) -> bool {
+        self.poll(timeout).is_ok_and(|events| events & (libc::POLLHUP | libc::POLLERR) != 0)
+    }
+
+    /// `poll(2)`: what has happened, 0 for nothing in `timeout` milliseconds. `EINTR`.
+    fn poll(&self, timeout: i32) -> Result<i16, Errno> {
         let mut poll = libc::pollfd { fd: self.fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: one valid entry.
-        let result = unsafe { libc::poll(&raw mut poll, 1, timeout) };
-        result == 1 && poll.revents & (libc::POLLHUP | libc::POLLERR) != 0
+        Errno::result(unsafe { libc::poll(&raw mut poll, 1, timeout) })?;
+        Ok(poll.revents)
     }
 }
 
