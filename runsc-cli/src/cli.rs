@@ -1,5 +1,8 @@
 //! The command line. Names of commands and flags are gVisor's `runsc`'s and runc's where they have them.
 
+pub mod arguments;
+mod gvisor;
+
 use crate::log::Format;
 use crate::sandbox::network::publish::Publish;
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -41,10 +44,28 @@ pub struct Global {
     /// Write a line for every system call of the guest to the debug log.
     #[arg(long)]
     pub strace: bool,
+    /// With --strace: for these calls only, separated by commas.
+    #[arg(long, value_name = "NAMES", value_delimiter = ',')]
+    pub strace_syscalls: Vec<String>,
+    /// For compatibility with gVisor: arguments are shown up to a length of their own.
+    #[arg(long, hide = true, value_name = "BYTES")]
+    pub strace_log_size: Option<u32>,
+    /// The debug log says more.
+    #[arg(long)]
+    pub debug: bool,
     /// File for the debug log (default: standard error). %ID% becomes the container's name, %COMMAND% the command's and
     /// %TIMESTAMP% the time; in a directory (with a slash at the end) the file is runsc.log.%TIMESTAMP%.%COMMAND%.
     #[arg(long, value_name = "FILE")]
     pub debug_log: Option<PathBuf>,
+    /// Format of the debug log.
+    #[arg(long, value_enum, default_value_t = Format::Text, value_name = "FORMAT")]
+    pub debug_log_format: Format,
+    /// Commands that have a debug log, separated by commas; with `!` before them all but these (default: all).
+    #[arg(long, value_name = "COMMANDS")]
+    pub debug_command: Option<String>,
+    /// File that gets the report if the sandbox's kernel itself has a bug. Patterns as in --debug-log.
+    #[arg(long, value_name = "FILE")]
+    pub panic_log: Option<PathBuf>,
     /// Network of the sandbox: that of the network namespace it is given, the host's by ordinary sockets, or none.
     #[arg(long, value_enum, default_value_t = NetworkName::Sandbox)]
     pub network: NetworkName,
@@ -65,11 +86,27 @@ pub struct Global {
     pub egress_name_server: Vec<IpAddr>,
     /// File that gets the packets of a sandbox with --network=sandbox, in the format pcapng (`tcpdump -r`). Patterns as in
     /// --debug-log.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, alias = "pcap-log", value_name = "FILE")]
     pub pcap: Option<PathBuf>,
-    /// Where writes to a container's root go: into the sandbox's memory, or to the bundle.
-    #[arg(long, value_enum, default_value_t = Overlay::Memory, value_name = "WHERE")]
+    /// CAP_NET_RAW, for packets of their own, as config.json gives it to programs; `false` takes it from them.
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true,
+        default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub net_raw: bool,
+    /// What is written to a container's root stays in the sandbox's memory, up to a size (`root:memory,size=2g`), with
+    /// `all:memory` what is written to its volumes, too; with `none` it goes to the bundle. (`self` and
+    /// `dir=DIR`, which gVisor has in place of `memory`, mean the same as that: nothing is kept on the host.)
+    #[arg(long, default_value = "root:memory", value_name = "WHERE", value_parser = Overlay::parse)]
     pub overlay2: Overlay,
+    /// For compatibility with gVisor: as --overlay2=all:memory.
+    #[arg(long, hide = true)]
+    pub overlay: bool,
+    /// Whether others than the container change its root meanwhile: `shared` looks for it at every use, if writes go to
+    /// the bundle.
+    #[arg(long, value_enum, default_value_t = FileAccess::Exclusive, value_name = "HOW")]
+    pub file_access: FileAccess,
+    /// For compatibility with gVisor: others may always change volumes.
+    #[arg(long, value_enum, hide = true, default_value_t = FileAccess::Shared, value_name = "HOW")]
+    pub file_access_mounts: FileAccess,
     /// What becomes of host calls that the sentry should not make: end the sandbox, or only log them in the
     /// host's kernel (for debugging; the sandbox is weaker then).
     #[arg(long, value_enum, default_value_t = HostSeccomp::Enforce, value_name = "MODE")]
@@ -90,6 +127,14 @@ impl Global {
     /// Directory for the state of containers.
     pub fn state_root(&self) -> PathBuf {
         self.root.clone().unwrap_or_else(crate::state::default_root)
+    }
+
+    /// What is written to the sandbox only.
+    pub fn overlay(&self) -> Overlay {
+        match self.overlay {
+            true => Overlay { mounts: true, root: true, ..self.overlay2 },
+            false => self.overlay2,
+        }
     }
 }
 
@@ -132,14 +177,57 @@ pub enum NetworkName {
     None,
 }
 
-/// Values of `--overlay2`.
+/// Values of `--file-access`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Overlay {
-    /// Writes go to the root file system of the bundle.
-    None,
-    /// Writes stay in the sandbox's memory and end with it.
-    #[value(name = "root:memory")]
-    Memory,
+pub enum FileAccess {
+    /// The container only.
+    Exclusive,
+    /// Others, too.
+    Shared,
+}
+
+/// The value of `--overlay2`: what is written to the sandbox only.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overlay {
+    /// The root.
+    pub root: bool,
+    /// Volumes.
+    pub mounts: bool,
+    /// Most bytes for each.
+    pub size: u64,
+}
+
+impl Overlay {
+    fn parse(text: &str) -> Result<Overlay, String> {
+        let (place, size) = match text.split_once(",size=") {
+            Some((place, size)) => (place, bytes(size)?),
+            None => (text, crate::commands::OVERLAY_SIZE),
+        };
+        let of = |root, mounts| Ok(Overlay { root, mounts, size });
+        match place.split_once(':') {
+            None if place == "none" => of(false, false),
+            Some(("root", medium)) if is_medium(medium) => of(true, false),
+            Some(("all", medium)) if is_medium(medium) => of(true, true),
+            _ => Err("expected none, root:memory or all:memory, and ,size=BYTES after it".into()),
+        }
+    }
+}
+
+fn is_medium(text: &str) -> bool {
+    matches!(text, "memory" | "self")
+        || text.strip_prefix("dir=").is_some_and(|d| d.starts_with('/'))
+}
+
+/// A number of bytes, with `k`, `m` or `g` after it.
+fn bytes(text: &str) -> Result<u64, String> {
+    let (digits, shift) = match text.to_ascii_lowercase() {
+        text if text.ends_with('k') => (text[..text.len() - 1].to_owned(), 10),
+        text if text.ends_with('m') => (text[..text.len() - 1].to_owned(), 20),
+        text if text.ends_with('g') => (text[..text.len() - 1].to_owned(), 30),
+        text => (text, 0),
+    };
+    let number = digits.parse::<u64>().ok().filter(|n| *n > 0 && *n <= u64::MAX >> shift);
+    number.map(|n| n << shift).ok_or_else(|| format!("{text:?} is no number of bytes"))
 }
 
 /// Sub-commands.
@@ -165,8 +253,8 @@ pub enum Command {
     List(ListArgs),
     /// List the processes of a container.
     Ps(PsArgs),
-    /// Wait for the end of a container's first process.
-    Wait(IdArgs),
+    /// Wait for the end of a container's first process, or of one that `exec` started.
+    Wait(WaitArgs),
     /// Let no process of a container run.
     Pause(IdArgs),
     /// Let the processes of a paused container go on.
@@ -310,6 +398,9 @@ pub struct ExecArgs {
     /// Pass this many descriptors on, from 3 on.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preserve_fds: u32,
+    /// Pass a descriptor on: `FD`, or `FD:FD-IN-CONTAINER`. Repeatable.
+    #[arg(long, value_name = "FD[:FD]", value_parser = pass_fd)]
+    pub pass_fd: Vec<(i32, i32)>,
     /// Name of the container.
     #[arg(value_name = "CONTAINER-ID")]
     pub id: String,
@@ -327,12 +418,29 @@ pub struct KillArgs {
     /// Send it to the process with this id in the container.
     #[arg(long, value_name = "PID")]
     pub pid: Option<i32>,
+    /// Send it to every process of the process group with this id in the container.
+    #[arg(long, value_name = "PGID")]
+    pub pgid: Option<i32>,
     /// Name of the container.
     #[arg(value_name = "CONTAINER-ID")]
     pub id: String,
     /// Name or number of the signal.
     #[arg(value_name = "SIGNAL", default_value = "TERM")]
     pub signal: String,
+}
+
+/// `runsc wait`
+#[derive(Debug, Args)]
+pub struct WaitArgs {
+    /// Wait for the process with this id in the container, which `exec` started.
+    #[arg(long, value_name = "PID")]
+    pub pid: Option<i32>,
+    /// The same: the sandbox has no other numbers for it.
+    #[arg(long, hide = true, value_name = "PID", conflicts_with = "pid")]
+    pub rootpid: Option<i32>,
+    /// Name of the container.
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
 }
 
 /// `runsc delete`
@@ -350,6 +458,7 @@ pub struct DeleteArgs {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum ListFormat {
     /// For people.
+    #[value(alias = "text")]
     Table,
     /// For programs.
     Json,
@@ -361,6 +470,9 @@ pub struct ListArgs {
     /// Print names only.
     #[arg(long, short = 'q')]
     pub quiet: bool,
+    /// Leave out containers that share another's sandbox.
+    #[arg(long)]
+    pub sandbox: bool,
     /// How to print.
     #[arg(long, short = 'f', value_enum, default_value_t = ListFormat::Table)]
     pub format: ListFormat,

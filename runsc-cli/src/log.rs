@@ -13,6 +13,7 @@ pub enum Format {
     /// `time="…" level=error msg="…"`
     Text,
     /// `{"level":"error","msg":"…","time":"…"}`
+    #[value(alias = "json-k8s")]
     Json,
 }
 
@@ -32,6 +33,24 @@ pub fn open(path: &Path, format: Format) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The command by which a sandbox is started.
+fn command() -> String {
+    let known = |word: &String| ["do", "run", "create"].contains(&word.as_str());
+    std::env::args().skip(1).find(known).unwrap_or_else(|| "boot".into())
+}
+
+/// True if `--debug-command` says that this command has a debug log.
+pub fn is_debugged(commands: &str) -> bool {
+    let (listed, all_but) = match commands.strip_prefix('!') {
+        Some(listed) => (listed, true),
+        None => (commands, false),
+    };
+    let command = command();
+    // gVisor's process for the sandbox is a command of its own.
+    let named = listed.split(',').any(|name| name == command || name == "boot");
+    listed.is_empty() || named != all_but
+}
+
 /// The file that a pattern of `--debug-log` means for a container.
 pub fn file_name(pattern: &Path, id: &str) -> PathBuf {
     let Some(text) = pattern.to_str() else { return pattern.to_path_buf() };
@@ -39,11 +58,9 @@ pub fn file_name(pattern: &Path, id: &str) -> PathBuf {
         true => format!("{text}runsc.log.%TIMESTAMP%.%COMMAND%"),
         false => text.to_string(),
     };
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    let known = |word: &&String| ["do", "run", "create"].contains(&word.as_str());
-    let command = words.iter().find(known).map_or("boot", String::as_str);
+    let command = command();
     let time = crate::state::time::now();
-    text.replace("%ID%", id).replace("%COMMAND%", command).replace("%TIMESTAMP%", &time).into()
+    text.replace("%ID%", id).replace("%COMMAND%", &command).replace("%TIMESTAMP%", &time).into()
 }
 
 /// An error that ends the command: to the log, if there is one, and to standard error.

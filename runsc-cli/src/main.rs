@@ -32,7 +32,14 @@ fn main() -> ExitCode {
             }
         };
     }
-    let cli = match cli::Cli::try_parse() {
+    let words = match cli::arguments::normalise(std::env::args_os()) {
+        Ok(words) => words,
+        Err(e) => {
+            log::error(&e);
+            return ExitCode::from(EXIT_INTERNAL);
+        }
+    };
+    let cli = match cli::Cli::try_parse_from(words) {
         Ok(cli) => cli,
         Err(e) => {
             let _ = e.print();

@@ -265,6 +265,14 @@ impl Op {
         }
     }
 
+    /// How much work it is at most, of a comparison's worth.
+    pub fn work(&self) -> usize {
+        match self {
+            Op::Lookup(set, ..) | Op::VerdictMap(set, ..) => set.work(),
+            _ => 1,
+        }
+    }
+
     /// Does it.
     pub fn run(
         &self,

@@ -44,6 +44,14 @@ impl Set {
         }
     }
 
+    /// How many members [`Set::find`] looks at.
+    pub fn work(&self) -> usize {
+        match self {
+            Set::Exact(_) | Set::Intervals(_) => 1,
+            Set::Fields(_, members) => members.len() + 1,
+        }
+    }
+
     /// All that its members stand for.
     pub fn data(&self) -> Vec<&Data> {
         match self {
@@ -57,8 +65,8 @@ impl Set {
 fn inside(lengths: &[usize], first: &[u8], last: &[u8], key: &[u8]) -> bool {
     let mut at = 0;
     lengths.iter().all(|&length| {
-        let field = |bytes: &[u8]| bytes.get(at..at + length).map(<[u8]>::to_vec);
-        let fits = match (field(first), field(last), field(key)) {
+        let range = at..at + length;
+        let fits = match (first.get(range.clone()), last.get(range.clone()), key.get(range)) {
             (Some(first), Some(last), Some(key)) => first <= key && key <= last,
             _ => false,
         };

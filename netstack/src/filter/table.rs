@@ -9,6 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// How deep jumps may nest.
 pub const MAX_DEPTH: usize = 16;
 
+/// How much work a packet may be for one chain, in operations and members of sets that are looked at. Chains that
+/// jump to each other several times can ask for any amount, while nobody can interrupt the walk: a packet that
+/// comes to this is dropped. It is some ten times what the largest ruleset without such jumps asks for.
+pub const MAX_WORK: usize = 4 << 20;
+
 /// What a rule says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -187,12 +192,17 @@ impl Table {
     ) -> Verdict {
         let mut stack: Vec<(usize, usize)> = Vec::new();
         let mut at = (start, 0);
+        let mut work = MAX_WORK;
         loop {
             let (chain, next) = at;
             let rule = self.chains.get(chain).and_then(|c| c.rules.get(next));
             let verdict = match rule {
                 Some(rule) => {
                     at.1 += 1;
+                    match work.checked_sub(rule.work()) {
+                        Some(left) => work = left,
+                        None => return Verdict::Drop,
+                    }
                     rule.run(packet, around, filter)
                 }
                 None => Verdict::Return,
@@ -235,6 +245,11 @@ fn target(verdict: Verdict) -> Option<usize> {
 }
 
 impl Rule {
+    /// The most work that it is.
+    fn work(&self) -> usize {
+        1 + self.ops.iter().map(Op::work).sum::<usize>()
+    }
+
     fn run(&self, packet: &mut Packet, around: &dyn Surroundings, filter: &Filter) -> Verdict {
         let mut registers = Registers::default();
         for op in &self.ops {
@@ -246,5 +261,69 @@ impl Rule {
             }
         }
         Verdict::Continue
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::filter::AddressType;
+    use crate::filter::packet::Ends;
+    use std::net::IpAddr;
+
+    struct Nowhere;
+
+    impl Surroundings for Nowhere {
+        fn address_type(&self, _: IpAddr) -> AddressType {
+            AddressType::Local
+        }
+        fn device_address(&self, _: u32, _: IpAddr) -> Option<IpAddr> {
+            None
+        }
+        fn random(&self) -> u32 {
+            0
+        }
+        fn log(&self, _: &str) {}
+    }
+
+    /// Chains, each of which jumps so many times to the next; the last accepts.
+    fn chains(count: usize, jumps: usize) -> Table {
+        let rule = |verdict| Arc::new(Rule { ops: vec![Op::Verdict(verdict)] });
+        let base = Base {
+            hook: Hook::Output,
+            priority: 0,
+            kind: ChainKind::Filter,
+            accept: true,
+            counter: None,
+        };
+        let mut base = Some(base);
+        let chains = (1..=count).map(|next| {
+            let rules = if next == count {
+                vec![rule(Verdict::Return)]
+            } else {
+                vec![rule(Verdict::Jump(next)); jumps]
+            };
+            Chain { name: format!("c{next}"), base: base.take(), rules }
+        });
+        Table { name: "t".into(), v4: true, v6: true, chains: chains.collect() }
+    }
+
+    fn walk(table: &Table) -> Verdict {
+        let ends = Ends {
+            from: ([127, 0, 0, 1], 1).into(),
+            to: ([127, 0, 0, 1], 2).into(),
+            protocol: 17,
+            detail: 0,
+        };
+        let mut packet = Packet::build(&ends, 64, 0, b"x", 0).unwrap();
+        table.walk(0, &mut packet, &Nowhere, &Filter::default())
+    }
+
+    #[test]
+    fn a_walk_without_end_is_a_packet_dropped() {
+        let endless = chains(MAX_DEPTH, 8);
+        assert!(endless.is_sound());
+        assert_eq!(walk(&endless), Verdict::Drop);
+        assert_eq!(walk(&chains(MAX_DEPTH, 2)), Verdict::Accept);
     }
 }

@@ -13,6 +13,14 @@ pub fn all() -> CapabilitySets {
     CapabilitySets { bounding: all, effective: all, permitted: all, inheritable: 0, ambient: 0 }
 }
 
+/// Takes capabilities, as bits, out of all sets.
+pub fn remove(sets: &mut CapabilitySets, bits: u64) {
+    let CapabilitySets { bounding, effective, permitted, inheritable, ambient } = sets;
+    for set in [bounding, effective, permitted, inheritable, ambient] {
+        *set &= !bits;
+    }
+}
+
 /// The bits of a set from a config.json.
 pub fn bits<'a>(set: impl IntoIterator<Item = &'a Capability>) -> anyhow::Result<u64> {
     let mut bits = 0;

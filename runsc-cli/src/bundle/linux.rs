@@ -39,8 +39,7 @@ pub fn devices(spec: &Spec) -> anyhow::Result<Vec<DeviceSpec>> {
         .collect()
 }
 
-/// Kernel settings, as paths below `/proc/sys`. Those of the network have nothing to act on in a sandbox
-/// without one, and are left out with a warning.
+/// Kernel settings, as paths below `/proc/sys`.
 pub fn sysctl(spec: &Spec) -> anyhow::Result<Vec<(String, String)>> {
     let Some(settings) = spec.linux().as_ref().and_then(|linux| linux.sysctl().as_ref()) else {
         return Ok(Vec::new());
@@ -51,10 +50,6 @@ pub fn sysctl(spec: &Spec) -> anyhow::Result<Vec<(String, String)>> {
         let path = if name.contains('/') { name.clone() } else { name.replace('.', "/") };
         if path.split('/').any(|part| part.is_empty() || part == "..") {
             bail!("sysctl {name:?} is not the name of a setting");
-        }
-        if path.starts_with("net/") {
-            crate::log::warn(&format!("sysctl {name} is ignored: the sandbox has no network"));
-            continue;
         }
         list.push((path, value.clone()));
     }

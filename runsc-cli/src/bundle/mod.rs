@@ -9,13 +9,16 @@ pub mod mounts;
 pub mod pod;
 pub mod process;
 
-use crate::cli::{Global, Overlay};
+use crate::cli::{FileAccess, Global};
 use crate::sandbox::Exports;
 use anyhow::{Context, bail};
 use oci_spec::runtime::{Linux, LinuxNamespaceType, ProcessBuilder, Spec, SpecBuilder};
 use sentry::boot::{ContainerSpec, MountKind, ProcessSpec, RootSpec};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+
+/// `CAP_NET_RAW`
+const CAP_NET_RAW: u64 = 1 << 13;
 
 /// Name of the configuration in a bundle.
 pub const CONFIG: &str = "config.json";
@@ -104,24 +107,25 @@ fn translate(
     if !rootfs.is_dir() {
         bail!("the root file system {} is not a directory", rootfs.display());
     }
-    let overlay = match flags.overlay2 {
-        // Mount points have to be made somewhere: for a read-only root, never in the bundle.
-        Overlay::None if read_only => Some(crate::commands::OVERLAY_SIZE),
-        Overlay::Memory => Some(crate::commands::OVERLAY_SIZE),
-        Overlay::None => None,
-    };
+    let wanted = flags.overlay();
+    // Mount points have to be made somewhere: for a read-only root, never in the bundle.
+    let overlay = (wanted.root || read_only).then_some(wanted.size);
+    let shared = flags.file_access == FileAccess::Shared;
     let export = exports.add(&rootfs, overlay.is_some() || read_only, &[])?;
     let mut mounts =
         mounts::translate(spec.mounts().as_deref().unwrap_or_default(), bundle, &mut exports)?;
+    if wanted.mounts {
+        mounts::keep_inside(&mut mounts, wanted.size);
+    }
     let terminal = spec.process().as_ref().and_then(|process| process.terminal());
     for mount in &mut mounts {
         if let MountKind::Dev { console } = &mut mount.kind {
             *console = terminal.unwrap_or(false);
         }
     }
-    let container = ContainerSpec {
+    let mut container = ContainerSpec {
         id: id.into(),
-        root: RootSpec { export, read_only, overlay },
+        root: RootSpec { export, read_only, overlay, shared },
         mounts,
         hostname: spec.hostname().clone().unwrap_or_else(|| "runsc".into()),
         domainname: spec.domainname().clone(),
@@ -133,6 +137,9 @@ fn translate(
         allow_suid: flags.allow_suid,
         process: ProcessSpec { make_cwd: true, ..process::translate(process)? },
     };
+    if !flags.net_raw {
+        capabilities::remove(&mut container.process.capabilities, CAP_NET_RAW);
+    }
     Ok((container, exports))
 }
 

@@ -82,6 +82,17 @@ fn one(mount: &Mount, bundle: &Path, exports: &mut Exports) -> anyhow::Result<Mo
     Ok(MountSpec { destination, kind, flags: options.flags })
 }
 
+/// What is written to volumes that are directories stays in the sandbox, up to `size` bytes for each.
+pub fn keep_inside(mounts: &mut [MountSpec], size: u64) {
+    for mount in mounts {
+        if let MountKind::Gofer { overlay, .. } = &mut mount.kind
+            && mount.flags & libc::MS_RDONLY == 0
+        {
+            *overlay = Some(size);
+        }
+    }
+}
+
 fn bind(
     mount: &Mount,
     bundle: &Path,
@@ -90,7 +101,7 @@ fn bind(
 ) -> anyhow::Result<MountKind> {
     let source = mount.source().as_ref().context("a bind mount needs a \"source\"")?;
     let export = exports.add(&bundle.join(source), read_only, &[])?;
-    Ok(MountKind::Gofer { export })
+    Ok(MountKind::Gofer { export, overlay: None })
 }
 
 /// Options of `mount(8)`, taken apart.

@@ -1,7 +1,6 @@
 //! `runsc do`: a command in a sandbox, with nothing to set up.
 
-use super::OVERLAY_SIZE;
-use crate::bundle::capabilities;
+use crate::bundle::{self, capabilities};
 use crate::cli::{DoArgs, Global};
 use crate::sandbox::{Exports, Life, Sandbox, standard_streams, terminal::Terminal};
 use anyhow::{Context, bail};
@@ -24,13 +23,21 @@ pub fn run(global: &Global, args: DoArgs) -> anyhow::Result<u8> {
         let flags = if volume.read_only { libc::MS_RDONLY } else { 0 };
         mounts.push(MountSpec {
             destination: volume.destination,
-            kind: MountKind::Gofer { export },
+            kind: MountKind::Gofer { export, overlay: None },
             flags,
         });
     }
+    if global.overlay().mounts {
+        bundle::mounts::keep_inside(&mut mounts, global.overlay().size);
+    }
     let spec = ContainerSpec {
         id: format!("do-{}", std::process::id()),
-        root: RootSpec { export: root, read_only: false, overlay: Some(OVERLAY_SIZE) },
+        root: RootSpec {
+            export: root,
+            read_only: false,
+            overlay: Some(global.overlay().size),
+            shared: false,
+        },
         mounts,
         hostname: "runsc".into(),
         domainname: None,

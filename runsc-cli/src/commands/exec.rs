@@ -5,11 +5,11 @@
 
 use crate::bundle::{capabilities, process};
 use crate::cli::{ExecArgs, Global};
-use crate::container::create::write_pid;
+use crate::container::create::{pass_on, write_pid};
 use crate::container::{Container, Phase, terminal};
 use crate::sandbox::standin::{self, Owned};
 use crate::sandbox::terminal::Terminal;
-use crate::sandbox::{duplicate, standard_streams, supervise};
+use crate::sandbox::{standard_streams, supervise};
 use anyhow::{Context, bail};
 use oci_spec::runtime::Process;
 use sentry::boot::ProcessSpec;
@@ -128,11 +128,7 @@ fn start(container: &Container, spec: ProcessSpec, args: &ExecArgs) -> anyhow::R
         }
         None => files.extend(standard_streams()),
     }
-    for fd in 3..3 + i32::try_from(args.preserve_fds).unwrap_or(0) {
-        let own = duplicate(fd)
-            .with_context(|| format!("descriptor {fd}, which is to be passed on, is not open"))?;
-        files.push((fd, own));
-    }
+    pass_on(&mut files, args.preserve_fds, &args.pass_fd)?;
     let request = Request::Exec {
         process: Box::new(spec),
         files: files.iter().map(|(number, _)| *number).collect(),

@@ -12,10 +12,11 @@ const SIGNAL_MAX: i32 = 64;
 /// Sends it.
 pub fn run(global: &Global, args: &KillArgs) -> anyhow::Result<u8> {
     let number = number(&args.signal)?;
-    let to = match (args.all, args.pid) {
-        (true, Some(_)) => bail!("--all and --pid exclude each other"),
-        (true, None) => Target::All,
-        (false, pid) => Target::Process(pid.unwrap_or(1)),
+    let to = match (args.all, args.pid, args.pgid) {
+        (true, None, None) => Target::All,
+        (false, None, Some(pgid)) => Target::Group(pgid),
+        (false, pid, None) => Target::Process(pid.unwrap_or(1)),
+        _ => bail!("--all, --pid and --pgid exclude each other"),
     };
     // Not locked: a container that hangs in another command must still be killed.
     Container::look(&global.state_root(), &args.id)?.kill(to, number)?;

@@ -11,12 +11,19 @@ pub fn run(global: &Global, args: &ListArgs) -> anyhow::Result<u8> {
     let root = global.state_root();
     let mut found = Vec::new();
     for id in state::list(&root)? {
-        if args.quiet {
+        if args.quiet && !args.sandbox {
             println!("{id}");
             continue;
         }
         // One that was deleted meanwhile, or is damaged, must not hide the others.
         if let Ok(container) = Container::look(&root, &id) {
+            if args.sandbox && container.state().is_ok_and(|state| state.pod.is_some()) {
+                continue;
+            }
+            if args.quiet {
+                println!("{id}");
+                continue;
+            }
             found.push(container.describe(container.phase()));
         }
     }

@@ -41,7 +41,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Delete(args) => delete::run(global, &args),
         Command::List(args) => list::run(global, &args),
         Command::Ps(args) => ps::run(global, &args),
-        Command::Wait(args) => wait::run(global, &args.id),
+        Command::Wait(args) => wait::run(global, &args),
         Command::Pause(args) => pause::run(global, &args.id, true),
         Command::Resume(args) => pause::run(global, &args.id, false),
         Command::Events(args) => events::run(global, &args),

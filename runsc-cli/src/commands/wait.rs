@@ -1,6 +1,6 @@
-//! `runsc wait`: waits for the end of a container's first process.
+//! `runsc wait`: waits for the end of a container's first process, or of one that `exec` started.
 
-use crate::cli::Global;
+use crate::cli::{Global, WaitArgs};
 use crate::container::{Container, Phase};
 use anyhow::bail;
 use sentry::boot::protocol::{Reply, Request};
@@ -9,19 +9,20 @@ use sentry::boot::protocol::{Reply, Request};
 const KILLED: u8 = 137;
 
 /// Waits, then prints how it ended.
-pub fn run(global: &Global, id: &str) -> anyhow::Result<u8> {
+pub fn run(global: &Global, args: &WaitArgs) -> anyhow::Result<u8> {
+    let id = &args.id;
     let container = Container::look(&global.state_root(), id)?;
-    let status = wait(&container)?;
+    let status = wait(&container, args.pid.or(args.rootpid).unwrap_or(1))?;
     println!("{}", serde_json::json!({ "id": id, "exitStatus": status }));
     Ok(0)
 }
 
-fn wait(container: &Container) -> anyhow::Result<u8> {
+fn wait(container: &Container, pid: i32) -> anyhow::Result<u8> {
     let ended = || container.exit_status().unwrap_or(KILLED);
     if container.phase() == Phase::Stopped {
         return Ok(ended());
     }
-    match container.running().and_then(|control| control.ask(&Request::Wait(1), &[])) {
+    match container.running().and_then(|control| control.ask(&Request::Wait(pid), &[])) {
         Ok(Reply::Exited { status }) => Ok(exit_status(status)),
         Ok(_) => bail!("the sandbox does not answer the question"),
         // It has ended in this moment.

@@ -243,8 +243,15 @@ fn files(process: &sentry::boot::ProcessSpec, options: &Options) -> anyhow::Resu
         );
     }
     let mut files = if terminal_elsewhere { Vec::new() } else { standard_streams() };
-    let first = 3..3 + i32::try_from(options.preserve_fds).unwrap_or(0);
-    for (host, guest) in first.map(|fd| (fd, fd)).chain(options.pass_fds.iter().copied()) {
+    pass_on(&mut files, options.preserve_fds, &options.pass_fds)?;
+    Ok(files)
+}
+
+/// Adds descriptors of this process that a container gets: so many from 3 on, and those that are named with their
+/// numbers there.
+pub fn pass_on(files: &mut Files, preserved: u32, named: &[(i32, i32)]) -> anyhow::Result<()> {
+    let first = 3..3 + i32::try_from(preserved).unwrap_or(0);
+    for (host, guest) in first.map(|fd| (fd, fd)).chain(named.iter().copied()) {
         let fd = duplicate(host)
             .with_context(|| format!("descriptor {host}, which is to be passed on, is not open"))?;
         if guest < 0 || files.iter().any(|(taken, _)| *taken == guest) {
@@ -252,7 +259,7 @@ fn files(process: &sentry::boot::ProcessSpec, options: &Options) -> anyhow::Resu
         }
         files.push((guest, fd));
     }
-    Ok(files)
+    Ok(())
 }
 
 /// Adds a terminal for `--console-socket`; also returns the one that becomes the sentry's own.

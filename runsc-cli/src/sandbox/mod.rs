@@ -40,7 +40,7 @@ use nix::unistd::Pid;
 use spawn::Child;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Everything that a sandbox is started from.
 pub struct Sandbox {
@@ -130,6 +130,9 @@ impl Sandbox {
         prepare: impl FnOnce(Pid, Pid, Option<Pid>) -> anyhow::Result<()>,
     ) -> anyhow::Result<Running> {
         let log = open_log(global, &self.spec.id)?;
+        let panic_log = global.panic_log.as_deref();
+        let panic_log =
+            panic_log.map(|path| open_file(path, &self.spec.id, "panic log")).transpose()?;
         let pcap = network::open_pcap(global, &self.spec.id)?;
         let user = global.network == NetworkName::User;
         if !user && !self.publish.is_empty() {
@@ -185,7 +188,11 @@ impl Sandbox {
             host_seccomp: global.host_seccomp,
             channels,
             log,
+            log_format: global.debug_log_format,
+            debug: global.debug,
+            panic_log,
             strace: global.strace,
+            strace_calls: global.strace_syscalls.clone(),
             files: self.files,
             listener,
             console,
@@ -255,17 +262,24 @@ fn open_kvm(platform: PlatformName) -> Option<OwnedFd> {
     device.ok().map(OwnedFd::from)
 }
 
+/// Opens a log, whose name may be a pattern, for a container.
+fn open_file(pattern: &Path, id: &str, what: &str) -> anyhow::Result<OwnedFd> {
+    let path = crate::log::file_name(pattern, id);
+    let file = File::options().create(true).append(true).open(&path).with_context(|| {
+        format!("cannot open the {what} {}: is its directory there and writable?", path.display())
+    })?;
+    Ok(file.into())
+}
+
 /// Opens the debug log that the flags ask for.
 fn open_log(global: &Global, id: &str) -> anyhow::Result<Option<OwnedFd>> {
+    if let Some(commands) = &global.debug_command
+        && !crate::log::is_debugged(commands)
+    {
+        return Ok(None);
+    }
     if let Some(path) = &global.debug_log {
-        let path = &crate::log::file_name(path, id);
-        let file = File::options().create(true).append(true).open(path).with_context(|| {
-            format!(
-                "cannot open the debug log {}: is its directory there and writable?",
-                path.display()
-            )
-        })?;
-        return Ok(Some(file.into()));
+        return open_file(path, id, "debug log").map(Some);
     }
     if !global.strace {
         return Ok(None);

@@ -16,6 +16,7 @@ use sentry::boot::{
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
+use tracing::level_filters::LevelFilter;
 
 /// What the sentry is given.
 pub struct Setup {
@@ -33,8 +34,16 @@ pub struct Setup {
     pub channels: Vec<OwnedFd>,
     /// The debug log.
     pub log: Option<OwnedFd>,
+    /// How its lines look.
+    pub log_format: log::Format,
+    /// It says more.
+    pub debug: bool,
+    /// Gets the report if the sentry has a bug.
+    pub panic_log: Option<OwnedFd>,
     /// Write a line for each system call to the log.
     pub strace: bool,
+    /// For these only, if there are any.
+    pub strace_calls: Vec<String>,
     /// Files of the first process, by their numbers there.
     pub files: Vec<(i32, OwnedFd)>,
     /// Where the control protocol is spoken.
@@ -151,7 +160,11 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
         host_seccomp,
         channels,
         log,
+        log_format,
+        debug,
+        panic_log,
         strace,
+        strace_calls,
         files,
         listener,
         console,
@@ -184,6 +197,7 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
         .chain(&exit)
         .chain(&kvm)
         .chain(&pcap)
+        .chain(&panic_log)
         .chain(files.iter().map(|(_, fd)| fd));
     let links = network.iter().flat_map(sockets);
     // Refusals are written there.
@@ -217,8 +231,15 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
         pcap,
         console_signals,
         log,
+        log_format: match log_format {
+            log::Format::Text => boot::LogFormat::Text,
+            log::Format::Json => boot::LogFormat::Json,
+        },
+        log_level: if debug { LevelFilter::DEBUG } else { LevelFilter::INFO },
+        panic_log,
         exit,
         strace,
+        strace_calls,
         memory_total,
     })
     .map(|status| status.for_shell())

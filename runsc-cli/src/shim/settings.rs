@@ -3,11 +3,12 @@
 //! The file (`/etc/containerd/runsc.toml`) has a table `runsc_config` whose entries are runsc's flags, and `root`, the
 //! directory for the state of containers.
 
-use crate::cli::{Cli, Global};
+use crate::cli::{Cli, Global, arguments};
 use anyhow::{Context, bail};
 use clap::Parser;
 use containerd_shim_protos::protobuf::CodedInputStream;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use std::ffi::OsString;
 use std::fs;
 use std::path::Path;
 use toml_edit::DocumentMut;
@@ -51,7 +52,8 @@ impl Settings {
 
     fn parse(flags: Vec<String>) -> anyhow::Result<Self> {
         let whole = ["runsc"].into_iter().chain(flags.iter().map(String::as_str));
-        let cli = Cli::try_parse_from(whole.chain(["features"]))
+        let whole = arguments::normalise(whole.chain(["features"]).map(OsString::from));
+        let cli = Cli::try_parse_from(whole.map_err(anyhow::Error::msg)?)
             .context("runsc_config has a flag that runsc does not know")?;
         Ok(Self { flags, global: cli.global })
     }
@@ -108,11 +110,7 @@ fn flags(text: &str, namespace: &str) -> anyhow::Result<Vec<String>> {
             (.., Some(value)) => value.to_string(),
             _ => bail!("runsc_config.{name} is neither a string, a boolean nor an integer"),
         };
-        match value.as_str() {
-            "true" => flags.push(format!("--{name}")),
-            "false" => {}
-            value => flags.push(format!("--{name}={value}")),
-        }
+        flags.push(format!("--{name}={value}"));
     }
     Ok(flags)
 }

@@ -2,10 +2,12 @@
 
 use super::ContainerSpec;
 use super::Network;
+use super::log::LogFormat;
 use super::protocol::Connection;
 pub use platform::host::seccomp::Mode as HostSeccomp;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use tracing::level_filters::LevelFilter;
 
 /// How guest code is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,10 +55,18 @@ pub struct Config {
     pub pcap: Option<OwnedFd>,
     /// Where the debug log goes.
     pub log: Option<OwnedFd>,
+    /// How its lines look.
+    pub log_format: LogFormat,
+    /// From what level on the sentry says something.
+    pub log_level: LevelFilter,
     /// A file that gets the exit status for the shell, for those who ask when the sandbox has gone.
     pub exit: Option<OwnedFd>,
+    /// A file that gets the report if the sentry itself has a bug, besides standard error.
+    pub panic_log: Option<OwnedFd>,
     /// Write a line for each system call to the log.
     pub strace: bool,
+    /// For these only, by name, unless there are none.
+    pub strace_calls: Vec<String>,
     /// Memory that programs are told of, in bytes.
     pub memory_total: u64,
 }

@@ -204,6 +204,10 @@ impl Container {
         let groups = match to {
             Target::All => self.groups(),
             Target::Own => self.kernel.thread_group(own).into_iter().collect(),
+            Target::Group(pgid) => {
+                let pgid = self.space().global(pgid);
+                self.groups().into_iter().filter(|group| group.pgid() == pgid).collect()
+            }
             Target::Process(pid) => {
                 self.kernel.thread_group(self.space().global(pid)).into_iter().collect()
             }

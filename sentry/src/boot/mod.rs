@@ -6,6 +6,7 @@
 pub mod config;
 mod container;
 mod forward;
+pub mod log;
 mod mounts;
 mod network;
 mod paths;
@@ -22,6 +23,7 @@ pub use crate::socket::inet::uplink::{
     EgressSpec, InterfaceSpec, Network, NetworkSpec, RouteSpec, UserNetwork,
 };
 pub use config::{BootError, Config, ExitStatus, HostSeccomp, PlatformKind};
+pub use log::LogFormat;
 pub use network::NetworkMessage;
 pub use run::run;
 pub use spec::{

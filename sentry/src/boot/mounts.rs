@@ -31,7 +31,7 @@ pub fn build(
         attach(kernel, namespaces, client, &namespace, mount)
             .map_err(failed(name_of(&mount.kind), &mount.destination))?;
     }
-    paths::apply(kernel, &namespace, spec)?;
+    paths::apply(kernel, namespaces, &namespace, spec)?;
     Ok(namespace)
 }
 
@@ -42,26 +42,30 @@ fn root_mount(
 ) -> Result<Arc<Mount>> {
     let sharing = match spec.root.overlay {
         Some(_) => Sharing::Frozen,
+        None if spec.root.shared => Sharing::Shared,
         None => Sharing::Exclusive,
     };
     let lower = GoferFs::mount(client, spec.root.export, sharing)?;
-    let inode: Arc<dyn Inode> = match spec.root.overlay {
-        Some(size) => {
-            let attr = lower.attr()?;
-            let options = TmpfsOptions {
-                size,
-                mode: attr.mode & 0o7777,
-                uid: attr.uid,
-                gid: attr.gid,
-                ..TmpfsOptions::default()
-            };
-            overlay::mount(Tmpfs::mount(kernel.memory.clone(), options), lower)
-        }
+    let inode = match spec.root.overlay {
+        Some(size) => keep_inside(kernel, lower, size)?,
         None => lower,
     };
     let mut flags = MountFlags::RELATIME;
     flags.set(MountFlags::RDONLY, spec.root.read_only);
     Ok(Mount::new(inode.fs(), inode, b"root", flags))
+}
+
+/// What is written to the directory `lower` stays in the sandbox's memory, up to so many bytes.
+fn keep_inside(kernel: &Arc<Kernel>, lower: Arc<dyn Inode>, size: u64) -> Result<Arc<dyn Inode>> {
+    let attr = lower.attr()?;
+    let options = TmpfsOptions {
+        size,
+        mode: attr.mode & 0o7777,
+        uid: attr.uid,
+        gid: attr.gid,
+        ..TmpfsOptions::default()
+    };
+    Ok(overlay::mount(Tmpfs::mount(kernel.memory.clone(), options), lower))
 }
 
 fn name_of(kind: &MountKind) -> &'static str {
@@ -85,8 +89,14 @@ fn attach(
     spec: &MountSpec,
 ) -> Result<()> {
     let (type_name, options): (&str, &str) = match &spec.kind {
-        MountKind::Gofer { export } => {
-            let inode = GoferFs::mount(client, *export, Sharing::Shared)?;
+        MountKind::Gofer { export, overlay } => {
+            let mut inode: Arc<dyn Inode> = GoferFs::mount(client, *export, Sharing::Shared)?;
+            if let Some(size) = overlay
+                && inode.attr()?.is_dir()
+            {
+                let lower = GoferFs::mount(client, *export, Sharing::Frozen)?;
+                inode = keep_inside(kernel, lower, *size)?;
+            }
             return attach_inode(namespace, spec, b"volume", inode);
         }
         MountKind::Dev { console } => {

@@ -96,6 +96,8 @@ pub enum Target {
     Own,
     /// The process with this id in the container.
     Process(i32),
+    /// Every process of the process group with this id in the container.
+    Group(i32),
     /// Every process.
     All,
 }

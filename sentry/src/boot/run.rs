@@ -2,6 +2,7 @@
 
 use super::config::{BootError, Config, ExitStatus, PlatformKind};
 use super::container::{Container, Joined, Parts};
+use super::log::Log;
 use super::pod::Pod;
 use super::protocol::Reply;
 use super::stdio::Console;
@@ -15,7 +16,7 @@ use platform::kvm::{KvmPlatform, Wanted};
 use platform::ptrace::PtracePlatform;
 use platform::systrap::SystrapPlatform;
 use platform::{MemoryFile, Platform, PlatformError, safecopy};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 
 /// Stack of the sentry's own small threads, in bytes.
@@ -29,7 +30,7 @@ const EXIT_FAILED: i32 = 128;
 
 /// Runs a container to its end. The calling process has given up its privileges and has one thread.
 pub fn run(mut config: Config) -> Result<ExitStatus, BootError> {
-    panic::install(exit);
+    panic::install(exit, config.panic_log.take());
     let what = "cannot install the handler for memory faults";
     safecopy::install()
         .map_err(|e| BootError::Host { what, source: PlatformError::host("sigaction", e) })?;
@@ -37,16 +38,21 @@ pub fn run(mut config: Config) -> Result<ExitStatus, BootError> {
     let memory = MemoryFile::new().map_err(|source| BootError::Host { what, source })?;
     // Before the first thread is started: stubs descend from a copy of this process.
     let device = config.kvm.take();
-    let log = config.log.as_ref().map(|log| log.as_fd());
-    let (platform, filter) = platform(config.platform, config.patching, device, &memory, log)?;
+    // The filter's report needs the number of the descriptor, which stays open as long as the process lives.
+    let report = config.log.as_ref().map_or(libc::STDERR_FILENO, AsRawFd::as_raw_fd);
+    let log = config.log.take().map(|file| Log::new(file, config.log_format));
+    if let Some(log) = &log {
+        log.install(config.log_level);
+    }
+    let (platform, filter) = platform(config.platform, config.patching, device, &memory)?;
     let filter = match config.network {
         Some(Network::User(_)) => filter.with_user_network(),
         Some(Network::Host(_)) => filter.with_host_network(),
         _ => filter,
     };
-    confine(&config, filter)?;
+    confine(&config, filter, report)?;
     let client = Arc::new(Client::connect(config.channels).map_err(BootError::Gofer)?);
-    let log = config.log.map(|fd| Arc::new(Log(fd)) as Arc<dyn LogSink>);
+    let log = log.map(|log| Arc::new(log) as Arc<dyn LogSink>);
     let kernel = Kernel::new(
         KernelConfig {
             hostname: config.spec.hostname.clone().into_bytes(),
@@ -59,6 +65,7 @@ pub fn run(mut config: Config) -> Result<ExitStatus, BootError> {
             memory_total: config.memory_total,
             setuid_exec: config.spec.allow_suid,
             strace: log.filter(|_| config.strace),
+            strace_calls: config.strace_calls,
             ..KernelConfig::default()
         },
         platform,
@@ -127,13 +134,16 @@ fn follow_size(console: Option<&Console>) {
 }
 
 /// Gives up what only setting up needed. The process has one thread still, and its stubs descend from another.
-fn confine(config: &Config, filter: &'static seccomp::Filter) -> Result<(), BootError> {
+fn confine(
+    config: &Config,
+    filter: &'static seccomp::Filter,
+    report: RawFd,
+) -> Result<(), BootError> {
     let failed =
         |what| move |e| BootError::Host { what, source: PlatformError::host("seccomp", e) };
     let cpus = thread::affinity(0).map_or(1, |set| set.cpus().count());
     seccomp::limit_arenas(cpus * ARENAS_PER_CPU);
     seccomp::hide_process().map_err(failed("cannot hide the process"))?;
-    let report = config.log.as_ref().map_or(libc::STDERR_FILENO, AsRawFd::as_raw_fd);
     filter
         .install(config.host_seccomp, report)
         .map_err(failed("cannot install the filter of host calls"))
@@ -148,14 +158,8 @@ fn platform(
     patching: bool,
     device: Option<OwnedFd>,
     memory: &Arc<MemoryFile>,
-    log: Option<BorrowedFd<'_>>,
 ) -> Result<Backend, BootError> {
-    let pass = |why: &str| {
-        if let Some(log) = log {
-            // A log that cannot be written must not stop the program.
-            let _ = io::write(log, format!("{why}\n").as_bytes(), None);
-        }
-    };
+    let pass = |why: &str| tracing::info!("{why}");
     let explicit = kind == PlatformKind::Kvm;
     match device {
         Some(device) if explicit || kind == PlatformKind::Auto => {
@@ -207,18 +211,6 @@ fn watch_gofer(client: &Arc<Client>) -> Result<(), BootError> {
 /// Ends the sandbox at once. The first process of the pid namespace takes every stub with it.
 pub(super) fn exit(status: i32) -> ! {
     std::process::exit(status)
-}
-
-/// The debug log: one write for each line, so that lines of several threads do not mix.
-pub(super) struct Log(pub(super) OwnedFd);
-
-impl LogSink for Log {
-    fn line(&self, line: &str) {
-        let mut bytes = line.as_bytes().to_vec();
-        bytes.push(b'\n');
-        // A log that cannot be written must not stop the program.
-        let _ = io::write(self.0.as_fd(), &bytes, None);
-    }
 }
 
 #[cfg(test)]

@@ -2,9 +2,10 @@
 
 use super::container::{Container, Started};
 use super::forward::Forward;
+use super::log::{Log, LogFormat};
 use super::pod::Pod;
 use super::protocol::{Connection, Reply, Request, Target};
-use super::run::{Log, exit};
+use super::run::exit;
 use super::stdio::Console;
 use super::{BootError, ContainerSpec};
 use crate::errno::Errno;
@@ -241,8 +242,8 @@ impl Session {
             Request::Strace if self.strace.is_some() => refused("the connection has a log already"),
             Request::Strace => match fds.into_iter().next() {
                 Some(fd) => {
-                    let log: Arc<dyn LogSink> = Arc::new(Log(fd));
-                    self.container.kernel.call_logs.add(log.clone());
+                    let log: Arc<dyn LogSink> = Arc::new(Log::new(fd, LogFormat::Text));
+                    self.container.kernel.call_logs.add(log.clone(), &[]);
                     self.strace = Some(log);
                     Reply::Done
                 }

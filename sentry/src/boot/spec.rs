@@ -67,6 +67,8 @@ pub struct RootSpec {
     /// Writes stay in the sandbox, in an overlay of at most so many bytes; `None`: they go to the
     /// export.
     pub overlay: Option<u64>,
+    /// Without an overlay: others change the export meanwhile.
+    pub shared: bool,
 }
 
 /// A mount.
@@ -88,6 +90,8 @@ pub enum MountKind {
     Gofer {
         /// The gofer's export.
         export: u32,
+        /// Writes stay in the sandbox, as in [`RootSpec::overlay`].
+        overlay: Option<u64>,
     },
     /// `tmpfs`, with its mount options (`size=64m,mode=1777`).
     Tmpfs {

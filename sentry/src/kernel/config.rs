@@ -24,6 +24,8 @@ pub struct KernelConfig {
     pub memory_total: u64,
     /// Where every system call is logged from the beginning; `None`: nowhere.
     pub strace: Option<Arc<dyn LogSink>>,
+    /// The calls that are, by name; empty: all.
+    pub strace_calls: Vec<String>,
     /// As on Linux, signals without a handler do nothing to the first process; false lets Ctrl-C and
     /// `kill` end it.
     pub init_immune: bool,
@@ -41,6 +43,7 @@ impl Default for KernelConfig {
             max_tasks: 32_000,
             memory_total: 4 << 30,
             strace: None,
+            strace_calls: Vec::new(),
             init_immune: false,
             setuid_exec: true,
         }

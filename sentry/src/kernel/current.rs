@@ -246,6 +246,10 @@ impl CurrentTask {
             self.context.set_blocked(false);
             self.task.switches.fetch_add(1, Ordering::Relaxed);
         }
+        if slept && wake != Wake::Interrupted && self.task.work() & work::HOLDS != 0 {
+            // What it waited for is there, but nothing may go on: the call would still move data.
+            super::pause::pause_here(self);
+        }
         wake
     }
 }

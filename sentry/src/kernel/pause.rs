@@ -2,7 +2,7 @@
 //! freezer).
 //!
 //! Tasks stop on their way back to guest code. A system call that sleeps goes on sleeping, and its task stops
-//! when the call ends. Only the end of its process takes a task out of the pause.
+//! when it would wake up. Only the end of its process takes a task out of the pause.
 
 use super::namespace::PidNamespace;
 use super::task::{place, work};

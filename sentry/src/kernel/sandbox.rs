@@ -93,7 +93,7 @@ impl Kernel {
             memory,
             platform,
             limits: SandboxLimits::new(&config),
-            call_logs: CallLogs::new(config.strace.clone()),
+            call_logs: CallLogs::new(config.strace.clone(), &config.strace_calls),
             config,
             timers: TimerQueue::new(),
             futexes: FutexTable::new(),

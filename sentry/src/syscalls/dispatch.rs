@@ -6,7 +6,7 @@ use crate::kernel::CurrentTask;
 
 /// Makes a system call.
 pub fn call(t: &mut CurrentTask, nr: u64, args: [u64; 6]) -> SysResult {
-    if t.kernel().call_logs.is_on() {
+    if t.kernel().call_logs.is_on() && t.kernel().call_logs.wants(nr) {
         return strace::call(t, nr, args);
     }
     match table::lookup(nr) {

@@ -21,7 +21,7 @@ pub fn call(t: &mut CurrentTask, nr: u64, args: [u64; 6]) -> SysResult {
         }
     }
     if ends_the_caller(nr) {
-        t.kernel().call_logs.line(&line);
+        t.kernel().call_logs.line(nr, &line);
     }
     let start = t.kernel().time.monotonic();
     let result = match entry {
@@ -37,7 +37,7 @@ pub fn call(t: &mut CurrentTask, nr: u64, args: [u64; 6]) -> SysResult {
     };
     let _ = write!(line, " <{}.{:06}>", micros / 1_000_000, micros % 1_000_000);
     if !ends_the_caller(nr) {
-        t.kernel().call_logs.line(&line);
+        t.kernel().call_logs.line(nr, &line);
     }
     result
 }

@@ -36,6 +36,12 @@ pub fn lookup(nr: u64) -> Option<&'static Entry> {
     GROUPS.get(usize::from(group))?.get(usize::from(i))
 }
 
+/// The number of the call with a name.
+pub fn number_of(name: &str) -> Option<u64> {
+    let mut rows = GROUPS.iter().copied().flatten();
+    rows.find(|entry| entry.name == name).map(|entry| entry.nr.into())
+}
+
 /// Every row, by family.
 pub fn groups() -> &'static [&'static [Entry]] {
     GROUPS

@@ -76,7 +76,7 @@ impl Resolver {
             return Ok(None);
         }
         let file = self.file().context("cannot make a file for the sandbox's /etc/resolv.conf")?;
-        let kind = MountKind::Gofer { export: exports.add_file(file)? };
+        let kind = MountKind::Gofer { export: exports.add_file(file)?, overlay: None };
         Ok(Some(MountSpec { destination: PATH.into(), kind, flags: libc::MS_RDONLY }))
     }
 

@@ -5,7 +5,7 @@
 
 mod config_gz;
 mod keys;
-mod net_settings;
+pub mod net_settings;
 pub(crate) mod process;
 mod root;
 mod sysctl;

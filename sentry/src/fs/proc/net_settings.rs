@@ -8,6 +8,8 @@ use crate::kernel::credentials::CAP_NET_ADMIN;
 use crate::socket::inet::Net;
 use crate::socket::inet::net::Settings;
 use crate::socket::unix::conn::SOMAXCONN;
+use std::cell::RefCell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
 /// A setting with one number, and its bounds.
@@ -17,12 +19,31 @@ struct Number {
     max: i32,
 }
 
-fn network() -> Result<std::sync::Arc<Net>> {
+thread_local! {
+    /// The network whose settings the calling thread changes before there is a task.
+    static STARTED: RefCell<Option<Arc<Net>>> = const { RefCell::new(None) };
+}
+
+/// Does `f` for whoever starts a container in `net`: the settings are those of that network, and may be changed.
+pub fn at_start<T>(net: &Arc<Net>, f: impl FnOnce() -> T) -> T {
+    let before = STARTED.replace(Some(net.clone()));
+    let value = f();
+    STARTED.set(before);
+    value
+}
+
+fn network() -> Result<Arc<Net>> {
+    if let Some(net) = STARTED.with_borrow(Clone::clone) {
+        return Ok(net);
+    }
     let task = crate::kernel::current().ok_or(Errno::ENOENT)?;
     Ok(Net::of(&task))
 }
 
 fn may_write() -> Result<()> {
+    if STARTED.with_borrow(Option::is_some) {
+        return Ok(());
+    }
     let task = crate::kernel::current().ok_or(Errno::EPERM)?;
     if Net::capable(&task, CAP_NET_ADMIN) { Ok(()) } else { Err(Errno::EPERM) }
 }

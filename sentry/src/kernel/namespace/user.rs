@@ -193,12 +193,12 @@ impl UserNamespace {
 
     /// What a user is shown as here: the overflow id if it has no name.
     pub fn show_uid(&self, uid: u32) -> u32 {
-        self.uid_from_kernel(uid).filter(|id| *id != u32::MAX).unwrap_or(OVERFLOW_ID)
+        self.uid_from_kernel(uid).unwrap_or(OVERFLOW_ID)
     }
 
     /// What a group is shown as here.
     pub fn show_gid(&self, gid: u32) -> u32 {
-        self.gid_from_kernel(gid).filter(|id| *id != u32::MAX).unwrap_or(OVERFLOW_ID)
+        self.gid_from_kernel(gid).unwrap_or(OVERFLOW_ID)
     }
 
     fn map<T>(&self, kind: MapKind, f: impl FnOnce(&Map) -> T) -> T {
@@ -217,10 +217,10 @@ impl UserNamespace {
         }
     }
 
-    /// What a kernel id is called here.
+    /// What a kernel id is called here. No namespace has a name for -1, which is nobody.
     pub fn from_kernel(&self, kind: MapKind, id: u32) -> Option<u32> {
         match self.is_root() {
-            true => Some(id),
+            true => (id != u32::MAX).then_some(id),
             false => self.map(kind, |map| map.up(id)),
         }
     }

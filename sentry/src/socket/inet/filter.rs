@@ -117,6 +117,8 @@ impl Surroundings for Net {
     }
 
     fn log(&self, line: &str) {
+        // The rule's prefix is the guest's: no line of its own in the log.
+        let line = line.replace(char::is_control, "?");
         tracing::info!(target: "netfilter", "{line}");
     }
 }

@@ -119,8 +119,10 @@ fn get_option(peer: Option<&PeerCreds>, level: i32, name: i32) -> Result<OptionV
     }
     match name {
         so::PEERCRED => {
-            let c = peer.map_or(Ucred { pid: 0, uid: u32::MAX, gid: u32::MAX }, |p| p.ucred);
-            let c = crate::kernel::current().map_or(c, |task| c.seen_by(&task));
+            let seen = |c: Ucred| crate::kernel::current().map_or(c, |task| c.seen_by(&task));
+            // Without a peer the ids are none, not those of somebody without a name.
+            let none = Ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+            let c = peer.map_or(none, |peer| seen(peer.ucred));
             let words = [c.pid.to_ne_bytes(), c.uid.to_ne_bytes(), c.gid.to_ne_bytes()];
             Ok(OptionValue::Bytes(words.concat()))
         }

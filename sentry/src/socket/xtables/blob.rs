@@ -328,10 +328,11 @@ pub fn compile(
     let mut needs = Vec::new();
     for chain in &chains {
         let (mut rules, mut needed) = (Vec::new(), 0b11111);
-        for (entry, counter) in entries.iter().zip(&counters) {
-            if entry.at < chain.at || entry.at >= chain.end {
-                continue;
-            }
+        // Entries are in the order of their places.
+        let place = |at: usize| entries.partition_point(|entry| entry.at < at);
+        let (first, end) = (place(chain.at), place(chain.end));
+        let own = entries.iter().zip(&counters).take(end).skip(first);
+        for (entry, counter) in own {
             rules.push(Arc::new(rule(entry, counter, &names)?));
             needed &= entry.needs;
         }

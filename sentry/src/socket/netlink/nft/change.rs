@@ -2,7 +2,7 @@
 
 use super::attr::Attrs;
 use super::expr::{self, Context};
-use super::model::{Chain, MOST, MOST_ENTRIES, MOST_ITEMS, Place, Rule, State, Table};
+use super::model::{Chain, MOST, MOST_BYTES, MOST_ENTRIES, MOST_ITEMS, Place, Rule, State, Table};
 use super::set;
 use crate::errno::{Errno, Result};
 use crate::socket::xtables::blob::are_reachable;
@@ -391,8 +391,11 @@ fn members(state: &mut State, message: &Message<'_>, remove: bool) -> Result<()>
     Ok(())
 }
 
-/// What the filter runs: all tables that are not dormant. `EMLINK` if chains lead back to themselves.
+/// What the filter runs: all tables that are not dormant. `EMLINK` if chains lead back to themselves; `ENOMEM`.
 pub fn compile(state: &State, id: Id<'_>) -> Result<Vec<table::Table>> {
+    if state.bytes() > MOST_BYTES {
+        return Err(Errno::ENOMEM);
+    }
     let mut out = Vec::new();
     for given in state.tables.iter().filter(|t| t.flags & 1 == 0) {
         let context = Context { table: given, id };

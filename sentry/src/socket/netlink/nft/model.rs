@@ -12,6 +12,8 @@ pub const MOST: usize = 4096;
 pub const MOST_ENTRIES: usize = 16_384;
 /// Most of all of them together.
 pub const MOST_ITEMS: usize = 65_536;
+/// Most bytes of what they consist of. A batch may be longer by itself for as long as it is looked at.
+pub const MOST_BYTES: usize = 16 << 20;
 
 /// The ruleset of a network. A batch works on a copy.
 #[derive(Clone, Default)]
@@ -155,6 +157,20 @@ impl State {
         let rules = |t: &Table| t.chains.iter().map(|c| c.rules.len() + 1).sum::<usize>();
         let members = |t: &Table| t.sets.iter().map(|s| s.members.len() + 1).sum::<usize>();
         self.tables.iter().map(|t| rules(t) + members(t) + 1).sum()
+    }
+
+    /// Bytes of expressions, members and what their makers noted.
+    pub fn bytes(&self) -> usize {
+        let note = |data: &Option<Vec<u8>>| data.as_ref().map_or(0, Vec::len);
+        let rules = self.tables.iter().flat_map(|t| &t.chains).flat_map(|c| &c.rules);
+        let expressions = |r: &Rule| r.expressions.iter().map(|e| e.data.len() + 64).sum::<usize>();
+        let rules: usize = rules.map(|r| expressions(r) + note(&r.userdata)).sum();
+        let members = self.tables.iter().flat_map(|t| &t.sets).flat_map(|s| &s.members);
+        let member = |m: &Member| m.key.len() + note(&m.end) + note(&m.data) + note(&m.userdata);
+        let tables: usize = self.tables.iter().map(|t| note(&t.userdata)).sum();
+        let chains = self.tables.iter().flat_map(|t| &t.chains).map(|c| note(&c.userdata));
+        let sets = self.tables.iter().flat_map(|t| &t.sets).map(|s| note(&s.userdata));
+        rules + members.map(member).sum::<usize>() + tables + chains.chain(sets).sum::<usize>()
     }
 }
 
