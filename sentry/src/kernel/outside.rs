@@ -5,38 +5,56 @@
 
 use parking_lot::{Condvar, Mutex};
 use rustc_hash::FxHashMap;
+use std::collections::VecDeque;
 
-/// How each of them ended, until the one who waits has asked.
+/// How many ends are remembered. Nobody starts as many processes from outside before those who started them have asked.
+const REMEMBERED: usize = 4096;
+
+#[derive(Default)]
+struct Ends {
+    /// Wait status by process id; `None` while it lives.
+    status: FxHashMap<i32, Option<i32>>,
+    /// Those that have ended, the oldest first.
+    order: VecDeque<i32>,
+}
+
+/// How each of them ended.
 #[derive(Default)]
 pub struct Outsiders {
-    /// Wait status by process id; `None` while it lives.
-    ended: Mutex<FxHashMap<i32, Option<i32>>>,
+    ended: Mutex<Ends>,
     changed: Condvar,
 }
 
 impl Outsiders {
     /// Notes a new one.
     pub(super) fn register(&self, pid: i32) {
-        self.ended.lock().insert(pid, None);
+        let mut ended = self.ended.lock();
+        ended.order.retain(|old| *old != pid);
+        ended.status.insert(pid, None);
     }
 
     /// Notes its end.
     pub(super) fn finish(&self, pid: i32, status: i32) {
-        if let Some(place) = self.ended.lock().get_mut(&pid) {
+        let mut ended = self.ended.lock();
+        if let Some(place) = ended.status.get_mut(&pid) {
             *place = Some(status);
+            ended.order.push_back(pid);
         }
+        while ended.order.len() > REMEMBERED
+            && let Some(oldest) = ended.order.pop_front()
+        {
+            ended.status.remove(&oldest);
+        }
+        drop(ended);
         self.changed.notify_all();
     }
 
     /// Waits for the end of one; the result is its wait status (`wait(2)`). `None` if there is no such
-    /// process, or its end has been reported.
+    /// process, or its end is long ago. Several may wait for the same one, and after its end.
     pub fn wait(&self, pid: i32) -> Option<i32> {
         let mut ended = self.ended.lock();
         loop {
-            if let Some(status) = *ended.get(&pid)? {
-                ended.remove(&pid);
-                // Others may wait for the same process.
-                self.changed.notify_all();
+            if let Some(status) = *ended.status.get(&pid)? {
                 return Some(status);
             }
             self.changed.wait(&mut ended);
@@ -46,18 +64,28 @@ impl Outsiders {
 
 #[cfg(test)]
 mod tests {
-    use super::Outsiders;
+    use super::{Outsiders, REMEMBERED};
     use std::sync::Arc;
 
     #[test]
-    fn the_end_is_reported_once() {
+    fn the_end_is_reported_to_all_who_ask() {
         let outsiders = Arc::new(Outsiders::default());
         outsiders.register(7);
         let waiting = outsiders.clone();
         let waiter = std::thread::spawn(move || waiting.wait(7));
         outsiders.finish(7, 0x100);
         assert_eq!(waiter.join().unwrap(), Some(0x100));
-        assert_eq!(outsiders.wait(7), None);
+        assert_eq!(outsiders.wait(7), Some(0x100));
         assert_eq!(outsiders.wait(8), None);
+    }
+
+    #[test]
+    fn old_ends_are_forgotten() {
+        let outsiders = Outsiders::default();
+        for pid in 0..=REMEMBERED as i32 {
+            outsiders.register(pid);
+            outsiders.finish(pid, 0);
+        }
+        assert_eq!((outsiders.wait(0), outsiders.wait(1)), (None, Some(0)));
     }
 }
