@@ -281,6 +281,8 @@ pub enum Command {
     Spec(SpecArgs),
     /// Print what this runtime can do.
     Features,
+    /// Print what this kernel has of each system call of Linux.
+    Syscalls(SyscallsArgs),
 }
 
 /// Commands that need no more than a container.
@@ -679,4 +681,23 @@ pub struct SpecArgs {
     /// Command and its arguments (default: `sh`).
     #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<String>,
+}
+
+/// How `syscalls` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SyscallsFormat {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+    /// For spreadsheets.
+    Csv,
+}
+
+/// `runsc syscalls`
+#[derive(Debug, Args)]
+pub struct SyscallsArgs {
+    /// How to print.
+    #[arg(long, short = 'o', value_enum, default_value_t = SyscallsFormat::Table)]
+    pub format: SyscallsFormat,
 }

@@ -32,14 +32,14 @@ fn main() -> ExitCode {
             }
         };
     }
-    let words = match cli::arguments::normalise(std::env::args_os()) {
-        Ok(words) => words,
+    let normal = match cli::arguments::normalise(std::env::args_os()) {
+        Ok(normal) => normal,
         Err(e) => {
             log::error(&e);
             return ExitCode::from(EXIT_INTERNAL);
         }
     };
-    let cli = match cli::Cli::try_parse_from(words) {
+    let cli = match cli::Cli::try_parse_from(normal.words) {
         Ok(cli) => cli,
         Err(e) => {
             let _ = e.print();
@@ -48,6 +48,9 @@ fn main() -> ExitCode {
     };
     let opened =
         cli.global.log.as_deref().map_or(Ok(()), |path| log::open(path, cli.global.log_format));
+    if opened.is_ok() {
+        normal.warnings.iter().for_each(|warning| log::warn(warning));
+    }
     match opened.and_then(|()| commands::dispatch(cli)) {
         Ok(status) => ExitCode::from(status),
         Err(e) => {

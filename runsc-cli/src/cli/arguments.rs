@@ -8,12 +8,21 @@ use clap::{Arg, ArgAction, Command, CommandFactory};
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
+/// A command line for [`clap`], and what there is to say about it.
+pub struct Normal {
+    /// Its words.
+    pub words: Vec<OsString>,
+    /// Flags that have no effect.
+    pub warnings: Vec<String>,
+}
+
 /// Turns a command line, whose first word is the program's name. An error says what is wrong with a flag.
-pub fn normalise(words: impl IntoIterator<Item = OsString>) -> Result<Vec<OsString>, String> {
+pub fn normalise(words: impl IntoIterator<Item = OsString>) -> Result<Normal, String> {
     let mut root = Cli::command();
     root.build();
     let mut words = words.into_iter();
     let mut out: Vec<OsString> = words.next().into_iter().collect();
+    let mut warnings = Vec::new();
     let mut level = Level { command: &root, positionals: 0 };
     while let Some(word) = words.next() {
         if word == "--" {
@@ -21,7 +30,7 @@ pub fn normalise(words: impl IntoIterator<Item = OsString>) -> Result<Vec<OsStri
             break;
         }
         if let Some(flag) = Flag::parse(&word) {
-            level.flag(flag, word, &mut words, &mut out)?;
+            warnings.extend(level.flag(flag, word, &mut words, &mut out)?);
         } else if let Some(command) = word.to_str().and_then(|w| level.command.find_subcommand(w)) {
             level = Level { command, positionals: 0 };
             out.push(word);
@@ -33,7 +42,7 @@ pub fn normalise(words: impl IntoIterator<Item = OsString>) -> Result<Vec<OsStri
         }
     }
     out.extend(words);
-    Ok(out)
+    Ok(Normal { words: out, warnings })
 }
 
 /// A word that begins with one dash or two.
@@ -84,7 +93,7 @@ impl Level<'_> {
         word: OsString,
         rest: &mut impl Iterator<Item = OsString>,
         out: &mut Vec<OsString>,
-    ) -> Result<(), String> {
+    ) -> Result<Option<String>, String> {
         let Flag { name, value, dashes } = flag;
         if dashes == 1 && name.chars().count() == 1 {
             // A short flag of ours; its value may be the next word.
@@ -92,8 +101,10 @@ impl Level<'_> {
                 arg.get_short() == name.chars().next() && arg.get_action().takes_values()
             });
             out.push(word);
-            out.extend(rest.next().filter(|_| takes && value.is_none()));
-            return Ok(());
+            if takes && value.is_none() {
+                out.extend(rest.next());
+            }
+            return Ok(None);
         }
         if let Some(arg) = self.find(&name) {
             let long = arg.get_long().unwrap_or(&name);
@@ -112,11 +123,11 @@ impl Level<'_> {
                 (_, Some(value)) => out.push(joined(long, &value)),
                 (_, None) => out.push(format!("--{long}").into()),
             }
-            return Ok(());
+            return Ok(None);
         }
         let Some(known) = gvisor::find(self.command.get_name(), &name) else {
             out.push(word);
-            return Ok(());
+            return Ok(None);
         };
         let value = match (known.is_switch, value) {
             (true, None) => "true".into(),
@@ -148,8 +159,8 @@ mod tests {
     use super::*;
 
     fn turned(line: &str) -> Result<String, String> {
-        let words = normalise(line.split(' ').map(OsString::from))?;
-        Ok(words.iter().map(|w| w.to_string_lossy()).collect::<Vec<_>>().join(" "))
+        let normal = normalise(line.split(' ').map(OsString::from))?;
+        Ok(normal.words.iter().map(|w| w.to_string_lossy()).collect::<Vec<_>>().join(" "))
     }
 
     #[test]
@@ -166,6 +177,7 @@ mod tests {
     #[test]
     fn short_flags_and_the_guests_words_stay() {
         for line in [
+            "runsc exec -t c1 sh",
             "runsc exec -it -e A=b c1 sh -platform=x",
             "runsc do -v /a:/b sh -strace=false",
             "runsc -V",
@@ -181,5 +193,7 @@ mod tests {
         assert!(turned("runsc --reproduce-nat do true").unwrap_err().contains("reproduce-nat"));
         assert_eq!(turned("runsc --reproduce-nat=false do true").as_deref(), Ok("runsc do true"));
         assert!(turned("runsc --strace=perhaps do true").is_err());
+        let words = ["runsc", "--log-packets", "do", "true"].map(OsString::from);
+        assert!(normalise(words).is_ok_and(|n| n.warnings.len() == 1 && n.words.len() == 3));
     }
 }

@@ -1,7 +1,8 @@
 //! Flags of gVisor's `runsc` that are about something this one does not have: accepted, so that configurations
-//! written for it go on to work, if what they ask for is the case anyway, and refused otherwise.
+//! written for it go on to work, if what they ask for is the case anyway. If not, those that only help to find out what
+//! happens in gVisor have no effect, which is said, and others are refused.
 
-use What::{Anything, Only};
+use What::{Anything, Diagnosis, Only};
 
 /// What may be asked for.
 enum What {
@@ -9,6 +10,8 @@ enum What {
     Anything,
     /// These values say what is the case; others are refused, because of what is missing.
     Only(&'static [&'static str], &'static str),
+    /// The same, but others have no effect.
+    Diagnosis(&'static [&'static str], &'static str),
 }
 
 /// A flag.
@@ -33,7 +36,7 @@ const NO: &[&str] = &["false"];
 static GLOBAL: &[Known] = &[
     value("EXPERIMENTAL-xdp", Only(&["off"], "there is no XDP link")),
     switch("EXPERIMENTAL-xdp-need-wakeup", Anything),
-    switch("TESTONLY-afs-syscall-panic", Only(NO, "no system call makes the sentry panic")),
+    switch("TESTONLY-afs-syscall-panic", Diagnosis(NO, "no system call makes the sentry panic")),
     switch("TESTONLY-allow-packet-endpoint-write", Anything),
     value("TESTONLY-autosave-image-path", Only(&[""], "sandboxes cannot be saved")),
     switch("TESTONLY-autosave-resume", Only(NO, "sandboxes cannot be saved")),
@@ -45,7 +48,7 @@ static GLOBAL: &[Known] = &[
     switch("allow-live-tcp-migration", Anything),
     switch("allow-packet-socket-write", Anything),
     switch("allow-rootfs-tar-annotation", Only(NO, "a root cannot be read from a tar file")),
-    switch("alsologtostderr", Only(NO, "--debug-log=/dev/stderr shows the debug log")),
+    switch("alsologtostderr", Diagnosis(NO, "--debug-log=/dev/stderr shows the debug log")),
     switch("app-huge-pages", Anything),
     switch("buffer-pooling", Anything),
     value(
@@ -53,13 +56,16 @@ static GLOBAL: &[Known] = &[
         Only(&["emulated-only"], "devices of the host are not served"),
     ),
     value("control-rpc-stop-timeout", Anything),
-    value("coverage-report", Only(&[""], "there are no coverage reports")),
+    value("coverage-report", Diagnosis(&[""], "there are no coverage reports")),
     switch("cpu-num-from-quota", Anything),
     value("dcache", Anything),
     switch("directfs", Anything),
     switch("enable-core-tags", Only(NO, "core scheduling is not used")),
     value("fdlimit", Anything),
-    value("final-metrics-log", Only(&[""], "export-metrics and metric-server tell the metrics")),
+    value(
+        "final-metrics-log",
+        Diagnosis(&[""], "export-metrics and metric-server tell the metrics"),
+    ),
     switch("fuse", Anything),
     value(
         "gofer-network-namespace",
@@ -67,14 +73,14 @@ static GLOBAL: &[Known] = &[
     ),
     switch("gso", Anything),
     value("gvisor-gro", Anything),
-    switch("gvisor-marker-file", Only(NO, "nothing here says that it is gVisor")),
+    switch("gvisor-marker-file", Diagnosis(NO, "nothing here says that it is gVisor")),
     value("host-fifo", Only(&["none"], "FIFOs of the host cannot be opened")),
     value("host-settings", Anything),
     value("host-uds", Only(&["none"], "Unix sockets of the host cannot be reached")),
     switch("iouring", Only(NO, "io_uring is refused as by a kernel without it")),
     switch("kvm-use-cpu-nums", Anything),
     switch("lisafs", Anything),
-    switch("log-packets", Only(NO, "--pcap keeps the packets")),
+    switch("log-packets", Diagnosis(NO, "--pcap keeps the packets")),
     switch("mount-cgroup-v2", Anything),
     switch("net-disconnect-ok", Anything),
     value("network-processors-per-channel", Anything),
@@ -85,17 +91,20 @@ static GLOBAL: &[Known] = &[
     switch("nvproxy-docker", Only(NO, "there is no proxy for GPUs")),
     value("nvproxy-driver-version", Anything),
     value("override-procs", Only(&[""], "files of /proc cannot be replaced")),
-    value("panic-signal", Only(&["-1"], "no signal makes the sentry panic")),
+    value("panic-signal", Diagnosis(&["-1"], "no signal makes the sentry panic")),
     switch("pause-external-networking", Only(NO, "the network begins with the sandbox")),
     value("platform_device_path", Only(&["", "/dev/kvm"], "the kvm platform uses /dev/kvm")),
     value("pod-init-config", Only(&[""], "there are no trace sinks")),
-    switch("profile", Only(NO, "perf(1) profiles the sentry")),
-    value("profile-block", Only(&[""], "perf(1) profiles the sentry")),
-    value("profile-cpu", Only(&[""], "perf(1) profiles the sentry")),
+    switch("profile", Diagnosis(NO, "perf(1) profiles the sentry")),
+    value("profile-block", Diagnosis(&[""], "perf(1) profiles the sentry")),
+    value("profile-cpu", Diagnosis(&[""], "perf(1) profiles the sentry")),
     value("profile-gc-interval", Anything),
-    value("profile-heap", Only(&[""], "perf(1) profiles the sentry")),
-    value("profile-mutex", Only(&[""], "perf(1) profiles the sentry")),
-    value("profiling-metrics", Only(&[""], "export-metrics and metric-server tell the metrics")),
+    value("profile-heap", Diagnosis(&[""], "perf(1) profiles the sentry")),
+    value("profile-mutex", Diagnosis(&[""], "perf(1) profiles the sentry")),
+    value(
+        "profiling-metrics",
+        Diagnosis(&[""], "export-metrics and metric-server tell the metrics"),
+    ),
     value("profiling-metrics-log", Anything),
     value("profiling-metrics-rate-us", Anything),
     value("qdisc", Only(&["none", "fifo"], "what is sent is not delayed")),
@@ -112,7 +121,7 @@ static GLOBAL: &[Known] = &[
     value("shared-root", Anything),
     value("sidecar-release-enforcement-policy", Anything),
     switch("software-gso", Anything),
-    switch("strace-event", Only(NO, "--strace writes to the debug log")),
+    switch("strace-event", Diagnosis(NO, "--strace writes to the debug log")),
     switch("systrap-disable-fast-path", Anything),
     switch("tpuproxy", Only(NO, "there is no proxy for TPUs")),
     value("traceback", Anything),
@@ -155,13 +164,17 @@ pub fn find(command: &str, name: &str) -> Option<&'static Known> {
 }
 
 impl Known {
-    /// Refuses a value that asks for what is not the case.
-    pub fn check(&self, value: &str) -> Result<(), String> {
+    /// Refuses a value that asks for what is not the case; or says that it has no effect.
+    pub fn check(&self, value: &str) -> Result<Option<String>, String> {
+        let name = self.name;
         match &self.what {
             Only(values, why) if !values.contains(&value) => {
-                Err(format!("--{}={value} cannot be had: {why}; leave the flag out", self.name))
+                Err(format!("--{name}={value} cannot be had: {why}; leave the flag out"))
             }
-            _ => Ok(()),
+            Diagnosis(values, why) if !values.contains(&value) => {
+                Ok(Some(format!("--{name}={value} has no effect: {why}")))
+            }
+            _ => Ok(None),
         }
     }
 }

@@ -18,6 +18,7 @@ mod run;
 mod spec;
 mod start;
 mod state;
+mod syscalls;
 pub mod update;
 mod usage;
 pub mod wait;
@@ -55,5 +56,6 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Uninstall(args) => install::uninstall(&args),
         Command::Spec(args) => spec::run(args),
         Command::Features => features::run(),
+        Command::Syscalls(args) => Ok(syscalls::run(&args)),
     }
 }

@@ -53,7 +53,7 @@ impl Settings {
     fn parse(flags: Vec<String>) -> anyhow::Result<Self> {
         let whole = ["runsc"].into_iter().chain(flags.iter().map(String::as_str));
         let whole = arguments::normalise(whole.chain(["features"]).map(OsString::from));
-        let cli = Cli::try_parse_from(whole.map_err(anyhow::Error::msg)?)
+        let cli = Cli::try_parse_from(whole.map_err(anyhow::Error::msg)?.words)
             .context("runsc_config has a flag that runsc does not know")?;
         Ok(Self { flags, global: cli.global })
     }

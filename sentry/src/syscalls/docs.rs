@@ -18,6 +18,35 @@ const TITLES: [&str; 10] = [
     "Others",
 ];
 
+/// What there is to say about a call.
+#[derive(Debug, Clone, Copy)]
+pub struct Row {
+    /// Its number.
+    pub number: u32,
+    /// Its name.
+    pub name: &'static str,
+    /// `full`, `partial` or `refused`.
+    pub support: &'static str,
+    /// What is missing of it, or why it is refused.
+    pub note: &'static str,
+}
+
+/// Every call of Linux, by number.
+pub fn rows() -> Vec<Row> {
+    let row = |entry: &super::entry::Entry| {
+        let (support, note) = match entry.support {
+            Support::Full => ("full", ""),
+            Support::Partial(note) => ("partial", note),
+            Support::Refused(_, why) => ("refused", why),
+            Support::Missing => ("missing", ""),
+        };
+        Row { number: entry.nr, name: entry.name, support, note }
+    };
+    let mut rows: Vec<_> = table::groups().iter().copied().flatten().map(row).collect();
+    rows.sort_by_key(|row| row.number);
+    rows
+}
+
 /// The page, in Markdown.
 pub fn markdown() -> String {
     let mut counts = [0_usize; 4];
