@@ -121,9 +121,21 @@ pub struct Global {
     /// made directly, under the names systemd would give them.
     #[arg(long)]
     pub systemd_cgroup: bool,
+    /// Who manages the host's cgroups, as crun's users say it.
+    #[arg(long, value_enum, value_name = "MANAGER")]
+    pub cgroup_manager: Option<CgroupManager>,
 }
 
 impl Global {
+    /// Lets the flag that stands for another one set it.
+    pub fn resolve(&mut self) {
+        match self.cgroup_manager {
+            Some(CgroupManager::Systemd) => self.systemd_cgroup = true,
+            Some(CgroupManager::Disabled) => self.ignore_cgroups = true,
+            Some(CgroupManager::Cgroupfs) | None => {}
+        }
+    }
+
     /// Directory for the state of containers.
     pub fn state_root(&self) -> PathBuf {
         self.root.clone().unwrap_or_else(crate::state::default_root)
@@ -136,6 +148,17 @@ impl Global {
             false => self.overlay2,
         }
     }
+}
+
+/// Values of `--cgroup-manager`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum CgroupManager {
+    /// This process makes them; the default.
+    Cgroupfs,
+    /// The same as --systemd-cgroup.
+    Systemd,
+    /// The same as --ignore-cgroups.
+    Disabled,
 }
 
 /// Values of `--platform`.
@@ -299,6 +322,9 @@ pub struct BundleArgs {
     /// Directory with config.json.
     #[arg(long, short = 'b', value_name = "DIR", default_value = ".")]
     pub bundle: PathBuf,
+    /// Configuration to use instead of the bundle's config.json.
+    #[arg(long, short = 'f', value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Write the sandbox's process id to this file.
     #[arg(long, value_name = "FILE")]
     pub pid_file: Option<PathBuf>,
@@ -397,6 +423,12 @@ pub struct ExecArgs {
     /// Set PR_SET_NO_NEW_PRIVS.
     #[arg(long)]
     pub no_new_privs: bool,
+    /// Control group of the container's (a path below its root) that the process starts in.
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Option<String>,
+    /// In a container that is paused, let the process wait until that ends, instead of failing.
+    #[arg(long)]
+    pub ignore_paused: bool,
     /// Pass this many descriptors on, from 3 on.
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub preserve_fds: u32,
@@ -515,6 +547,17 @@ fn seconds(text: &str) -> Result<u64, String> {
     }
 }
 
+/// A number of bytes; K, M, G and T stand for powers of 1024.
+fn signed_bytes(text: &str) -> Result<i64, String> {
+    let lower = text.to_ascii_lowercase();
+    let lower = lower.strip_suffix('b').unwrap_or(&lower);
+    let units = [('k', 10), ('m', 20), ('g', 30), ('t', 40)];
+    let unit = units.into_iter().find_map(|(unit, bits)| Some((lower.strip_suffix(unit)?, bits)));
+    let (number, bits) = unit.unwrap_or((lower, 0));
+    let number: Option<i64> = number.parse().ok();
+    number.and_then(|n| n.checked_mul(1 << bits)).ok_or_else(|| "expected a number of bytes".into())
+}
+
 /// `runsc update`
 #[derive(Debug, Default, Args)]
 pub struct UpdateArgs {
@@ -522,19 +565,19 @@ pub struct UpdateArgs {
     #[arg(long, short = 'r', value_name = "FILE")]
     pub resources: Option<PathBuf>,
     /// Bytes of memory.
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = signed_bytes, allow_negative_numbers = true)]
     pub memory: Option<i64>,
     /// Bytes of memory and swap together.
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = signed_bytes, allow_negative_numbers = true)]
     pub memory_swap: Option<i64>,
     /// Bytes of memory that are kept longest.
-    #[arg(long, value_name = "BYTES")]
+    #[arg(long, value_name = "BYTES", value_parser = signed_bytes, allow_negative_numbers = true)]
     pub memory_reservation: Option<i64>,
     /// Relative share of CPU time.
     #[arg(long, visible_alias = "cpu-shares", value_name = "N")]
     pub cpu_share: Option<u64>,
     /// Microseconds of CPU time in a period.
-    #[arg(long, value_name = "MICROSECONDS")]
+    #[arg(long, value_name = "MICROSECONDS", allow_negative_numbers = true)]
     pub cpu_quota: Option<i64>,
     /// Microseconds of a period.
     #[arg(long, value_name = "MICROSECONDS")]
@@ -545,8 +588,11 @@ pub struct UpdateArgs {
     /// Memory nodes to use.
     #[arg(long, value_name = "LIST")]
     pub cpuset_mems: Option<String>,
-    /// Most tasks.
+    /// Relative share of block devices' time, 10 to 1000.
     #[arg(long, value_name = "N")]
+    pub blkio_weight: Option<u16>,
+    /// Most tasks.
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     pub pids_limit: Option<i64>,
     /// Name of the container.
     #[arg(value_name = "CONTAINER-ID")]
@@ -678,6 +724,9 @@ pub struct SpecArgs {
     /// Working directory of the process.
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub cwd: String,
+    /// For a user without privileges: with a user namespace in which he is root, and without a network namespace.
+    #[arg(long)]
+    pub rootless: bool,
     /// Command and its arguments (default: `sh`).
     #[arg(trailing_var_arg = true, value_name = "COMMAND")]
     pub command: Vec<String>,

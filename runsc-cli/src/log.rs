@@ -66,7 +66,7 @@ pub fn file_name(pattern: &Path, id: &str) -> PathBuf {
 /// An error that ends the command: to the log, if there is one, and to standard error.
 pub fn error(message: &str) {
     write("error", message);
-    eprintln!("runsc: {message}");
+    eprintln!("runsc: error: {message}");
 }
 
 /// Something that the user should know and that stops nothing.

@@ -40,7 +40,10 @@ fn main() -> ExitCode {
         }
     };
     let cli = match cli::Cli::try_parse_from(normal.words) {
-        Ok(cli) => cli,
+        Ok(mut cli) => {
+            cli.global.resolve();
+            cli
+        }
         Err(e) => {
             let _ = e.print();
             return if e.use_stderr() { ExitCode::from(EXIT_INTERNAL) } else { ExitCode::SUCCESS };

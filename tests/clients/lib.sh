@@ -36,19 +36,19 @@ report() {
 
 mkdir -p "$image/bin" "$image/etc" "$image/tmp" "$image/root"
 cp /bin/busybox "$image/bin/busybox"
-for applet in sh ls cat id echo sleep true false hostname touch nc wget httpd ip ping ps kill stat head wc test env mkdir \
+for applet in sh ls cat id echo sleep true false hostname touch nc wget httpd nslookup tail ip ping ps kill stat head wc test env mkdir \
     tr grep awk seq df nproc free; do
     ln -s busybox "$image/bin/$applet"
 done
 printf 'root:x:0:0::/root:/bin/sh\nuser:x:1000:1000::/:/bin/sh\n' >"$image/etc/passwd"
 printf 'root:x:0:\nuser:x:1000:\n' >"$image/etc/group"
 
-# box_image: makes $work/box.tar, the image in the form of `docker save`.
+# box_image [CONFIG]: makes $work/box.tar, the image in the form of `docker save`, with more fields of its configuration.
 box_image() {
     mkdir -p "$work/save/layer"
     tar -C "$image" -cf "$work/save/layer/layer.tar" .
     sum=$(sha256sum "$work/save/layer/layer.tar" | cut -d' ' -f1)
-    echo '{"architecture":"amd64","os":"linux","config":{"Env":["PATH=/bin"]},"rootfs":{"type":"layers","diff_ids":["sha256:'"$sum"'"]}}' >"$work/save/config.json"
+    echo '{"architecture":"amd64","os":"linux","config":{'"${1:-}"'"Env":["PATH=/bin"]},"rootfs":{"type":"layers","diff_ids":["sha256:'"$sum"'"]}}' >"$work/save/config.json"
     echo '[{"Config":"config.json","RepoTags":["example.org/box:latest"],"Layers":["layer/layer.tar"]}]' >"$work/save/manifest.json"
     tar -C "$work/save" -cf "$work/box.tar" manifest.json config.json layer/layer.tar
 }

@@ -60,6 +60,8 @@ pub struct Options {
     pub packets: OwnedFd,
     /// The host's name servers, in the order in which they are asked.
     pub name_servers: Vec<SocketAddr>,
+    /// Nobody but the name servers is reached.
+    pub names_only: bool,
     /// The gateway's address stands for the host's loopback interface.
     pub host_loopback: bool,
     /// Ports that lead into the sandbox.
@@ -196,8 +198,16 @@ impl Server {
     /// A proxy that has not begun.
     pub fn new(options: Options) -> Result<Self, Errno> {
         let watch = Watch(epoll::create(epoll::CreateFlags::CLOEXEC)?);
-        let Options { control, packets, name_servers, host_loopback, published, policy, report } =
-            options;
+        let Options {
+            control,
+            packets,
+            name_servers,
+            names_only,
+            host_loopback,
+            published,
+            policy,
+            report,
+        } = options;
         watch.add(control.as_fd(), Token::Control, epoll::EventFlags::IN)?;
         watch.add(packets.as_fd(), Token::Packets, epoll::EventFlags::IN)?;
         let publications = Publications::new(published, &watch)?;
@@ -205,7 +215,7 @@ impl Server {
             sentry: Sentry { control, packets, buffer: vec![0; MAX_MESSAGE] },
             watch,
             names: Names::default(),
-            rules: Rules::new(name_servers, host_loopback, Guard::new(policy, report)),
+            rules: Rules::new(name_servers, names_only, host_loopback, Guard::new(policy, report)),
             connecting: Connecting::default(),
             associations: Associations::default(),
             publications,

@@ -27,6 +27,7 @@ pub(super) struct Admitted {
 #[derive(Debug)]
 pub(super) struct Rules {
     name_servers: Vec<SocketAddr>,
+    names_only: bool,
     host_loopback: bool,
     guard: Guard,
     /// What the name servers were asked.
@@ -38,9 +39,14 @@ pub(super) fn is_resolver(to: SocketAddr) -> bool {
 }
 
 impl Rules {
-    pub(super) fn new(name_servers: Vec<SocketAddr>, host_loopback: bool, guard: Guard) -> Self {
+    pub(super) fn new(
+        name_servers: Vec<SocketAddr>,
+        names_only: bool,
+        host_loopback: bool,
+        guard: Guard,
+    ) -> Self {
         let questions = Questions::new(name_servers.clone());
-        Self { name_servers, host_loopback, guard, questions }
+        Self { name_servers, names_only, host_loopback, guard, questions }
     }
 
     fn reached(&self, protocol: Protocol, to: SocketAddr) -> Result<(SocketAddr, Allowed), i32> {
@@ -49,6 +55,7 @@ impl Rules {
                 let server = self.name_servers.first().copied().ok_or(libc::ECONNREFUSED)?;
                 return Ok((server, Allowed::ByAddress));
             }
+            _ if self.names_only => return Err(libc::EACCES),
             Ok(Target::Host(to)) => to,
             // A gateway answers echo requests; that says nothing of the host.
             Ok(Target::Loopback(to)) if self.host_loopback || protocol == Protocol::Echo => to,

@@ -11,14 +11,42 @@ fn start(published: Vec<Published>) -> Client {
 }
 
 fn start_with(published: Vec<Published>, name_servers: Vec<SocketAddr>, policy: Policy) -> Client {
+    start_as(false, published, name_servers, policy)
+}
+
+fn start_as(
+    names_only: bool,
+    published: Vec<Published>,
+    name_servers: Vec<SocketAddr>,
+    policy: Policy,
+) -> Client {
     let (ours, control) = messages::seqpacket_pair().unwrap();
     let (our_packets, packets) = messages::seqpacket_pair().unwrap();
-    let (policy, host_loopback, report): (_, _, fn(&Refused<'_>)) = (policy, true, |_| {});
-    let options =
-        Options { control, packets, name_servers, host_loopback, published, policy, report };
+    let options = Options {
+        control,
+        packets,
+        name_servers,
+        names_only,
+        host_loopback: true,
+        published,
+        policy,
+        report: |_| {},
+    };
     let server = Server::new(options).unwrap();
     std::thread::spawn(move || server.run());
     Client::new(ours, our_packets)
+}
+
+#[test]
+fn name_servers_and_nobody_else() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let at = server.local_addr().unwrap();
+    let client = start_as(true, Vec::new(), vec![at], Policy::default());
+    assert_eq!(connect(&client, 1, "10.0.2.3:53").0, Event::Connected { id: 1, sent: 0 });
+    for to in [format!("10.0.2.2:{}", at.port()), "192.0.2.1:53".into(), "10.0.2.9:1".into()] {
+        let refused = Event::Failed { id: 2, errno: libc::EACCES };
+        assert_eq!(connect(&client, 2, &to).0, refused, "{to}");
+    }
 }
 
 fn connect(client: &Client, id: u64, to: &str) -> (Event, Option<OwnedFd>) {

@@ -3,9 +3,7 @@
 
 use crate::log;
 use anyhow::{Context, bail};
-use oci_spec::runtime::{
-    Linux, LinuxNamespace, LinuxNamespaceType, LinuxPersonalityDomain, Process, Spec,
-};
+use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, Process, Spec};
 use std::path::Path;
 
 /// Lowest and highest `/proc/PID/oom_score_adj`.
@@ -74,13 +72,10 @@ fn check_linux(linux: &Linux, joins: bool) -> anyhow::Result<()> {
             bail!("\"linux.timeOffsets\": this runtime does not shift the clock {clock:?}");
         }
     }
-    if let Some(personality) = linux.personality() {
-        if personality.flags().as_ref().is_some_and(|flags| !flags.is_empty()) {
-            bail!("additional flags not supported by personality: leave \"flags\" out");
-        }
-        if personality.domain() != LinuxPersonalityDomain::PerLinux {
-            bail!("\"linux.personality\": this runtime has the domain LINUX only");
-        }
+    if let Some(personality) = linux.personality()
+        && personality.flags().as_ref().is_some_and(|flags| !flags.is_empty())
+    {
+        bail!("additional flags not supported by personality: leave \"flags\" out");
     }
     if linux.intel_rdt().is_some() {
         bail!("intelRdt is specified in config, but Intel RDT is not supported by this runtime");
@@ -156,7 +151,7 @@ mod tests {
         assert!(refusal(json!({ "timeOffsets": offset })).contains("isn't enabled"));
         let with = json!({ "namespaces": [{ "type": "time" }], "timeOffsets": offset });
         assert!(refusal(with).contains("does not shift"));
-        assert!(refusal(json!({ "personality": { "domain": "LINUX32" } })).contains("LINUX only"));
+        assert_eq!(refusal(json!({ "personality": { "domain": "LINUX32" } })), "");
         assert_eq!(refusal(json!({ "personality": { "domain": "LINUX" } })), "");
         assert!(refusal(json!({ "intelRdt": {} })).contains("Intel RDT"));
         assert!(refusal(json!({ "rootfsPropagation": "up" })).contains("not supported"));

@@ -3,7 +3,8 @@
 use anyhow::{Context, bail};
 use gofer::process::{IdMap, Users};
 use oci_spec::runtime::{
-    LinuxDeviceType, LinuxIdMapping, LinuxNamespace, LinuxNamespaceType, LinuxResources, Spec,
+    LinuxDeviceType, LinuxIdMapping, LinuxNamespace, LinuxNamespaceType, LinuxPersonalityDomain,
+    LinuxResources, Spec,
 };
 use sentry::boot::{DeviceSpec, LimitSpec};
 
@@ -100,6 +101,18 @@ pub fn users(spec: &Spec) -> anyhow::Result<Option<Users>> {
         }
     }
     Ok(Some(Users { uids, gids }))
+}
+
+/// The personality of a 32-bit system.
+const PER_LINUX32: u32 = 8;
+
+/// `personality(2)` of the first process.
+pub fn personality(spec: &Spec) -> u32 {
+    let given = spec.linux().as_ref().and_then(|linux| linux.personality().as_ref());
+    match given.map(|personality| personality.domain()) {
+        Some(LinuxPersonalityDomain::PerLinux32) => PER_LINUX32,
+        Some(LinuxPersonalityDomain::PerLinux) | None => 0,
+    }
 }
 
 /// Paths that look empty.

@@ -5,9 +5,12 @@
 pub mod capabilities;
 mod checks;
 pub mod linux;
+pub mod mount_options;
 pub mod mounts;
 pub mod pod;
 pub mod process;
+mod scheduling;
+mod submounts;
 
 use crate::cli::{FileAccess, Global};
 use crate::sandbox::Exports;
@@ -38,12 +41,22 @@ pub struct Bundle {
     pub exports: Exports,
 }
 
-/// Reads a bundle's configuration. With `--overlay2=none` writes to a root that is not read-only reach the
+/// Reads a bundle's configuration, or the one at `config` as if it were the bundle's. With `--overlay2=none` writes to a root that is not read-only reach the
 /// bundle.
-pub fn load(bundle: &Path, id: &str, flags: &Global) -> anyhow::Result<Bundle> {
+pub fn load(
+    bundle: &Path,
+    config: Option<&Path>,
+    id: &str,
+    flags: &Global,
+) -> anyhow::Result<Bundle> {
     let directory = std::path::absolute(bundle)
         .with_context(|| format!("cannot use {} as bundle directory", bundle.display()))?;
-    let path = directory.join(CONFIG);
+    let path = match config {
+        // As crun: the plain name is the bundle's file, others start where we are.
+        Some(path) if path != Path::new(CONFIG) => std::path::absolute(path)
+            .with_context(|| format!("cannot use {} as configuration", path.display()))?,
+        _ => directory.join(CONFIG),
+    };
     let config = parse(&path)?;
     let (container, exports) = translate(&config, &directory, id, flags)
         .with_context(|| format!("{} cannot be used", path.display()))?;
@@ -107,6 +120,7 @@ fn translate(
     if !rootfs.is_dir() {
         bail!("the root file system {} is not a directory", rootfs.display());
     }
+    mounts::check_places(spec.mounts().as_deref().unwrap_or_default(), &rootfs)?;
     let wanted = flags.overlay();
     // Mount points have to be made somewhere: for a read-only root, never in the bundle.
     let overlay = (wanted.root || read_only).then_some(wanted.size);
@@ -135,7 +149,11 @@ fn translate(
         read_only_paths: linux::read_only_paths(spec),
         limits: linux::limits(resources),
         allow_suid: flags.allow_suid,
-        process: ProcessSpec { make_cwd: true, ..process::translate(process)? },
+        process: ProcessSpec {
+            make_cwd: true,
+            personality: linux::personality(spec),
+            ..process::translate(process)?
+        },
     };
     if !flags.net_raw {
         capabilities::remove(&mut container.process.capabilities, CAP_NET_RAW);
@@ -144,17 +162,20 @@ fn translate(
 }
 
 /// The configuration that `runsc spec` writes.
-pub fn default_spec(command: Vec<String>, cwd: String) -> anyhow::Result<Spec> {
+pub fn default_spec(command: Vec<String>, cwd: String, rootless: bool) -> anyhow::Result<Spec> {
     let process = ProcessBuilder::default()
         .args(command)
         .cwd(cwd)
         .terminal(crate::sandbox::terminal::Terminal::available())
         .build()
         .context("cannot describe the process")?;
-    SpecBuilder::default()
-        .version("1.2.0")
-        .hostname("runsc")
-        .process(process)
-        .build()
-        .context("cannot make a default configuration")
+    let mut builder = SpecBuilder::default().version("1.2.0").hostname("runsc").process(process);
+    if rootless {
+        let (uid, gid) = (nix::unistd::geteuid().as_raw(), nix::unistd::getegid().as_raw());
+        let whole = Spec::rootless(uid, gid);
+        if let (Some(linux), Some(mounts)) = (whole.linux(), whole.mounts()) {
+            builder = builder.linux(linux.clone()).mounts(mounts.clone());
+        }
+    }
+    builder.build().context("cannot make a default configuration")
 }

@@ -1,44 +1,41 @@
 //! `mounts` of a config.json.
 
+use super::mount_options::Options;
+use super::submounts::Below;
 use crate::sandbox::Exports;
 use anyhow::{Context, bail};
 use oci_spec::runtime::Mount;
 use sentry::boot::{MountKind, MountSpec};
 use std::path::Path;
 
-/// Options that act or are accepted, for `runsc features`.
-pub const OPTIONS: &[&str] = &[
-    "async",
-    "atime",
-    "bind",
-    "defaults",
-    "dev",
-    "diratime",
-    "dirsync",
-    "exec",
-    "noatime",
-    "nodev",
-    "nodiratime",
-    "noexec",
-    "norelatime",
-    "nosuid",
-    "private",
-    "rbind",
-    "relatime",
-    "ro",
-    "rprivate",
-    "rshared",
-    "rslave",
-    "runbindable",
-    "rw",
-    "shared",
-    "slave",
-    "strictatime",
-    "suid",
-    "sync",
-    "tmpcopyup",
-    "unbindable",
-];
+/// What is written to volumes that are directories stays in the sandbox, up to `size` bytes for each.
+pub fn keep_inside(mounts: &mut [MountSpec], size: u64) {
+    for mount in mounts {
+        if let MountKind::Gofer { overlay, .. } = &mut mount.kind
+            && mount.flags & libc::MS_RDONLY == 0
+        {
+            *overlay = Some(size);
+        }
+    }
+}
+
+/// Refuses an image that leads `/proc` or `/sys` elsewhere, as runc does: what is written there would not be what it is
+/// taken for.
+pub fn check_places(mounts: &[Mount], rootfs: &Path) -> anyhow::Result<()> {
+    for mount in mounts {
+        let kind = mount.typ().as_deref().unwrap_or_default();
+        let relative = mount.destination().strip_prefix("/").unwrap_or(mount.destination());
+        let place = rootfs.join(relative);
+        let known = matches!(kind, "proc" | "sysfs");
+        if known && place.symlink_metadata().is_ok_and(|meta| !meta.is_dir()) {
+            bail!(
+                "filesystem {kind:?} must be mounted on ordinary directory: {} is none",
+                place.display()
+            );
+        }
+    }
+    Ok(())
+}
 
 /// Translates them; bind mounts become exports of the gofer.
 pub fn translate(
@@ -46,16 +43,21 @@ pub fn translate(
     bundle: &Path,
     exports: &mut Exports,
 ) -> anyhow::Result<Vec<MountSpec>> {
-    mounts
-        .iter()
-        .map(|mount| {
-            one(mount, bundle, exports)
-                .with_context(|| format!("the mount at {}", mount.destination().display()))
-        })
-        .collect()
+    let mut all = Vec::new();
+    for mount in mounts {
+        one(mount, bundle, exports, &mut all)
+            .with_context(|| format!("the mount at {}", mount.destination().display()))?;
+    }
+    Ok(all)
 }
 
-fn one(mount: &Mount, bundle: &Path, exports: &mut Exports) -> anyhow::Result<MountSpec> {
+/// Adds a mount, and what is mounted below its source if that comes along.
+fn one(
+    mount: &Mount,
+    bundle: &Path,
+    exports: &mut Exports,
+    all: &mut Vec<MountSpec>,
+) -> anyhow::Result<()> {
     // The specification allows relative destinations for old bundles; they start at the root.
     let destination = Path::new("/").join(mount.destination());
     let destination = destination.to_str().context("the destination is not UTF-8")?.to_string();
@@ -64,8 +66,10 @@ fn one(mount: &Mount, bundle: &Path, exports: &mut Exports) -> anyhow::Result<Mo
         // The kernel of the sandbox has its own; the host's are not for the guest.
         _ if options.bind && destination == "/sys" => MountKind::Sysfs,
         _ if options.bind && destination == "/proc" => MountKind::Proc,
-        _ if options.bind => bind(mount, bundle, exports, options.flags & libc::MS_RDONLY != 0)?,
-        "bind" => bind(mount, bundle, exports, options.flags & libc::MS_RDONLY != 0)?,
+        kind if options.bind || kind == "bind" => {
+            let source = mount.source().as_ref().context("a bind mount needs a \"source\"")?;
+            return bind(&bundle.join(source), destination, &options, exports, all);
+        }
         // An image's empty /dev gets the nodes that the specification promises.
         "tmpfs" if destination == "/dev" => MountKind::Dev { console: false },
         "tmpfs" => MountKind::Tmpfs { options: options.data, copy_up: options.copy_up },
@@ -79,93 +83,37 @@ fn one(mount: &Mount, bundle: &Path, exports: &mut Exports) -> anyhow::Result<Mo
             "unknown type {other:?}; known are bind, tmpfs, proc, sysfs, devpts, mqueue and cgroup"
         ),
     };
-    Ok(MountSpec { destination, kind, flags: options.flags })
-}
-
-/// What is written to volumes that are directories stays in the sandbox, up to `size` bytes for each.
-pub fn keep_inside(mounts: &mut [MountSpec], size: u64) {
-    for mount in mounts {
-        if let MountKind::Gofer { overlay, .. } = &mut mount.kind
-            && mount.flags & libc::MS_RDONLY == 0
-        {
-            *overlay = Some(size);
-        }
-    }
+    all.push(MountSpec { destination, kind, flags: options.flags });
+    Ok(())
 }
 
 fn bind(
-    mount: &Mount,
-    bundle: &Path,
+    source: &Path,
+    destination: String,
+    options: &Options,
     exports: &mut Exports,
-    read_only: bool,
-) -> anyhow::Result<MountKind> {
-    let source = mount.source().as_ref().context("a bind mount needs a \"source\"")?;
-    let export = exports.add(&bundle.join(source), read_only, &[])?;
-    Ok(MountKind::Gofer { export, overlay: None })
-}
-
-/// Options of `mount(8)`, taken apart.
-#[derive(Default)]
-struct Options {
-    flags: u64,
-    bind: bool,
-    copy_up: bool,
-    data: String,
-}
-
-impl Options {
-    fn parse(options: &[String]) -> Self {
-        let mut parsed = Self::default();
-        for option in options {
-            let (set, clear) = match option.as_str() {
-                "ro" => (libc::MS_RDONLY, 0),
-                "rw" => (0, libc::MS_RDONLY),
-                "nosuid" => (libc::MS_NOSUID, 0),
-                "suid" => (0, libc::MS_NOSUID),
-                "nodev" => (libc::MS_NODEV, 0),
-                "dev" => (0, libc::MS_NODEV),
-                "noexec" => (libc::MS_NOEXEC, 0),
-                "exec" => (0, libc::MS_NOEXEC),
-                "noatime" => (libc::MS_NOATIME, 0),
-                "atime" => (0, libc::MS_NOATIME),
-                "bind" | "rbind" => {
-                    parsed.bind = true;
-                    continue;
-                }
-                // They say how the host's mounts propagate; those of the sandbox are its own.
-                "private" | "rprivate" | "shared" | "rshared" | "slave" | "rslave"
-                | "unbindable" | "runbindable" | "relatime" | "strictatime"
-                | "sync" | "async" | "dirsync" | "defaults" | "nodiratime" | "diratime" | "norelatime"
-                // Labels of the host's.
-                | "z" | "Z" | "U" | "copy" | "nocopy" => continue,
-                "tmpcopyup" => {
-                    parsed.copy_up = true;
-                    continue;
-                }
-                data => {
-                    if !parsed.data.is_empty() {
-                        parsed.data.push(',');
-                    }
-                    parsed.data.push_str(data);
-                    continue;
-                }
-            };
-            parsed.flags = parsed.flags & !clear | set;
-        }
-        parsed
+    all: &mut Vec<MountSpec>,
+) -> anyhow::Result<()> {
+    let read_only = |flags| flags & libc::MS_RDONLY != 0;
+    let export = exports.add(source, read_only(options.flags), &[])?;
+    let top = MountSpec {
+        destination: destination.clone(),
+        kind: MountKind::Gofer { export, overlay: None },
+        flags: options.flags,
+    };
+    all.push(top);
+    let below = if options.recursive { Below::of(source) } else { Vec::new() };
+    for Below { path, relative, flags } in below {
+        let Some(relative) = relative.to_str() else { continue };
+        let destination = format!("{}/{relative}", destination.trim_end_matches('/'));
+        let flags = flags & !options.clear_below | options.set_below;
+        // Gone in this moment, or of a kind that is not shared: it looks as it does through the mount above.
+        let Ok(export) = exports.add(&path, read_only(flags), &[]) else { continue };
+        all.push(MountSpec {
+            destination,
+            kind: MountKind::Gofer { export, overlay: None },
+            flags,
+        });
     }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Options;
-
-    #[test]
-    fn options_are_taken_apart() {
-        let list = ["nosuid", "ro", "rw", "size=64k", "mode=755", "rbind"].map(String::from);
-        let options = Options::parse(&list);
-        assert_eq!(options.flags, libc::MS_NOSUID);
-        assert_eq!(options.data, "size=64k,mode=755");
-        assert!(options.bind);
-    }
+    Ok(())
 }

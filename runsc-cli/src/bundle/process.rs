@@ -1,6 +1,6 @@
 //! `process` of a config.json.
 
-use super::capabilities;
+use super::{capabilities, scheduling};
 use anyhow::{Context, bail};
 use oci_spec::runtime::{PosixRlimit, PosixRlimitType, Process};
 use sentry::boot::{CapabilitySets, Ids, ProcessSpec, RlimitSpec};
@@ -48,6 +48,13 @@ pub fn translate(process: &Process) -> anyhow::Result<ProcessSpec> {
         rlimits: rlimits.iter().map(rlimit).collect::<anyhow::Result<_>>()?,
         no_new_privs: process.no_new_privileges().unwrap_or(false),
         oom_score_adj: process.oom_score_adj().unwrap_or(0),
+        scheduler: process.scheduler().as_ref().map(scheduling::scheduler).transpose()?,
+        io_priority: match process.io_priority() {
+            Some(given) => scheduling::io_priority(given)?,
+            None => 0,
+        },
+        personality: 0,
+        cgroup: None,
         terminal: process.terminal().unwrap_or(false),
         terminal_size: (
             u16::try_from(size.width()).context("\"process.consoleSize\" is too wide")?,

@@ -1,6 +1,6 @@
 //! From `linux.resources` to the files of both versions.
 
-use super::Cgroup;
+use super::{Cgroup, block_io, devices};
 use oci_spec::runtime::LinuxResources;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -79,6 +79,20 @@ pub fn files(group: &Cgroup, resources: &LinuxResources) -> Vec<(PathBuf, String
         let limit = pids.limit();
         let value = if limit > 0 { host_pids(limit).to_string() } else { "max".into() };
         put("pids", "pids.max", "pids.max", same(value));
+    }
+    for ((v1, line1), (v2, line2)) in resources.block_io().iter().flat_map(block_io::lines) {
+        let Some((dir, is_v2)) = group.dir(if group.is_v2() { "" } else { "blkio" }) else {
+            continue;
+        };
+        let (name, line) = if is_v2 { (v2, line2) } else { (v1, line1) };
+        // Which files there are depends on the host's schedulers.
+        if !name.is_empty() && dir.join(&name).exists() {
+            files.push((dir.join(name), line));
+        }
+    }
+    if let Some((dir, false)) = group.dir("devices") {
+        let rules = devices::lines(resources.devices().as_deref().unwrap_or_default());
+        files.extend(rules.into_iter().map(|(name, line)| (dir.join(name), line)));
     }
     if let Some(unified) = resources.unified() {
         for (name, value) in unified {

@@ -4,6 +4,8 @@
 //! version 1 are used. A sandbox's processes enter before the guest starts; the group is removed with the
 //! container.
 
+mod block_io;
+mod devices;
 mod limits;
 mod mounts;
 mod stats;
@@ -78,6 +80,11 @@ impl Cgroup {
             })?;
         }
         Ok(())
+    }
+
+    /// True where it is one group of version 2.
+    fn is_v2(&self) -> bool {
+        self.dirs.iter().any(|dir| dir.controllers.is_empty())
     }
 
     /// The directory with a controller of version 1, or the one of version 2.

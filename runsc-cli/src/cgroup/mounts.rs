@@ -17,7 +17,8 @@ pub struct Hierarchy {
 }
 
 /// Controllers of version 1 that are used: what limits, and what counts.
-const USED: [&str; 6] = ["cpu", "cpuacct", "cpuset", "memory", "pids", "freezer"];
+const USED: [&str; 8] =
+    ["cpu", "cpuacct", "cpuset", "memory", "pids", "freezer", "blkio", "devices"];
 
 impl Hierarchy {
     /// True for version 2.

@@ -14,6 +14,7 @@ pub fn run(global: &Global, args: &BundleArgs) -> anyhow::Result<u8> {
 pub fn options(args: &BundleArgs, attached: bool, own_terminal: bool) -> Options {
     Options {
         bundle: args.bundle.clone(),
+        config: args.config.clone(),
         pid_file: args.pid_file.clone(),
         console_socket: args.console_socket.clone(),
         preserve_fds: args.preserve_fds,

@@ -51,9 +51,20 @@ pub fn run(global: &Global, args: DoArgs) -> anyhow::Result<u8> {
     };
     let files = standard_streams();
     let (network, publish, life) = (args.net_ns, args.publish, Life::Foreground);
-    let network_by_hooks = false;
+    let (network_by_hooks, network_later) = (false, false);
     let egress = Vec::new();
-    Sandbox { spec, exports, files, network, network_by_hooks, publish, egress, life }.run(global)
+    let sandbox = Sandbox {
+        spec,
+        exports,
+        files,
+        network,
+        network_by_hooks,
+        network_later,
+        publish,
+        egress,
+        life,
+    };
+    sandbox.run(global)
 }
 
 /// The mounts every sandbox of `do` has.

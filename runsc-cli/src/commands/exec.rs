@@ -23,6 +23,7 @@ pub fn run(global: &Global, args: &ExecArgs) -> anyhow::Result<u8> {
     let container = Container::look(&global.state_root(), &args.id)?;
     match container.phase() {
         Phase::Running => {}
+        Phase::Paused if args.ignore_paused => {}
         Phase::Paused => bail!("cannot exec in a paused container: resume it first"),
         phase => bail!(
             "cannot exec in a container that is not running: {:?} is {}",
@@ -68,7 +69,8 @@ fn describe(container: &Container, args: &ExecArgs) -> anyhow::Result<ProcessSpe
         if args.tty {
             described.set_terminal(Some(true));
         }
-        return process::translate(&described);
+        let cgroup = args.cgroup.as_deref().map(cgroup).transpose()?;
+        return Ok(ProcessSpec { cgroup, ..process::translate(&described)? });
     }
     if args.command.is_empty() {
         bail!("process args cannot be empty: name a command, or a file with --process");
@@ -112,7 +114,19 @@ fn describe(container: &Container, args: &ExecArgs) -> anyhow::Result<ProcessSpe
     if args.tty {
         spec.terminal_size = Terminal::size();
     }
+    spec.cgroup = args.cgroup.as_deref().map(cgroup).transpose()?;
     Ok(spec)
+}
+
+/// A group of the container's, as `--cgroup` names it. There is one hierarchy inside.
+fn cgroup(path: &str) -> anyhow::Result<String> {
+    if path.contains(':') {
+        bail!("--cgroup {path}: the container has version 2, where no controllers are named");
+    }
+    if path.split('/').any(|part| part == "..") {
+        bail!("--cgroup {path}: `..` components are not allowed");
+    }
+    Ok(path.into())
 }
 
 /// Starts it.

@@ -1,6 +1,6 @@
 //! `runsc features`: what this runtime can do, in the specification's form.
 
-use crate::bundle::{capabilities, mounts};
+use crate::bundle::{capabilities, mount_options};
 use serde_json::json;
 
 /// Prints it.
@@ -9,7 +9,7 @@ pub fn run() -> anyhow::Result<u8> {
         "ociVersionMin": "1.0.0",
         "ociVersionMax": crate::state::OCI_VERSION,
         "hooks": ["prestart", "createRuntime", "createContainer", "poststart", "poststop"],
-        "mountOptions": mounts::OPTIONS,
+        "mountOptions": mount_options::names(),
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "user", "uts"],
             "capabilities": capabilities::names(),

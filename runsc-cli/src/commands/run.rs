@@ -18,7 +18,7 @@ pub fn run(global: &Global, args: &RunArgs) -> anyhow::Result<u8> {
     let (container, running) = create(global, &args.bundle.id, &options)?;
     if !foreground {
         detach(running)?;
-        if let Err(e) = container.start() {
+        if let Err(e) = container.start(global.host_seccomp) {
             if let Err(e) = container.delete(true) {
                 log::warn(&format!("{e:#}"));
             }
@@ -29,7 +29,7 @@ pub fn run(global: &Global, args: &RunArgs) -> anyhow::Result<u8> {
     let terminal = own_terminal && container.has_terminal();
     let terminal = terminal.then(Terminal::open).transpose();
     let status = terminal.and_then(|terminal| {
-        container.start_on(&running.control)?;
+        container.start_on(&running.control, global.host_seccomp)?;
         supervise::wait(running, terminal)
     });
     if args.keep {

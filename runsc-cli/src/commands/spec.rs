@@ -19,7 +19,7 @@ pub fn run(args: SpecArgs) -> anyhow::Result<u8> {
         }
     };
     let command = if args.command.is_empty() { vec!["sh".into()] } else { args.command };
-    let spec = bundle::default_spec(command, args.cwd)?;
+    let spec = bundle::default_spec(command, args.cwd, args.rootless)?;
     serde_json::to_writer_pretty(file, &spec)
         .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(0)

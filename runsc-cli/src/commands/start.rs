@@ -5,6 +5,6 @@ use crate::container::Container;
 
 /// Starts it.
 pub fn run(global: &Global, id: &str) -> anyhow::Result<u8> {
-    Container::open(&global.state_root(), id)?.start()?;
+    Container::open(&global.state_root(), id)?.start(global.host_seccomp)?;
     Ok(0)
 }

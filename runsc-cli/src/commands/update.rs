@@ -60,6 +60,9 @@ fn resources(args: &UpdateArgs) -> anyhow::Result<LinuxResources> {
     let mut all = Map::new();
     all.insert("memory".into(), memory.into());
     all.insert("cpu".into(), cpu.into());
+    if let Some(weight) = args.blkio_weight {
+        all.insert("blockIO".into(), json!({ "weight": weight }));
+    }
     if let Some(limit) = args.pids_limit {
         all.insert("pids".into(), json!({ "limit": limit }));
     }

@@ -2,8 +2,8 @@
 
 use super::{Container, Phase, describe, end_processes, hooks, terminal};
 use crate::bundle::{self, Bundle};
-use crate::cgroup;
-use crate::cli::Global;
+use crate::cgroup::{self, Cgroup};
+use crate::cli::{Global, NetworkName};
 use crate::log;
 use crate::sandbox::control::{Control, listen_at};
 use crate::sandbox::network::egress;
@@ -22,6 +22,8 @@ use std::path::{Path, PathBuf};
 pub struct Options {
     /// Directory of the bundle.
     pub bundle: PathBuf,
+    /// The configuration, if it is not the bundle's own.
+    pub config: Option<PathBuf>,
     /// File that gets the sentry's process id.
     pub pid_file: Option<PathBuf>,
     /// Who gets the master of the terminal.
@@ -46,7 +48,7 @@ pub fn create(
 ) -> anyhow::Result<(Container, Running)> {
     crate::state::check_id(id)?;
     let Bundle { config, directory, container: spec, exports } =
-        bundle::load(&options.bundle, id, global)?;
+        bundle::load(&options.bundle, options.config.as_deref(), id, global)?;
     let files = files(&spec.process, options)?;
     let entry = Entry::create(&global.state_root(), id)?;
     let linux = config.linux().as_ref();
@@ -63,6 +65,7 @@ pub fn create(
         process: config.process().clone(),
         hooks: config.hooks().clone(),
         pod: bundle::pod::sandbox_of(&config, id)?,
+        network_later: false,
         cgroup: None,
     };
     if !global.ignore_cgroups {
@@ -89,13 +92,26 @@ pub fn create(
         let network = linux.and_then(bundle::network_namespace);
         let life = Life::Detached(detached);
         // Only root can look into a namespace that it has not made for itself.
-        let network_by_hooks = nix::unistd::geteuid().is_root()
-            && linux.is_some_and(bundle::new_network_namespace)
-            && config.hooks().as_ref().is_some_and(hooks::any_while_creating);
+        let network_by_others = nix::unistd::geteuid().is_root()
+            && global.network == NetworkName::Sandbox
+            && linux.is_some_and(bundle::new_network_namespace);
+        let network_by_hooks =
+            network_by_others && config.hooks().as_ref().is_some_and(hooks::any_while_creating);
+        state.network_later = network_by_others && !network_by_hooks && !options.attached;
+        let network_later = state.network_later;
         let publish = options.publish.clone();
         let egress = egress::of_annotations(&state.annotations)?;
-        let sandbox =
-            Sandbox { spec, exports, files, network, network_by_hooks, publish, egress, life };
+        let sandbox = Sandbox {
+            spec,
+            exports,
+            files,
+            network,
+            network_by_hooks,
+            network_later,
+            publish,
+            egress,
+            life,
+        };
         let state = &mut state;
         let running = sandbox.start(global, |sentry, gofer, proxy| {
             prepare(&entry, state, sentry, gofer, proxy, oom_score_adj)
@@ -103,6 +119,10 @@ pub fn create(
         match running.control.answer()? {
             Reply::Ready => {}
             other => bail!("the sandbox answered {other:?} instead of being ready"),
+        }
+        let names = running.takeover.as_ref().and_then(|takeover| takeover.names());
+        if let (Some(group), Some(names)) = (&state.cgroup, names) {
+            enter(group, names);
         }
         state.complete = true;
         entry.save(state)?;
@@ -186,9 +206,7 @@ fn prepare(
     entry.save(state)?;
     if let Some(group) = &state.cgroup {
         for pid in [sentry, gofer].into_iter().chain(proxy) {
-            if let Err(e) = group.enter(pid.as_raw()) {
-                log::warn(&format!("{e:#}: the limits do not hold for it"));
-            }
+            enter(group, pid);
         }
     }
     if let Some(score) = oom_score_adj {
@@ -209,6 +227,13 @@ fn prepare(
         }
     }
     Ok(())
+}
+
+/// Moves a process of the sandbox into its cgroup.
+fn enter(group: &Cgroup, pid: Pid) {
+    if let Err(e) = group.enter(pid.as_raw()) {
+        log::warn(&format!("{e:#}: the limits do not hold for it"));
+    }
 }
 
 /// Takes everything back. What cannot be taken back is left for `delete --force`.

@@ -4,8 +4,10 @@ pub mod create;
 pub mod hooks;
 pub mod terminal;
 
+use crate::cli::HostSeccomp;
 use crate::failure::Failure;
 use crate::log;
+use crate::sandbox;
 use crate::sandbox::control::Control;
 use crate::state::{Entry, OCI_VERSION, SOCKET, State};
 use anyhow::{Context, bail};
@@ -134,26 +136,34 @@ impl Container {
     }
 
     /// Runs the first process.
-    pub fn start(&self) -> anyhow::Result<()> {
+    pub fn start(&self, mode: HostSeccomp) -> anyhow::Result<()> {
         match self.phase() {
             Phase::Created => {}
             Phase::Stopped => bail!("cannot start a container that has stopped"),
             Phase::Running | Phase::Paused => bail!("cannot start an already running container"),
             Phase::Creating => bail!("cannot start a container that is being created"),
         }
-        self.start_on(&self.connect()?)
+        self.start_on(&self.connect()?, mode)
     }
 
     /// Runs the first process over an existing connection.
-    pub fn start_on(&self, control: &Control) -> anyhow::Result<()> {
+    pub fn start_on(&self, control: &Control, mode: HostSeccomp) -> anyhow::Result<()> {
         let state = self.state()?;
+        if let Some(process) = state.sandbox.filter(|_| state.network_later) {
+            sandbox::give_network(process.pid, control, mode)
+                .context("cannot give the sandbox the interfaces of its network namespace")?;
+        }
         control.ask(&Request::Start, &[])?;
         if let Some(found) = &state.hooks {
             let description = self.describe(Phase::Running);
             let done =
                 hooks::run("poststart", found.poststart().as_ref(), &description, &state.bundle);
             if let Err(e) = done {
-                log::warn(&format!("{e:#}"));
+                // The specification wants an error, and a container that has stopped.
+                if let Err(e) = self.kill(Target::All, Signal::SIGKILL as i32) {
+                    log::warn(&format!("{e:#}"));
+                }
+                return Err(Failure { message: format!("{e:#}"), status: 1 }.into());
             }
         }
         Ok(())

@@ -24,6 +24,7 @@ pub mod supervise;
 pub mod terminal;
 
 pub use export::Exports;
+pub use sentry::give_network;
 
 use crate::cli::{Global, NetworkName, PlatformName};
 use ::sentry::boot::protocol::{Reply, Request};
@@ -54,6 +55,8 @@ pub struct Sandbox {
     pub network: Option<PathBuf>,
     /// Without one: hooks give the sandbox's own network namespace its interfaces.
     pub network_by_hooks: bool,
+    /// Without either: somebody may give it its interfaces before it is started, as Docker's daemon does.
+    pub network_later: bool,
     /// Ports of the host that lead into it, with `--network=user`.
     pub publish: Vec<Publish>,
     /// What the bundle says of whom it may reach, besides the flags.
@@ -205,6 +208,10 @@ impl Sandbox {
             network_follows: self.network.is_none()
                 && self.network_by_hooks
                 && global.network == NetworkName::Sandbox,
+            network_later: self.network.is_none()
+                && !self.network_by_hooks
+                && self.network_later
+                && global.network == NetworkName::Sandbox,
         };
         let (gofer_pid, proxy_pid) = (gofer.pid(), proxy.as_ref().map(Helper::pid));
         let namespace = self.network.as_deref().filter(|_| !user && !host).map(|path| {
@@ -281,7 +288,7 @@ fn open_log(global: &Global, id: &str) -> anyhow::Result<Option<OwnedFd>> {
     if let Some(path) = &global.debug_log {
         return open_file(path, id, "debug log").map(Some);
     }
-    if !global.strace {
+    if !global.strace && !global.debug {
         return Ok(None);
     }
     let stderr = std::io::stderr().as_fd().try_clone_to_owned();

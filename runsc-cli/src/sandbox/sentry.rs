@@ -65,6 +65,8 @@ pub struct Setup {
     /// What it takes over is known only when its process exists: the interfaces that hooks put into its new
     /// network namespace.
     pub network_follows: bool,
+    /// The same, and it is not known before the first process is started.
+    pub network_later: bool,
 }
 
 /// A network namespace that somebody else has made.
@@ -97,18 +99,19 @@ pub fn start(
     if let (Some(joined), Some(Namespace { take_over: true, .. })) = (&joined, &namespace)
         && joined.is_another()?
     {
-        let (spec, taken) = network::take_over()?;
+        let (spec, taken) = network::take_over(setup.attached, setup.host_seccomp)?;
         setup.network = Some(Network::Interfaces(spec));
         takeover = Some(taken);
     }
     let namespaces = if joined.is_some() { NAMESPACES & !libc::CLONE_NEWNET } else { NAMESPACES };
     let (attached, network_follows) = (setup.attached, setup.network_follows);
+    let mode = setup.host_seccomp;
     let follow = &mut takeover;
     let prepare = |pid| {
         identity::write_maps(pid)?;
         prepare(pid)?;
         if network_follows {
-            *follow = Some(send_network(pid, &control)?);
+            *follow = Some(send_network(pid, &control, attached, mode)?);
         }
         Ok(())
     };
@@ -128,10 +131,31 @@ pub fn start(
     Ok((child, control, takeover))
 }
 
-/// Takes over what is in the network namespace of a sentry that waits, and tells it.
-fn send_network(pid: Pid, control: &Control) -> anyhow::Result<Takeover> {
+/// Gives a sandbox that waits for its start what somebody has put into its network namespace meanwhile. That outlives
+/// this process.
+pub fn give_network(pid: i32, control: &Control, mode: HostSeccomp) -> anyhow::Result<()> {
     let joined = Joined::join(Path::new(&format!("/proc/{pid}/ns/net")))?;
-    let (spec, takeover) = network::take_over()?;
+    let (spec, takeover) = network::take_over(false, mode)?;
+    drop(joined);
+    if spec.interfaces.is_empty() {
+        return Ok(());
+    }
+    let (message, sockets) = NetworkMessage::split(spec);
+    let sockets: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
+    control.ask(&Request::Network(message), &sockets)?;
+    takeover.keep();
+    Ok(())
+}
+
+/// Takes over what is in the network namespace of a sentry that waits, and tells it.
+fn send_network(
+    pid: Pid,
+    control: &Control,
+    attached: bool,
+    mode: HostSeccomp,
+) -> anyhow::Result<Takeover> {
+    let joined = Joined::join(Path::new(&format!("/proc/{pid}/ns/net")))?;
+    let (spec, takeover) = network::take_over(attached, mode)?;
     drop(joined);
     let (message, sockets) = NetworkMessage::split(spec);
     let sockets: Vec<_> = sockets.iter().map(AsFd::as_fd).collect();
@@ -175,16 +199,19 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
         pcap,
         egress,
         network_follows,
+        network_later,
     } = setup;
     let network = match network_follows {
         true => Some(Network::Interfaces(receive_network(&control)?)),
         false => network,
     };
     let limited = egress.is_some();
-    let network = network.map(|network| match network {
-        Network::Interfaces(spec) => Network::Interfaces(NetworkSpec { egress, ..spec }),
-        other => other,
-    });
+    let (network, egress) = match network {
+        Some(Network::Interfaces(spec)) => {
+            (Some(Network::Interfaces(NetworkSpec { egress, ..spec })), None)
+        }
+        other => (other, egress),
+    };
     let console_signals = console.is_some();
     if let Some(console) = console {
         confine::take_terminal(console)?;
@@ -228,6 +255,8 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
         start,
         files,
         network,
+        network_later,
+        egress,
         pcap,
         console_signals,
         log,
@@ -249,7 +278,10 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
 /// The descriptors of a network.
 fn sockets(network: &Network) -> Vec<BorrowedFd<'_>> {
     match network {
-        Network::Interfaces(spec) => spec.interfaces.iter().map(|i| i.socket.as_fd()).collect(),
+        Network::Interfaces(spec) => {
+            let names = spec.names.iter().flat_map(|n| [n.control.as_fd(), n.packets.as_fd()]);
+            spec.interfaces.iter().map(|i| i.socket.as_fd()).chain(names).collect()
+        }
         Network::Host(network) => vec![network.control.as_fd()],
         Network::User(UserNetwork { control, packets, .. }) => {
             vec![control.as_fd(), packets.as_fd()]

@@ -132,7 +132,8 @@ impl Entry {
     /// Runs the first process.
     fn start(&self, process: &Process, events: &Sender<Event>) -> anyhow::Result<()> {
         let mut now = process.now();
-        Container::open(&self.settings.global.state_root(), &self.id)?.start()?;
+        let global = &self.settings.global;
+        Container::open(&global.state_root(), &self.id)?.start(global.host_seccomp)?;
         now.started = true;
         let mut started = event::TaskStart::new();
         started.container_id.clone_from(&self.id);

@@ -65,6 +65,9 @@ pub struct State {
     /// The container whose sandbox it shares.
     #[serde(default)]
     pub pod: Option<String>,
+    /// What is in its network namespace when it is started is for it.
+    #[serde(default)]
+    pub network_later: bool,
     /// Its cgroup, if it has one.
     pub cgroup: Option<Cgroup>,
 }

@@ -1,9 +1,9 @@
 //! What the sentry process is handed by the CLI, and what it gives back.
 
-use super::ContainerSpec;
 use super::Network;
 use super::log::LogFormat;
 use super::protocol::Connection;
+use super::{ContainerSpec, EgressSpec};
 pub use platform::host::seccomp::Mode as HostSeccomp;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -51,6 +51,10 @@ pub struct Config {
     pub console_signals: bool,
     /// The way to other machines; without one there is a loopback interface and nothing else.
     pub network: Option<Network>,
+    /// The network comes before the first process is started, by [`super::protocol::Request::Network`].
+    pub network_later: bool,
+    /// The policy for a network that comes later.
+    pub egress: Option<EgressSpec>,
     /// An empty file, open for appending, that gets the packets of its interfaces.
     pub pcap: Option<OwnedFd>,
     /// Where the debug log goes.

@@ -76,7 +76,7 @@ impl Container {
     pub fn new(parts: Parts<'_>) -> Result<Container, BootError> {
         let Parts { id, kernel, namespaces, mounts, joined, files, process } = parts;
         let (files, console) = stdio::open(&kernel, &mounts, files, process, true)?;
-        let waiting = process::prepare(&mounts, &namespaces, files, process)?;
+        let waiting = process::prepare(&kernel, &mounts, &namespaces, files, process)?;
         Ok(Container {
             id: id.into(),
             kernel,
@@ -179,7 +179,7 @@ impl Container {
             return Err(BootError::NotStarted);
         }
         let (files, console) = stdio::open(&self.kernel, &self.mounts, files, spec, false)?;
-        let prepared = process::prepare(&self.mounts, &self.namespaces, files, spec)?;
+        let prepared = process::prepare(&self.kernel, &self.mounts, &self.namespaces, files, spec)?;
         let task = prepared.start(&self.kernel)?;
         if let Some(console) = &console {
             console.give_to(&task);

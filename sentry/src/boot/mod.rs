@@ -28,5 +28,5 @@ pub use network::NetworkMessage;
 pub use run::run;
 pub use spec::{
     CapabilitySets, ContainerSpec, DeviceSpec, Ids, LimitSpec, MountKind, MountSpec, ProcessSpec,
-    RlimitSpec, RootSpec,
+    RlimitSpec, RootSpec, SchedulerSpec,
 };

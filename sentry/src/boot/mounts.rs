@@ -132,8 +132,19 @@ fn attach_inode(
 ) -> Result<()> {
     let at = mount_point(namespace, spec.destination.as_bytes(), inode.attr()?.is_dir())?;
     let flags = MountFlags::from_bits_truncate(u32::try_from(spec.flags).unwrap_or(0));
-    let mount = Mount::new(inode.fs(), inode, source, flags | MountFlags::RELATIME);
+    let mount = Mount::new(inode.fs(), inode, source, times(flags));
     namespace.attach(mount, &at)
+}
+
+/// The flags with one choice of how access times are kept, as `mount(2)` makes it.
+fn times(flags: MountFlags) -> MountFlags {
+    let chosen = MountFlags::NOATIME | MountFlags::STRICTATIME;
+    let flags = if flags.intersects(chosen) {
+        flags - MountFlags::RELATIME
+    } else {
+        flags | MountFlags::RELATIME
+    };
+    flags - MountFlags::STRICTATIME
 }
 
 /// The place for a mount; made, with the directories above it, if it does not exist.

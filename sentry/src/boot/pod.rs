@@ -6,9 +6,10 @@
 
 use super::container::{Container, Joined, Parts};
 use super::stdio::Files;
-use super::{BootError, ContainerSpec, mounts};
+use super::{BootError, ContainerSpec, EgressSpec, Network, NetworkMessage, NetworkSpec, mounts};
 use crate::kernel::Kernel;
 use crate::kernel::namespace::Namespaces;
+use crate::socket::inet::uplink::Uplink;
 use gofer::Client;
 use platform::host::{Errno, thread};
 use std::collections::BTreeMap;
@@ -29,6 +30,16 @@ pub struct Pod {
     others: parking_lot::Mutex<BTreeMap<String, Arc<Container>>>,
     joined: Joined,
     reports: Reports,
+    later: parking_lot::Mutex<Option<Later>>,
+}
+
+/// What a network that comes later is started with.
+#[derive(Debug)]
+pub struct Later {
+    /// Whom it may reach.
+    pub egress: Option<EgressSpec>,
+    /// Where its packets are kept.
+    pub pcap: Option<OwnedFd>,
 }
 
 /// Reports of a process's end that somebody waits for.
@@ -53,9 +64,24 @@ const LAST_REPORTS: Duration = Duration::from_millis(500);
 
 impl Pod {
     /// A sandbox with one container.
-    pub fn new(first: Arc<Container>, joined: Joined) -> Arc<Pod> {
+    pub fn new(first: Arc<Container>, joined: Joined, later: Option<Later>) -> Arc<Pod> {
         let others = parking_lot::Mutex::new(BTreeMap::new());
-        Arc::new(Pod { first, others, joined, reports: Reports::default() })
+        let later = parking_lot::Mutex::new(later);
+        Arc::new(Pod { first, others, joined, reports: Reports::default(), later })
+    }
+
+    /// Gives the sandbox the network that was to come later.
+    pub fn give_network(
+        &self,
+        message: NetworkMessage,
+        sockets: Vec<OwnedFd>,
+    ) -> Result<(), BootError> {
+        let Some(Later { egress, pcap }) = self.later.lock().take() else {
+            return Err(BootError::Network(crate::Errno::EEXIST));
+        };
+        let spec = NetworkSpec { egress, ..message.join(sockets) };
+        let net = self.first.kernel.namespaces.net.net();
+        Uplink::start(net, Network::Interfaces(spec), pcap).map_err(BootError::Network)
     }
 
     /// Announces a report; it counts as sent when the result is dropped.

@@ -2,9 +2,12 @@
 
 use super::{BootError, Ids, ProcessSpec};
 use crate::errno::{Errno, Result};
+use crate::kernel::cgroup::Cgroup;
 use crate::kernel::namespace::Namespaces;
+use crate::kernel::rlimit::{NR_OPEN, RLIM_INFINITY};
+use crate::kernel::sched::Sched;
 use crate::kernel::start::{self, ProcessStart, start_process};
-use crate::kernel::{Credentials, Kernel, Limit, Limits, Task};
+use crate::kernel::{Credentials, Kernel, Limit, Limits, Rlimit, Task};
 use crate::vfs::open::{OpenHow, open_at};
 use crate::vfs::walk::{self, WalkContext, WalkFlags};
 use crate::vfs::{FdTable, FsContext, MountNamespace, OpenFlags};
@@ -21,12 +24,20 @@ pub struct Prepared {
 
 /// Finds out who runs what, where.
 pub fn prepare(
+    kernel: &Kernel,
     namespace: &Arc<MountNamespace>,
     namespaces: &Arc<Namespaces>,
     files: Arc<FdTable>,
     spec: &ProcessSpec,
 ) -> Result<Prepared, BootError> {
     let (ids, home) = identity(namespace, spec)?;
+    let sets = &spec.capabilities;
+    // As capset(2) says once the bounding set has been dropped.
+    if sets.inheritable & !sets.bounding != 0 {
+        let what =
+            "the inheritable capabilities are not all in the bounding set: operation not permitted";
+        return Err(BootError::User(what.into()));
+    }
     let creds = credentials(&ids, spec);
     if spec.make_cwd {
         // What keeps it from being made is said below, when it cannot be entered.
@@ -45,17 +56,73 @@ pub fn prepare(
     }
     let mut limits = Limits::default();
     for limit in &spec.rlimits {
-        let value = Limit { soft: limit.soft, hard: limit.hard };
-        limits.set(limit.resource, value).map_err(|e| {
+        let failed = |e| {
             BootError::User(format!("the resource limit {} cannot be set: {e}", limit.resource))
-        })?;
+        };
+        let mut value = Limit { soft: limit.soft, hard: limit.hard };
+        if limit.resource == Rlimit::Nofile as u32 {
+            // No Linux takes that. Others may be what the host, with another `fs.nr_open`, allows.
+            if value.hard == RLIM_INFINITY {
+                return Err(failed(Errno::EPERM));
+            }
+            value = Limit { soft: value.soft.min(NR_OPEN), hard: value.hard.min(NR_OPEN) };
+        }
+        limits.set(limit.resource, value).map_err(failed)?;
     }
     let name = spec.args.first().cloned().unwrap_or_default();
     let candidates = candidates(&name, &envp);
     let argv = spec.args.clone();
     let (program, namespaces) = (Vec::new(), namespaces.clone());
-    let start = ProcessStart { program, argv, envp, creds, files, fs, limits, namespaces };
+    let sched = scheduling(kernel, spec);
+    let cgroup = spec.cgroup.as_deref().map(|path| cgroup(kernel, path)).transpose()?;
+    let personality = spec.personality;
+    let start = ProcessStart {
+        program,
+        argv,
+        envp,
+        creds,
+        files,
+        fs,
+        limits,
+        namespaces,
+        sched,
+        personality,
+        cgroup,
+    };
     Ok(Prepared { name, candidates, start, oom_score_adj: spec.oom_score_adj })
+}
+
+/// The control group at a path.
+fn cgroup(kernel: &Kernel, path: &str) -> Result<Arc<Cgroup>, BootError> {
+    let mut at = kernel.cgroup.clone();
+    for name in path.split('/').filter(|name| !matches!(*name, "" | ".")) {
+        at = at.child(name.as_bytes()).ok_or_else(|| {
+            BootError::User(format!(
+                "the container has no control group {path:?}: {}",
+                Errno::ENOENT
+            ))
+        })?;
+    }
+    if at.parent().is_some() && !at.enabled().is_empty() {
+        let why = Errno::EBUSY;
+        return Err(BootError::User(format!(
+            "the control group {path:?} takes no processes: {why}"
+        )));
+    }
+    Ok(at)
+}
+
+fn scheduling(kernel: &Kernel, spec: &ProcessSpec) -> Sched {
+    let usual = Sched { ioprio: spec.io_priority, ..Sched::new(kernel.config.cpus) };
+    let Some(given) = spec.scheduler else { return usual };
+    Sched {
+        policy: given.policy,
+        priority: given.priority,
+        nice: given.nice,
+        reset_on_fork: given.reset_on_fork,
+        deadline: given.deadline,
+        ..usual
+    }
 }
 
 impl Prepared {

@@ -18,7 +18,7 @@ const MESSAGE_MAX: usize = 16 << 20;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Request {
     /// The network to take over, with a descriptor for each interface. Comes before anything else, where it was
-    /// announced. Answer: none.
+    /// announced, and has no answer then; or before [`Request::Start`]. Answer: [`Reply::Done`].
     Network(NetworkMessage),
     /// Talk about this container of the sandbox from now on; without it, the connection is about the sandbox's
     /// first one. Answer: [`Reply::Done`].

@@ -3,7 +3,7 @@
 use super::config::{BootError, Config, ExitStatus, PlatformKind};
 use super::container::{Container, Joined, Parts};
 use super::log::Log;
-use super::pod::Pod;
+use super::pod::{Later, Pod};
 use super::protocol::Reply;
 use super::stdio::Console;
 use super::{mounts, server};
@@ -45,9 +45,12 @@ pub fn run(mut config: Config) -> Result<ExitStatus, BootError> {
         log.install(config.log_level);
     }
     let (platform, filter) = platform(config.platform, config.patching, device, &memory)?;
-    let filter = match config.network {
+    let filter = match &config.network {
         Some(Network::User(_)) => filter.with_user_network(),
         Some(Network::Host(_)) => filter.with_host_network(),
+        // Its name server may be reached through a proxy.
+        Some(Network::Interfaces(spec)) if spec.names.is_some() => filter.with_user_network(),
+        None if config.network_later => filter.with_user_network(),
         _ => filter,
     };
     confine(&config, filter, report)?;
@@ -74,9 +77,16 @@ pub fn run(mut config: Config) -> Result<ExitStatus, BootError> {
     .map_err(BootError::Kernel)?;
     kernel.set_limits(config.spec.limits.tasks, config.spec.limits.memory);
     dev::register();
-    if let Some(network) = config.network {
-        let net = kernel.namespaces.net.net();
-        Uplink::start(net, network, config.pcap).map_err(BootError::Network)?;
+    let mut later = None;
+    match config.network {
+        Some(network) => {
+            let net = kernel.namespaces.net.net();
+            Uplink::start(net, network, config.pcap).map_err(BootError::Network)?;
+        }
+        None if config.network_later => {
+            later = Some(Later { egress: config.egress, pcap: config.pcap });
+        }
+        None => {}
     }
     let namespaces = kernel.namespaces.clone();
     let mounts = mounts::build(&kernel, &namespaces, &client, &config.spec)?;
@@ -91,7 +101,7 @@ pub fn run(mut config: Config) -> Result<ExitStatus, BootError> {
         files: config.files,
         process: &config.spec.process,
     })?);
-    let pod = Pod::new(container.clone(), joined);
+    let pod = Pod::new(container.clone(), joined, later);
     if config.start {
         container.start()?;
     } else {

@@ -154,7 +154,10 @@ impl Session {
 
     fn answer(&mut self, request: Request, fds: Vec<OwnedFd>) -> Option<Reply> {
         Some(match request {
-            Request::Network(_) => refused("the sandbox has its network already"),
+            Request::Network(message) => match self.pod.give_network(message, fds) {
+                Ok(()) => Reply::Done,
+                Err(e) => failed(&e),
+            },
             Request::Select(id) => match self.pod.find(&id) {
                 Some(container) => {
                     self.container = container;

@@ -79,7 +79,7 @@ pub struct MountSpec {
     /// What is mounted.
     pub kind: MountKind,
     /// `MS_*` flags of `mount(2)` that apply to the mount itself (`MS_RDONLY`, `MS_NOSUID`,
-    /// `MS_NODEV`, `MS_NOEXEC`, `MS_NOATIME`).
+    /// `MS_NODEV`, `MS_NOEXEC`, `MS_NOSYMFOLLOW`, and those for access times).
     pub flags: u64,
 }
 
@@ -157,6 +157,22 @@ pub struct RlimitSpec {
     pub hard: u64,
 }
 
+/// How a process is scheduled (`sched_setattr(2)`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SchedulerSpec {
+    /// `SCHED_*`
+    pub policy: u32,
+    /// Niceness, -20 to 19.
+    pub nice: i32,
+    /// Real-time priority, 0 for the others.
+    pub priority: u32,
+    /// `SCHED_RESET_ON_FORK`
+    pub reset_on_fork: bool,
+    /// Nanoseconds that `SCHED_DEADLINE` gives in each period: runtime, deadline and period. They can be read
+    /// back, and are not kept.
+    pub deadline: [u64; 3],
+}
+
 /// A process to start: the container's first one, or one of `runsc exec`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ProcessSpec {
@@ -183,6 +199,14 @@ pub struct ProcessSpec {
     pub no_new_privs: bool,
     /// `/proc/PID/oom_score_adj`, as the process sees it.
     pub oom_score_adj: i32,
+    /// How it is scheduled, if not as usual.
+    pub scheduler: Option<SchedulerSpec>,
+    /// `ioprio_set(2)`
+    pub io_priority: u32,
+    /// `personality(2)`
+    pub personality: u32,
+    /// Path of its control group; `None` for the root of all.
+    pub cgroup: Option<String>,
     /// Its stdin, stdout and stderr are a terminal of the sandbox that is connected to the console
     /// given to [`super::run`].
     pub terminal: bool,

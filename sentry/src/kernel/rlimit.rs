@@ -5,6 +5,9 @@ use crate::errno::{Errno, Result};
 /// No limit.
 pub const RLIM_INFINITY: u64 = u64::MAX;
 
+/// Most descriptors that `RLIMIT_NOFILE` may allow (`fs.nr_open`).
+pub const NR_OPEN: u64 = 1 << 20;
+
 /// A limit's number, as in `getrlimit(2)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u32)]

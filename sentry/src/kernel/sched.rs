@@ -28,6 +28,8 @@ pub struct Sched {
     pub affinity: Vec<u64>,
     /// `ioprio_set(2)`.
     pub ioprio: u32,
+    /// Runtime, deadline and period of `SCHED_DEADLINE`, nanoseconds.
+    pub deadline: [u64; 3],
 }
 
 impl Sched {
@@ -40,6 +42,7 @@ impl Sched {
             reset_on_fork: false,
             affinity: all_cpus(cpus),
             ioprio: 0,
+            deadline: [0; 3],
         }
     }
 

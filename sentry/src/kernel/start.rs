@@ -1,9 +1,11 @@
 //! The first process of a container, and processes started from outside (`runsc exec`).
 
+use super::cgroup::Cgroup;
 use super::clone::{Start, first_task};
 use super::credentials;
 use super::exec::exec_file;
 use super::namespace::Namespaces;
+use super::sched::Sched;
 use super::task::Shared;
 use super::{Credentials, Kernel, Limits, Rlimit, Task};
 use crate::errno::Result;
@@ -12,6 +14,7 @@ use crate::vfs::walk::{self, WalkContext, WalkFlags};
 use crate::vfs::{FdTable, File, FsContext};
 use platform::Registers;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// A process to start.
 #[derive(Clone)]
@@ -32,6 +35,12 @@ pub struct ProcessStart {
     pub limits: Limits,
     /// Its namespaces.
     pub namespaces: Arc<Namespaces>,
+    /// How it is scheduled.
+    pub sched: Sched,
+    /// `personality(2)`
+    pub personality: u32,
+    /// Its control group, if it is not the root of all.
+    pub cgroup: Option<Arc<Cgroup>>,
 }
 
 /// Opens a program as the process itself would (`open_exec`).
@@ -81,6 +90,12 @@ pub fn start_process(kernel: &Arc<Kernel>, start: ProcessStart) -> Result<Arc<Ta
     let comm = start.program.rsplit(|b| *b == b'/').next().unwrap_or_default();
     let (creds, limits) = (loaded.credentials, start.limits);
     let task = first_task(kernel, start.namespaces, shared.clone(), creds, limits, comm)?;
+    *task.sched.lock() = start.sched;
+    task.personality.store(start.personality, Ordering::Relaxed);
+    if let Some(group) = start.cgroup {
+        // One that was removed in this moment is as good as none.
+        let _ = group.attach(kernel, task.group());
+    }
     Start {
         task: task.clone(),
         shared,

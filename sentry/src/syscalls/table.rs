@@ -122,7 +122,7 @@ rows! { PROCESS:
     124 getsid(pid: i32) [full process::getsid]
     125 capget(hdrp: UserAddr, datap: UserAddr) [full process::capget]
     126 capset(hdrp: UserAddr, datap: UserAddr) [full process::capset]
-    135 personality(persona: u32) [partial process::personality, "only ADDR_NO_RANDOMIZE has an effect"]
+    135 personality(persona: u32) [partial process::personality, "only PER_LINUX32, STICKY_TIMEOUTS and ADDR_NO_RANDOMIZE have an effect"]
     140 getpriority(which: i32, who: i32) [full process::getpriority]
     141 setpriority(which: i32, who: i32, prio: i32) [partial process::setpriority, "kept and reported; the host schedules"]
     142 sched_setparam(pid: i32, param: UserAddr) [partial process::sched_setparam, "kept and reported; the host schedules"]

@@ -10,21 +10,25 @@
 //! Before the sentry gives up its privileges, this process reads each Ethernet interface's addresses and routes by
 //! [`netlink`], opens a [`packet`] socket on it for the sentry, and takes the addresses away from the host's
 //! kernel, which from then on answers nothing there. A [`Takeover`] gives them back unless the sandbox has come to run.
+//! If the container manager runs a name server there, [`names`] leads to it.
 
 pub mod egress;
 pub mod helper;
 pub mod host;
+mod names;
 mod netlink;
 mod packet;
 pub mod publish;
 pub mod resolver;
 pub mod user;
 
-use crate::cli::{Global, NetworkName};
+use crate::cli::{Global, HostSeccomp, NetworkName};
 use crate::log;
 use anyhow::{Context, bail};
+use helper::Helper;
 use netlink::{Address, Netlink, Route};
 use nix::errno::Errno;
+use nix::unistd::Pid;
 use sentry::boot::{InterfaceSpec, NetworkSpec, RouteSpec};
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -36,13 +40,23 @@ pub struct Takeover {
     netlink: Netlink,
     addresses: Vec<Address>,
     routes: Vec<Route>,
+    /// The proxy for name questions.
+    names: Option<Helper>,
 }
 
 impl Takeover {
+    /// The process that puts name questions.
+    pub fn names(&self) -> Option<Pid> {
+        self.names.as_ref().map(Helper::pid)
+    }
+
     /// The sandbox runs: it keeps what it has.
     pub fn keep(mut self) {
         self.addresses.clear();
         self.routes.clear();
+        if let Some(names) = self.names.take() {
+            names.keep();
+        }
     }
 }
 
@@ -90,8 +104,8 @@ pub fn open_pcap(global: &Global, id: &str) -> anyhow::Result<Option<OwnedFd>> {
     Ok(Some(opened.into()))
 }
 
-/// Takes over the network namespace that this process is in.
-pub fn take_over() -> anyhow::Result<(NetworkSpec, Takeover)> {
+/// Takes over the network namespace that this process is in. `attached`: what is started for it dies with this process.
+pub fn take_over(attached: bool, mode: HostSeccomp) -> anyhow::Result<(NetworkSpec, Takeover)> {
     let mut netlink =
         Netlink::open().context("cannot ask for the interfaces of the network namespace")?;
     let links = netlink.links().context("cannot list the interfaces of the network namespace")?;
@@ -113,7 +127,9 @@ pub fn take_over() -> anyhow::Result<(NetworkSpec, Takeover)> {
         });
         taken.push(link.index);
     }
-    let mut takeover = Takeover { netlink, addresses: Vec::new(), routes: Vec::new() };
+    let (names, network) = names::start(attached, mode)?.unzip();
+    spec.names = network;
+    let mut takeover = Takeover { netlink, addresses: Vec::new(), routes: Vec::new(), names };
     for route in routes {
         let Some(interface) = taken.iter().position(|index| *index == route.index) else {
             continue;

@@ -13,7 +13,7 @@ use netproxy::server::calls::FILTER;
 use netproxy::server::{Options, Server};
 use platform::host::socket;
 use sentry::boot::UserNetwork;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// What the flags say of such a network.
@@ -42,6 +42,7 @@ pub fn start(
         control: their_control,
         packets: their_packets,
         name_servers: resolver.servers.clone(),
+        names_only: false,
         host_loopback,
         published,
         policy,
@@ -50,6 +51,30 @@ pub fn start(
     let helper = helper::start("network proxy", attached, move || serve(options, attached, mode))?;
     let network = UserNetwork { control, packets, v6: reaches_v6() };
     Ok((helper, network))
+}
+
+/// Starts a proxy in this process's network namespace that reaches nobody but the name server `at` there.
+pub fn start_for_names(
+    at: SocketAddr,
+    attached: bool,
+    mode: HostSeccomp,
+) -> anyhow::Result<(Helper, UserNetwork)> {
+    let pair = || socket::seqpacket_pair().context("cannot make a socket pair for name questions");
+    let ((control, their_control), (packets, their_packets)) = (pair()?, pair()?);
+    let options = Options {
+        control: their_control,
+        packets: their_packets,
+        name_servers: vec![at],
+        names_only: true,
+        host_loopback: false,
+        published: Vec::new(),
+        policy: Policy::default(),
+        report: egress::report,
+    };
+    let helper = helper::start("proxy for name questions", attached, move || {
+        serve(options, attached, mode)
+    })?;
+    Ok((helper, UserNetwork { control, packets, v6: false }))
 }
 
 /// In the new process: gives everything up, then serves.

@@ -12,6 +12,7 @@ use super::stream::StreamSocket;
 use super::table::Connections;
 use super::uplink::Uplink;
 use super::uplink::egress::Egress;
+use super::uplink::names::NameServer;
 use super::wire::Wire;
 use crate::errno::{Errno, Result};
 use crate::kernel::credentials::CAP_NET_RAW;
@@ -49,6 +50,8 @@ pub struct Net {
     pub uplink: OnceLock<Uplink>,
     /// Who may be reached by it, where that is limited here and not by a proxy.
     pub egress: OnceLock<Arc<Egress>>,
+    /// A name server of the host's on the loopback interface.
+    pub names: OnceLock<NameServer>,
     /// The packet filter.
     pub filter: netstack::filter::Filter,
     /// Tables of iptables, for IPv4 and IPv6.
@@ -161,6 +164,7 @@ impl Net {
             wire: Wire::default(),
             uplink: OnceLock::new(),
             egress: OnceLock::new(),
+            names: OnceLock::new(),
             filter: netstack::filter::Filter::default(),
             xtables: Default::default(),
             nftables: Mutex::default(),
@@ -246,6 +250,11 @@ impl Net {
         let uplink = self.uplink.get().ok_or(Errno::ENETUNREACH)?;
         let (source, device) = uplink.route(self, to, device)?;
         Ok(Route { source, device, local: false })
+    }
+
+    /// The name server of the host's, if `to` is its address.
+    pub fn name_server(&self, to: Endpoint) -> Option<&NameServer> {
+        self.names.get().filter(|names| names.address() == to)
     }
 
     /// The index of a named interface.

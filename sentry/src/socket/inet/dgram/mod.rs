@@ -8,6 +8,7 @@ pub(in crate::socket::inet) mod echo;
 pub mod errors;
 mod filtered;
 mod limited;
+mod named;
 pub mod proxied;
 mod receive;
 pub mod remote;
@@ -23,10 +24,11 @@ use super::port::{Claim, Ports};
 use crate::socket::Options;
 use crate::socket::options::DEFAULT_BUFFER;
 use crate::sync::{Mutex, rank};
+use proxied::Proxied;
 use remote::Remote;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// What a datagram socket speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +57,8 @@ pub struct DgramSocket {
     hears_only: Mutex<Option<Endpoint>, { rank::LEAF }>,
     /// The endpoint with which other machines speak, once there is one.
     remote: Mutex<Option<Arc<Remote>>, { rank::LEAF }>,
+    /// What stands for it at the name server of the host's, once it has asked that something.
+    names: OnceLock<Proxied>,
 }
 
 #[derive(Default)]
@@ -88,6 +92,7 @@ impl DgramSocket {
             setup: Mutex::default(),
             hears_only: Mutex::default(),
             remote: Mutex::default(),
+            names: OnceLock::new(),
         })
     }
 

@@ -53,14 +53,28 @@ impl Proxied {
         Ok(())
     }
 
+    /// True for the name of this one at the proxy.
+    pub(super) fn is(&self, id: u64) -> bool {
+        self.id == id
+    }
+
     /// Sends a message.
     pub(super) fn send(&self, of: Protocol, data: &[u8], out: &Outgoing) -> Result<()> {
         self.check(of, out.to)?;
+        self.transmit(of, out.to, data, out)
+    }
+
+    /// Sends a datagram to `peer` as the proxy knows it, which may be reached.
+    pub(super) fn pass(&self, peer: Endpoint, data: &[u8], out: &Outgoing) -> Result<()> {
+        self.transmit(Protocol::Udp, peer, data, out)
+    }
+
+    fn transmit(&self, of: Protocol, peer: Endpoint, data: &[u8], out: &Outgoing) -> Result<()> {
         self.proxy.send(&Packet::Data {
             id: self.id,
             protocol: protocol(of),
             port: out.from.port,
-            peer: socket_addr(out.to),
+            peer: socket_addr(peer),
             ttl: out.ttl,
             tos: out.tos,
             data,
@@ -77,6 +91,9 @@ impl Drop for Proxied {
 impl DgramSocket {
     /// The proxy has something for this socket.
     pub fn take_packet(&self, packet: &Packet<'_>) {
+        if self.is_named(packet) {
+            return self.take_named(packet);
+        }
         match *packet {
             Packet::Data { peer, ttl, tos, data, .. } => {
                 let from = Endpoint::new(peer.ip(), peer.port());

@@ -248,6 +248,7 @@ impl DgramSocket {
         }
         match net.udp.find(to, from, device, |_| true) {
             Some(receiver) => receiver.push(Datagram::new(data, out)),
+            None if self.ask_name_server(&data, out)? => {}
             None => {
                 Counters::add(&net.counters.udp_no_ports, 1);
                 self.unreachable(&data, sent);

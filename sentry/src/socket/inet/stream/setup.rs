@@ -318,6 +318,9 @@ impl StreamSocket {
         let net = &self.common.net;
         let listener = host.and_then(|host| Some((host, host.accepting()?)));
         let Some((host, listener)) = listener else {
+            if let Some(names) = net.name_server(tuple.peer) {
+                return self.connect_name_server(setup, tuple, names);
+            }
             if tuple.local == tuple.peer {
                 return self.join_itself(setup, tuple.local);
             }

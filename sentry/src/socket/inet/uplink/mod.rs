@@ -9,6 +9,7 @@
 //! | [`driver`] | the thread that waits for packets and for the stack's timers; its clock and entropy |
 //! | [`proxy`] | instead of all that: sockets of the host, which another process makes |
 //! | [`egress`] | whom a sandbox with a stack may reach |
+//! | [`names`] | a name server on the loopback interface of the host's namespace (Docker's) |
 //! | [`error`] | the stack's errors and readiness as Linux has them |
 //! | [`super::stream::remote`] | TCP connections to other machines, and listeners they can reach |
 //! | [`super::dgram::remote`] | the same for UDP and echo sockets |
@@ -28,6 +29,7 @@ pub mod driver;
 pub mod egress;
 pub mod error;
 mod link;
+pub mod names;
 pub mod proxy;
 pub mod spec;
 
@@ -45,6 +47,7 @@ use driver::{Driver, Entropy};
 use egress::Egress;
 use error::errno;
 use link::PacketLink;
+use names::NameServer;
 use netstack::{Cidr, Config, IfaceId, RouteEntry, Stack};
 use proxy::Proxy;
 use std::net::IpAddr;
@@ -91,7 +94,11 @@ impl Uplink {
     }
 
     /// Gives `net` the interfaces of `spec`, and starts to serve them.
-    fn serve(net: &Net, spec: NetworkSpec, capture: Option<Arc<Capture>>) -> Result<Arc<Stack>> {
+    fn serve(
+        net: &Arc<Net>,
+        spec: NetworkSpec,
+        capture: Option<Arc<Capture>>,
+    ) -> Result<Arc<Stack>> {
         let driver = Driver::new()?;
         let stack = Stack::new(Config::default(), driver.clock(), Arc::new(Entropy));
         let mut links = Vec::new();
@@ -119,6 +126,9 @@ impl Uplink {
                 addresses: addresses.map(|&(ip, prefix)| Address { ip, prefix }).collect(),
             });
             links.push((id, link));
+        }
+        if let Some(given) = spec.names {
+            net.names.set(NameServer::start(net, given)?).map_err(|_| Errno::EEXIST)?;
         }
         if let Some(egress) = spec.egress {
             net.egress.set(Egress::new(egress, &stack)).map_err(|_| Errno::EEXIST)?;

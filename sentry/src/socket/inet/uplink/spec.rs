@@ -1,6 +1,6 @@
 //! What a sandbox is given of a network: interfaces of the namespace it takes over, with their addresses and routes.
 
-use super::EgressSpec;
+use super::{EgressSpec, UserNetwork};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -14,6 +14,8 @@ pub struct NetworkSpec {
     pub routes: Vec<RouteSpec>,
     /// Whom it may reach; without it everybody.
     pub egress: Option<EgressSpec>,
+    /// The way to the name server on the loopback interface of its namespace, if there is one.
+    pub names: Option<UserNetwork>,
 }
 
 /// An Ethernet interface of the host.

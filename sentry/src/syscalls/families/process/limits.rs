@@ -4,12 +4,10 @@ use super::life::RusageAbi;
 use crate::errno::{Errno, Result};
 use crate::kernel::accounting::TICK;
 use crate::kernel::credentials::CAP_SYS_RESOURCE;
+use crate::kernel::rlimit::NR_OPEN;
 use crate::kernel::{CurrentTask, Limit, Rlimit, ThreadGroup};
 use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
-
-/// Most descriptors that `RLIMIT_NOFILE` may allow (`fs.nr_open`).
-const NR_OPEN: u64 = 1 << 20;
 
 fn read_limit(t: &CurrentTask, at: UserAddr) -> Result<Limit> {
     let [soft, hard]: [u64; 2] = t.mm().read_obj(at)?;

@@ -67,6 +67,7 @@ fn set(
         }
     }
     sched.policy = policy;
+    sched.deadline = [0; 3];
     sched.priority = priority;
     sched.reset_on_fork = reset;
     if let Some(nice) = nice {
@@ -231,6 +232,9 @@ pub fn sched_getattr(
             flags: u64::from(s.reset_on_fork),
             nice: if is_realtime(s.policy) { 0 } else { s.nice },
             priority: s.priority,
+            runtime: s.deadline[0],
+            deadline: s.deadline[1],
+            period: s.deadline[2],
             util_max: 1024,
             ..SchedAttr::default()
         }

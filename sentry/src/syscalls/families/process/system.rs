@@ -6,20 +6,29 @@ use crate::kernel::credentials::{CAP_SYS_ADMIN, CAP_SYS_TTY_CONFIG};
 use crate::kernel::version::UTS;
 use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
+use std::sync::atomic::Ordering;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Length of a field of `struct new_utsname`, with the NUL.
 const UTS_LEN: usize = 65;
+/// The part of a personality that says what system it is.
+const PER_MASK: u32 = 0xff;
+/// A 32-bit one.
+const PER_LINUX32: u32 = 8;
 
 /// `uname(2)`
 pub fn uname(t: &mut CurrentTask, at: UserAddr) -> SysResult {
     let names = t.namespaces().uts.names.read().clone();
+    let machine = match t.personality.load(Ordering::Relaxed) & PER_MASK {
+        PER_LINUX32 => "i686",
+        _ => UTS.machine,
+    };
     let fields: [&[u8]; 6] = [
         UTS.sysname.as_bytes(),
         &names.host,
         UTS.release.as_bytes(),
         UTS.version.as_bytes(),
-        UTS.machine.as_bytes(),
+        machine.as_bytes(),
         &names.domain,
     ];
     let mut out = [0_u8; 6 * UTS_LEN];

@@ -12,6 +12,7 @@ use crate::socket::inet::table::{Registered, Tuple};
 use crate::socket::inet::uplink::Uplink;
 use crate::socket::inet::uplink::egress::Admitted;
 use crate::socket::inet::uplink::error::errno;
+use crate::socket::inet::uplink::names::NameServer;
 use crate::socket::inet::uplink::proxy::stream::ProxiedStream;
 use crate::socket::inet::uplink::proxy::{device, own_address};
 use crate::socket::inet::{Counters, Net, ip};
@@ -234,6 +235,25 @@ impl StreamSocket {
             }
         };
         setup.state = State::Remote(Remote::new(tuple, transport, entry));
+        Ok(())
+    }
+
+    /// Begins to connect to the name server of the host's. Under an egress policy its questions would have to be
+    /// looked at: there it takes datagrams only.
+    pub(super) fn connect_name_server(
+        &self,
+        setup: &mut Setup,
+        tuple: Tuple,
+        names: &NameServer,
+    ) -> Result<()> {
+        if self.common.net.egress.get().is_some() {
+            return Err(Errno::ECONNREFUSED);
+        }
+        let entry = self.common.net.connections.enter(tuple, self.this.clone());
+        let entry = entry.ok_or(Errno::EADDRNOTAVAIL)?;
+        let stream = ProxiedStream::connect(names.proxy(), &self.core, names.at_proxy())?;
+        stream.apply(self);
+        setup.state = State::Remote(Remote::new(tuple, stream, entry));
         Ok(())
     }
 

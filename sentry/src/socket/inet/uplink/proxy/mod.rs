@@ -80,7 +80,7 @@ fn endpoint(at: SocketAddr) -> Endpoint {
 impl Proxy {
     /// Gives `net` its interface, and starts to listen to the proxy.
     pub fn start(net: &Arc<Net>, given: UserNetwork) -> Result<Arc<Proxy>> {
-        let UserNetwork { control, packets, v6 } = given;
+        let v6 = given.v6;
         let mut addresses = vec![Address { ip: GUEST_V4.0.into(), prefix: GUEST_V4.1 }];
         if v6 {
             addresses.push(Address { ip: GUEST_V6.0.into(), prefix: GUEST_V6.1 });
@@ -95,6 +95,12 @@ impl Proxy {
             mac: [0x52, 0x55, 0x0a, 0x00, 0x02, 0x64],
             addresses,
         });
+        Self::serve(net, given)
+    }
+
+    /// Starts to listen to the proxy.
+    pub fn serve(net: &Arc<Net>, given: UserNetwork) -> Result<Arc<Proxy>> {
+        let UserNetwork { control, packets, v6 } = given;
         let proxy = Arc::new(Proxy {
             client: Client::new(control, packets),
             v6,
@@ -261,7 +267,9 @@ impl Proxy {
             }
         }
         self.gone.store(true, Ordering::SeqCst);
-        eprintln!("runsc: the network proxy has died; the sandbox reaches nobody any more");
+        eprintln!(
+            "runsc: the network proxy has died; the sandbox reaches nobody through it any more"
+        );
         self.questions.lock().clear();
         let streams: Vec<_> = self.streams.lock().values().filter_map(Weak::upgrade).collect();
         for stream in streams {
