@@ -72,6 +72,16 @@ pub trait AddressSpace: Send + Sync {
     /// `MAP_POPULATE` does. A hint: failure is no error.
     fn populate(&self, addr: u64, len: u64);
 
+    /// Lets first touches of whatever is mapped in the range bring huge pages, where addresses and offsets in the memory
+    /// file are congruent modulo their size. A hint.
+    fn huge(&self, _addr: u64, _len: u64) {}
+
+    /// Whether it pays to map large areas in parts, as they come into use: a page is cheaper in a huge page that
+    /// [`AddressSpace::huge`] has allowed.
+    fn maps_ahead(&self) -> bool {
+        false
+    }
+
     /// Gives the platform room for what call sites are patched to jump to, within 2 GiB of the sites: `frames` are
     /// mapped readable and executable at `addr`, and the guest cannot write them. Copies of the address space have it, too.
     fn add_slots(&self, _addr: u64, _frames: Frames) {}

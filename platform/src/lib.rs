@@ -35,7 +35,7 @@ pub mod workers;
 pub use address_space::{AddressSpace, CallSite, CodePage, MapSource, Prot};
 pub use context::{Access, Context, Event, Fault, Interrupter, PendingContext};
 pub use error::{AccessError, PlatformError, Result};
-pub use memory_file::{Frames, MemoryFile};
+pub use memory_file::{Frames, HUGE_PAGE, MemoryFile};
 pub use registers::{Registers, XState};
 
 use std::sync::Arc;

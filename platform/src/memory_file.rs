@@ -1,4 +1,4 @@
-//! The memory file: one memfd that holds all guest memory.
+//! The memory file: one memfd, or file of a tmpfs, that holds all guest memory.
 //!
 //! The file is sparse and practically endless; a range costs nothing until its pages are touched.
 //! The sentry maps all of it once, so reading guest memory is a copy, not a host call.
@@ -38,11 +38,16 @@ const SIZES: [u64; 4] = [16 << 40, 1 << 40, 64 << 30, 4 << 30];
 /// A range longer than this, in bytes, is asked for its holes, not for each page.
 const RESIDENCY_MOST: u64 = 4096 * PAGE_SIZE;
 
-/// The memfd that holds all guest memory, and its bookkeeping.
+/// Size of a huge page of the host in bytes.
+pub const HUGE_PAGE: u64 = 2 << 20;
+
+/// The file that holds all guest memory, and its bookkeeping.
 #[derive(Debug)]
 pub struct MemoryFile {
     fd: OwnedFd,
     mapping: Mapping,
+    /// Huge pages are given where they are asked for.
+    huge: bool,
     state: Mutex<State>,
 }
 
@@ -56,11 +61,19 @@ struct State {
 }
 
 impl MemoryFile {
-    /// Creates the file, maps it, and installs the fault handlers of [`crate::safecopy`].
+    /// Creates the file, a memfd, maps it, and installs the fault handlers of [`crate::safecopy`].
     pub fn new() -> Result<Arc<Self>> {
+        Self::with(create()?, false)
+    }
+
+    /// As [`MemoryFile::new`], with an empty file of a tmpfs that gives huge pages on advice (`huge=advise`).
+    pub fn in_tmpfs(file: OwnedFd) -> Result<Arc<Self>> {
+        Self::with(file, true)
+    }
+
+    fn with(fd: OwnedFd, huge: bool) -> Result<Arc<Self>> {
         crate::safecopy::install()
             .map_err(|e| PlatformError::host("install the memory fault handlers", e))?;
-        let fd = create()?;
         let mut refused = Errno::ENOMEM;
         for size in SIZES {
             match Mapping::new(&fd, size) {
@@ -70,7 +83,7 @@ impl MemoryFile {
                         refs: RefCounts::new(),
                         used: UsedRanges::default(),
                     });
-                    return Ok(Arc::new(Self { fd, mapping, state }));
+                    return Ok(Arc::new(Self { fd, mapping, huge, state }));
                 }
                 Err(error) => refused = error,
             }
@@ -120,6 +133,30 @@ impl MemoryFile {
     /// Allocates `len` bytes that directly precede `frames` in the file, if they are free.
     pub fn allocate_before(self: &Arc<Self>, frames: &Frames, len: u64) -> Option<Frames> {
         self.allocate_at(frames.offset().checked_sub(len)?, len)
+    }
+
+    /// As [`MemoryFile::allocate`], at an offset that is congruent to `addr` modulo [`HUGE_PAGE`], so that huge pages can be
+    /// mapped there.
+    pub fn allocate_congruent(self: &Arc<Self>, addr: u64, len: u64) -> Result<Frames> {
+        check_len(len)?;
+        let start = {
+            let mut state = self.state.lock();
+            let more = len.checked_add(HUGE_PAGE).ok_or_else(out_of_frames)?;
+            let from = state.free.take(more).ok_or_else(out_of_frames)?;
+            // The last one: what is below stays together with the other free ranges.
+            let end = from + more;
+            let start = end - len - (end - len).wrapping_sub(addr) % HUGE_PAGE;
+            state.free.put(from..start);
+            state.free.put(start + len..end);
+            state.refs.insert(start..start + len);
+            start
+        };
+        Ok(Frames::new(self.clone(), start, len))
+    }
+
+    /// Whether [`crate::AddressSpace::huge`] does anything.
+    pub fn is_huge(&self) -> bool {
+        self.huge
     }
 
     fn allocate_at(self: &Arc<Self>, start: u64, len: u64) -> Option<Frames> {
@@ -336,6 +373,24 @@ mod tests {
         assert!(file.allocate_after(&again, P).is_none());
         drop(first);
         assert!(file.allocate_after(&again, P).is_some());
+    }
+
+    #[test]
+    fn congruent_offsets() {
+        let file = MemoryFile::new().unwrap();
+        let mut kept = Vec::new();
+        for (addr, len) in
+            [(0, P), (5 * P, HUGE_PAGE), (HUGE_PAGE - P, 7 * P), (u64::MAX & !(P - 1), P)]
+        {
+            let frames = file.allocate_congruent(addr, len).unwrap();
+            assert_eq!(frames.offset() % HUGE_PAGE, addr % HUGE_PAGE);
+            assert_eq!(frames.len(), len);
+            kept.push(frames);
+        }
+        drop(kept);
+        // Nothing is lost between them.
+        assert_eq!(file.allocate(file.size()).unwrap().len(), file.size());
+        assert!(file.allocate_congruent(0, !(P - 1)).is_err());
     }
 
     #[test]

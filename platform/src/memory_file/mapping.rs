@@ -24,19 +24,23 @@ impl Mapping {
     pub fn new(fd: &OwnedFd, len: u64) -> Result<Self, Errno> {
         let size = i64::try_from(len).map_err(|_| Errno::EFBIG)?;
         nix::unistd::ftruncate(fd, size)?;
-        // SAFETY: a new mapping at an address of the kernel's choice; no existing memory is touched.
-        let base = unsafe {
+        let base = aligned_room(len as usize)?;
+        // SAFETY: replaces what was just mapped, and nothing else.
+        let mapped = unsafe {
             libc::mmap(
-                std::ptr::null_mut(),
+                base,
                 len as usize,
                 libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED | libc::MAP_NORESERVE,
+                libc::MAP_SHARED | libc::MAP_NORESERVE | libc::MAP_FIXED,
                 fd.as_raw_fd(),
                 0,
             )
         };
-        if base == libc::MAP_FAILED {
-            return Err(Errno::last());
+        if mapped == libc::MAP_FAILED {
+            let error = Errno::last();
+            // SAFETY: unmaps exactly the room.
+            let _ = unsafe { libc::munmap(base, len as usize) };
+            return Err(error);
         }
         // SAFETY: the range was just mapped. Guest memory belongs in no core dump; failure is
         // harmless.
@@ -174,12 +178,23 @@ impl Mapping {
         offset: Option<u64>,
         write: bool,
     ) -> Result<usize, Errno> {
-        let mut vector = Vec::with_capacity(ranges.len());
-        for range in ranges {
+        let entry = |range: &Range<u64>| {
             let len = range.end.checked_sub(range.start).ok_or(Errno::EINVAL)? as usize;
             let base = self.at(range.start, len).map_err(|_| Errno::EFAULT)?;
-            vector.push(libc::iovec { iov_base: base.cast(), iov_len: len });
-        }
+            Ok(libc::iovec { iov_base: base.cast(), iov_len: len })
+        };
+        let (single, many);
+        let vector: &[libc::iovec] = match ranges {
+            // Mostly: without an allocation.
+            [range] => {
+                single = [entry(range)?];
+                &single
+            }
+            _ => {
+                many = ranges.iter().map(entry).collect::<Result<Vec<_>, Errno>>()?;
+                &many
+            }
+        };
         let count = i32::try_from(vector.len()).map_err(|_| Errno::EINVAL)?;
         let offset = match offset {
             Some(offset) => i64::try_from(offset).map_err(|_| Errno::EINVAL)?,
@@ -196,6 +211,28 @@ impl Mapping {
         };
         Errno::result(done).map(|n| n as usize)
     }
+}
+
+/// Reserves `len` bytes of address space at a multiple of the size of a huge page, so that the host can map such.
+fn aligned_room(len: usize) -> Result<*mut libc::c_void, Errno> {
+    const HUGE: usize = super::HUGE_PAGE as usize;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a new mapping at an address of the kernel's choice; no existing memory is touched.
+    let room =
+        unsafe { libc::mmap(std::ptr::null_mut(), len + HUGE, libc::PROT_NONE, flags, -1, 0) };
+    if room == libc::MAP_FAILED {
+        return Err(Errno::last());
+    }
+    let before = (room as usize).wrapping_neg() % HUGE;
+    let base = room.wrapping_byte_add(before);
+    // SAFETY: both parts lie in the room that was just mapped, outside what is returned.
+    unsafe {
+        if before > 0 {
+            libc::munmap(room, before);
+        }
+        libc::munmap(base.wrapping_byte_add(len), HUGE - before);
+    }
+    Ok(base)
 }
 
 impl Drop for Mapping {

@@ -9,6 +9,7 @@ use super::filter::{MAP_FLAGS, PROCESS_FLAGS, RECEIVE_FLAGS, THREAD_FLAGS};
 use super::layout::{BATCH, FD_LINK, FD_MEMORY, FD_RECEIVED, HELLO, SCRATCH, control};
 use super::queue::Operation;
 use crate::{AccessError, Frames, MapSource, MemoryFile, PAGE_SIZE, Result};
+use std::ops::Range;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
@@ -80,10 +81,8 @@ impl<'a> Plan<'a> {
                 libc::SYS_mprotect,
                 &[range.start, range.end - range.start, prot.bits().into()],
             )),
-            Operation::Populate(range) => calls.push(call(
-                libc::SYS_madvise,
-                &[range.start, range.end - range.start, libc::MADV_POPULATE_WRITE as u64],
-            )),
+            Operation::Populate(range) => calls.push(advise(range, libc::MADV_POPULATE_WRITE)),
+            Operation::Huge(range) => calls.push(advise(range, libc::MADV_HUGEPAGE)),
         }
         let fits = self.calls.len() + calls.len() <= CAPACITY
             && (descriptor.is_none() || self.descriptors.len() < SLOTS);
@@ -93,6 +92,11 @@ impl<'a> Plan<'a> {
         }
         fits
     }
+}
+
+/// `madvise(2)` of a range.
+fn advise(range: &Range<u64>, advice: i32) -> Call {
+    call(libc::SYS_madvise, &[range.start, range.end - range.start, advice as u64])
 }
 
 /// The call that receives the list's descriptor of this index, which becomes [`FD_RECEIVED`].
@@ -126,9 +130,10 @@ fn kind_of(call: &Call) -> u64 {
     }
 }
 
-/// Whether the failure of a call means nothing: populating is a hint.
+/// Whether the failure of a call means nothing: populating and huge pages are hints.
 pub fn is_hint(call: &Call) -> bool {
-    call[0] == libc::SYS_madvise as u64 && call[3] == libc::MADV_POPULATE_WRITE as u64
+    const HINTS: [u64; 2] = [libc::MADV_POPULATE_WRITE as u64, libc::MADV_HUGEPAGE as u64];
+    call[0] == libc::SYS_madvise as u64 && HINTS.contains(&call[3])
 }
 
 /// Pads a call's arguments with zeroes.

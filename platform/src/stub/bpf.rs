@@ -11,6 +11,8 @@ pub enum Check {
     AtLeast(u8, u32),
     /// The 32-bit argument of this index has one of two values.
     Either(u8, u32, u32),
+    /// The 32-bit argument of this index has one of three values.
+    OneOf(u8, [u32; 3]),
 }
 
 /// A call that may be made, and how its arguments are limited.
@@ -67,16 +69,19 @@ pub fn allow_list(allowed: &[Allowed], otherwise: sock_filter) -> Vec<sock_filte
         // Each check skips to the next one on success, and falls on the refusal otherwise.
         let mut body = Vec::new();
         for check in *checks {
-            let (index, first, second) = match *check {
-                Check::Equal(index, value) => (index, op(IF_EQUAL, value, 1, 0), None),
-                Check::AtLeast(index, value) => (index, op(IF_AT_LEAST, value, 1, 0), None),
+            let (index, tests) = match *check {
+                Check::Equal(index, value) => (index, vec![op(IF_EQUAL, value, 1, 0)]),
+                Check::AtLeast(index, value) => (index, vec![op(IF_AT_LEAST, value, 1, 0)]),
                 Check::Either(index, one, other) => {
-                    (index, op(IF_EQUAL, one, 2, 0), Some(op(IF_EQUAL, other, 1, 0)))
+                    (index, vec![op(IF_EQUAL, one, 2, 0), op(IF_EQUAL, other, 1, 0)])
+                }
+                Check::OneOf(index, [first, second, third]) => {
+                    let tests = [(first, 3), (second, 2), (third, 1)];
+                    (index, tests.map(|(value, skip)| op(IF_EQUAL, value, skip, 0)).into())
                 }
             };
             body.push(op(LOAD, ARGS + 8 * u32::from(index), 0, 0));
-            body.push(first);
-            body.extend(second);
+            body.extend(tests);
             body.push(otherwise);
         }
         body.push(op(RETURN, libc::SECCOMP_RET_ALLOW, 0, 0));

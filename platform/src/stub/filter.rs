@@ -36,7 +36,14 @@ pub const MAPPING_CALLS: &[Allowed] = &[
     (libc::SYS_mprotect, &[]),
     (
         libc::SYS_madvise,
-        &[Check::Either(2, libc::MADV_DONTFORK as u32, libc::MADV_POPULATE_WRITE as u32)],
+        &[Check::OneOf(
+            2,
+            [
+                libc::MADV_DONTFORK as u32,
+                libc::MADV_POPULATE_WRITE as u32,
+                libc::MADV_HUGEPAGE as u32,
+            ],
+        )],
     ),
     (libc::SYS_clone, &[Check::Either(0, THREAD_FLAGS, PROCESS_FLAGS)]),
     (libc::SYS_recvmsg, &[Check::Equal(0, layout::FD_LINK as u32), Check::Equal(2, RECEIVE_FLAGS)]),
@@ -89,6 +96,11 @@ mod tests {
         assert_eq!(run(libc::SYS_close, ours, [3, 0, 0, 0, 0, 0]), ALLOW);
         assert_eq!(run(libc::SYS_read, ours, [2, 0, 1, 0, 0, 0]), ALLOW);
         assert_eq!(run(libc::SYS_read, ours, [0, 0, 1, 0, 0, 0]), KILL);
+        for advice in 0..200 {
+            let allowed = [libc::MADV_DONTFORK, libc::MADV_POPULATE_WRITE, libc::MADV_HUGEPAGE];
+            let verdict = run(libc::SYS_madvise, ours, [0, 0, advice, 0, 0, 0]);
+            assert_eq!(verdict == ALLOW, allowed.contains(&(advice as i32)), "{advice}");
+        }
         let flags = RECEIVE_FLAGS.into();
         assert_eq!(run(libc::SYS_recvmsg, ours, [1, 0, flags, 0, 0, 0]), ALLOW);
         assert_eq!(run(libc::SYS_recvmsg, ours, [1, 0, 0, 0, 0, 0]), KILL);

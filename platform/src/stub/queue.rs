@@ -22,6 +22,8 @@ pub enum Operation {
     Protect(Range<u64>, Prot),
     /// `madvise(MADV_POPULATE_WRITE)` of a range without holes.
     Populate(Range<u64>),
+    /// `madvise(MADV_HUGEPAGE)` of a range without holes.
+    Huge(Range<u64>),
 }
 
 impl Operation {
@@ -126,6 +128,11 @@ impl Queue {
         self.operations.extend(self.mapped.within(range).map(Operation::Populate));
     }
 
+    /// Queues that first touches of what is mapped in a range may bring huge pages.
+    pub fn huge(&mut self, range: Range<u64>) {
+        self.operations.extend(self.mapped.within(range).map(Operation::Huge));
+    }
+
     /// Takes everything out, to be executed.
     pub fn take(&mut self) -> Work {
         Work {
@@ -154,6 +161,7 @@ mod tests {
                 format!("protect {}..{} {}", r.start / P, r.end / P, p.bits())
             }
             Operation::Populate(r) => format!("populate {}..{}", r.start / P, r.end / P),
+            Operation::Huge(r) => format!("huge {}..{}", r.start / P, r.end / P),
         };
         queue.take().operations.into_iter().map(describe).collect()
     }
@@ -177,6 +185,7 @@ mod tests {
         queue.unmap(14 * P..20 * P, Vec::new());
         queue.protect(0..30 * P, r);
         queue.populate(0..15 * P);
+        queue.huge(10 * P..30 * P);
         assert_eq!(
             shape(&mut queue),
             [
@@ -188,6 +197,8 @@ mod tests {
                 "protect 10..11 1",
                 "protect 20..21 1",
                 "populate 10..11",
+                "huge 10..11",
+                "huge 20..21",
             ]
         );
         assert!(shape(&mut queue.for_copy()).is_empty());

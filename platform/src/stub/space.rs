@@ -201,6 +201,16 @@ impl<X: Execute> AddressSpace for Space<X> {
         }
     }
 
+    fn huge(&self, addr: u64, len: u64) {
+        if let Some(range) = range(addr, len) {
+            self.push(|queue| queue.huge(range));
+        }
+    }
+
+    fn maps_ahead(&self) -> bool {
+        self.shared.memory.is_huge()
+    }
+
     fn check(&self) -> Result<()> {
         match self.refused.load(Ordering::Acquire) {
             0 => Ok(()),

@@ -200,6 +200,14 @@ impl AddressSpace for SystrapSpace {
         self.inner.populate(addr, len);
     }
 
+    fn huge(&self, addr: u64, len: u64) {
+        self.inner.huge(addr, len);
+    }
+
+    fn maps_ahead(&self) -> bool {
+        self.inner.maps_ahead()
+    }
+
     fn check(&self) -> Result<()> {
         self.inner.check()
     }

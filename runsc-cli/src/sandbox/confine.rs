@@ -6,9 +6,11 @@ use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal};
-use nix::unistd::{Gid, Uid, chdir, pivot_root, setgroups, setresgid, setresuid};
+use nix::unistd::{
+    Gid, Uid, chdir, pivot_root, setfsgid, setfsuid, setgroups, setresgid, setresuid,
+};
 use std::fs::File;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Duplicates a descriptor to one of its own; `None` if it is closed.
 pub fn duplicate(fd: RawFd) -> Option<OwnedFd> {
@@ -93,6 +95,36 @@ pub fn empty_root() -> anyhow::Result<()> {
     )
     .context("cannot make the empty root read-only")?;
     chdir("/").context("cannot enter the empty root")
+}
+
+/// A file for guest memory, on a tmpfs of its own that gives huge pages on advice, whatever the host's setting for memfds. `None`
+/// where the host does not have that.
+pub fn memory_file() -> Option<OwnedFd> {
+    use rustix::fs::{Mode, OFlags, openat};
+    use rustix::mount::{
+        FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
+        fsopen,
+    };
+    // A file must belong to somebody whom the namespace knows; who starts sandboxes may be nobody there.
+    setfsgid(Gid::from_raw(0));
+    setfsuid(Uid::from_raw(0));
+    let make = || {
+        let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        // Its size is limited by the sandbox's cgroup, as a memfd's is.
+        for (option, value) in [("huge", "advise"), ("size", "0"), ("mode", "0700")] {
+            fsconfig_set_string(fs.as_fd(), option, value)?;
+        }
+        fsconfig_create(fs.as_fd())?;
+        let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+        let root = fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+        openat(
+            &root,
+            ".",
+            OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC,
+            Mode::RUSR | Mode::WUSR,
+        )
+    };
+    make().ok()
 }
 
 /// Becomes user 0 of a namespace that owns nothing, without capabilities and for good.

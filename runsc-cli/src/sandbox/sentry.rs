@@ -231,6 +231,7 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
     let links = links.chain(log::descriptor().filter(|_| limited));
     confine::close_others(keep.map(AsFd::as_fd).chain(links).chain([control.as_fd()]))?;
     confine::empty_root()?;
+    let memory = confine::memory_file();
     confine::allow_descriptors();
     confine::drop_privileges(attached)?;
     let platform = match platform {
@@ -269,6 +270,7 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
         exit,
         strace,
         strace_calls,
+        memory,
         memory_total,
     })
     .map(|status| status.for_shell())

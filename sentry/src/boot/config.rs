@@ -71,6 +71,8 @@ pub struct Config {
     pub strace: bool,
     /// For these only, by name, unless there are none.
     pub strace_calls: Vec<String>,
+    /// An empty file for guest memory, see [`platform::MemoryFile::in_tmpfs`].
+    pub memory: Option<OwnedFd>,
     /// Memory that programs are told of, in bytes.
     pub memory_total: u64,
 }

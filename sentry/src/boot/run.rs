@@ -35,7 +35,10 @@ pub fn run(mut config: Config) -> Result<ExitStatus, BootError> {
     safecopy::install()
         .map_err(|e| BootError::Host { what, source: PlatformError::host("sigaction", e) })?;
     let what = "cannot make the memory file";
-    let memory = MemoryFile::new().map_err(|source| BootError::Host { what, source })?;
+    let memory = config.memory.take().and_then(|file| MemoryFile::in_tmpfs(file).ok());
+    let memory = memory
+        .map_or_else(MemoryFile::new, Ok)
+        .map_err(|source| BootError::Host { what, source })?;
     // Before the first thread is started: stubs descend from a copy of this process.
     let device = config.kvm.take();
     // The filter's report needs the number of the descriptor, which stays open as long as the process lives.

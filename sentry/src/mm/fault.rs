@@ -15,8 +15,6 @@ const FILE_AROUND: u64 = 16 * PAGE_SIZE;
 const FORK_AROUND: u64 = HotPages::WINDOW;
 /// Least bytes by which a stack grows.
 const STACK_WINDOW: u64 = 128 << 10;
-/// Bytes that a lazily backed area gets at once.
-const LAZY_WINDOW: u64 = 64 << 20;
 /// How often one address may be mapped anew before the fault is believed.
 const MAX_REMAPS: u32 = 4;
 
@@ -182,11 +180,7 @@ impl Edit<'_> {
     /// Maps something at a page that has no run yet.
     fn add_run(&mut self, vma: &Vma, page: u64) -> Result<(), Denied> {
         match &vma.backing {
-            None => {
-                let low = (page & !(LAZY_WINDOW - 1)).max(vma.start);
-                let high = (page & !(LAZY_WINDOW - 1)).saturating_add(LAZY_WINDOW).min(vma.end);
-                self.populate(vma, low, high).map_err(|_| Denied::NoMemory)
-            }
+            None => self.map_next_part(vma, page).map_err(|_| Denied::NoMemory),
             Some(_) => {
                 // Only the gap: other pages of the area may have been copied.
                 let gaps = self.state.runs.gaps(page, vma.end);

@@ -1,5 +1,6 @@
 //! Copying an address space: `fork(2)`.
 
+use super::ahead::Ahead;
 use super::hot::HotPages;
 use super::manager::{Brk, MemoryManager, State};
 use super::runs::{Owner, Run, Runs};
@@ -55,6 +56,7 @@ impl MemoryManager {
             layout: edit.state.layout,
             brk: Brk { spare: None, ..edit.state.brk.bounds() },
             stack_spare: None,
+            ahead: Ahead::default(),
             lock_future: false,
             exec: edit.state.exec.clone(),
         };

@@ -1,5 +1,6 @@
 //! The memory manager of a guest process.
 
+use super::ahead::Ahead;
 use super::hot::HotPages;
 use super::layout::Layout;
 use super::runs::{Run, Runs};
@@ -43,6 +44,8 @@ pub(super) struct State {
     pub brk: Brk,
     /// Frames kept for the growth of the main stack; their end precedes the stack's first frame.
     pub stack_spare: Option<Frames>,
+    /// What is known of the areas that the stub gets in parts.
+    pub ahead: Ahead,
     /// New mappings are locked (`MCL_FUTURE`).
     pub lock_future: bool,
     pub exec: Arc<ExecInfo>,
@@ -80,6 +83,7 @@ impl MemoryManager {
             layout,
             brk: Brk::default(),
             stack_spare: None,
+            ahead: Ahead::default(),
             lock_future: false,
             exec: Arc::default(),
         };
@@ -257,6 +261,7 @@ impl Edit<'_> {
         }
         for (from, to) in self.state.runs.gaps(start, end) {
             match &vma.backing {
+                None if self.in_parts(vma, to - from) => self.map_first_part(vma, from, to)?,
                 None => {
                     let frames = match self.take_spare(vma, from, to) {
                         Some(frames) => frames,
@@ -312,7 +317,7 @@ impl Edit<'_> {
     }
 
     /// True if nothing lies below `addr`, or something whose frames `next` continues.
-    fn continues(&self, addr: u64, next: &Frames) -> bool {
+    pub(super) fn continues(&self, addr: u64, next: &Frames) -> bool {
         let below = addr.checked_sub(1).and_then(|a| self.state.runs.find(a));
         match below.and_then(|(_, run)| run.frames()) {
             Some(frames) => frames.offset().checked_add(frames.len()) == Some(next.offset()),

@@ -40,7 +40,7 @@ bitflags::bitflags! {
         const POPULATE = 0x8000;
         /// With `POPULATE`: only what needs no I/O.
         const NONBLOCK = 0x1_0000;
-        /// Suitable for a stack; ignored.
+        /// Suitable for a stack.
         const STACK = 0x2_0000;
         /// Huge pages.
         const HUGETLB = 0x4_0000;
@@ -163,6 +163,7 @@ impl Edit<'_> {
         let mut flags = request.vma_flags;
         flags.set(VmaFlags::SHARED, request.shared);
         flags.set(VmaFlags::GROWSDOWN, request.flags.contains(MapFlags::GROWSDOWN));
+        flags.set(VmaFlags::STACK, request.flags.contains(MapFlags::STACK));
         flags.set(VmaFlags::NORESERVE, request.flags.contains(MapFlags::NORESERVE));
         flags.set(
             VmaFlags::LOCKED,

@@ -10,6 +10,7 @@
 
 pub mod addr;
 mod advise;
+mod ahead;
 mod brk;
 mod fault;
 mod fork;

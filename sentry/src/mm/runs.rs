@@ -158,6 +158,16 @@ impl Runs {
         (addr - start < run.len).then_some((start, run))
     }
 
+    /// The last run that starts below `addr`, and its start.
+    pub fn below(&self, addr: u64) -> Option<(u64, &Run)> {
+        self.map.range(..addr).next_back().map(|(&start, run)| (start, run))
+    }
+
+    /// Where the first run above `addr` starts.
+    pub fn above(&self, addr: u64) -> Option<u64> {
+        self.map.range(addr..).next().map(|(&start, _)| start)
+    }
+
     /// As [`Runs::find`], to change it; its length must stay.
     pub fn find_mut(&mut self, addr: u64) -> Option<(u64, &mut Run)> {
         let (&start, run) = self.map.range_mut(..=addr).next_back()?;

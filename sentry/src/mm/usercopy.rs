@@ -216,6 +216,7 @@ impl MemoryManager {
 
     /// Touches every page of a range, as `MAP_POPULATE` does. `EFAULT` where it cannot.
     pub(super) fn populate_range(&self, addr: u64, len: u64, write: bool) -> Result<()> {
+        self.edit().map_all_parts(addr, addr.saturating_add(len));
         let (_, result) = self.walk(addr, len, write, |memory, len, _| {
             if let Memory::Frames(frames, at) = memory {
                 let start = at & !(PAGE_SIZE - 1);

@@ -27,6 +27,8 @@ bitflags::bitflags! {
         const DONTDUMP = 1 << 7;
         /// Made by the kernel; cannot be expanded (vDSO).
         const SPECIAL = 1 << 8;
+        /// For a thread's stack (`MAP_STACK`), which is not used from its start on; Linux gives it no huge pages (`VM_NOHUGEPAGE`).
+        const STACK = 1 << 9;
     }
 }
 

@@ -42,6 +42,10 @@ impl AddressSpace for Space {
 
     fn populate(&self, _: u64, _: u64) {}
 
+    fn maps_ahead(&self) -> bool {
+        true
+    }
+
     fn check(&self) -> Result<()> {
         Ok(())
     }
@@ -166,6 +170,11 @@ impl Machine {
 
     pub fn committed(&self) -> u64 {
         self.memory.committed_bytes().unwrap()
+    }
+
+    /// Pages that the stub has mapped.
+    pub fn mapped_pages(&self) -> u64 {
+        self.space.pages.lock().values().map(|(_, frames)| frames.len() / PAGE_SIZE).sum()
     }
 
     /// Mappings as the host would count them: neighbours in address and file are one.

@@ -1,5 +1,6 @@
 //! Memory maps against a simple model, on a platform that only keeps books.
 
+mod ahead;
 pub(crate) mod fake;
 mod model;
 
