@@ -13,7 +13,8 @@
 //! * [`AddressSpace`] operations are queued in order and take effect before the next
 //!   [`Context::switch`] of *any* context in that address space returns to guest code. Frames handed
 //!   to [`AddressSpace::unmap`] and [`AddressSpace::map`] are released only after the queue has been
-//!   executed, so that memory is never recycled while a stale mapping can reach it.
+//!   executed, so that memory is never recycled while a stale mapping can reach it. A back end may put off what only adds
+//!   mappings until guest code misses them; such a fault is not an event.
 //! * Nothing that lies in guest memory or in the stub is trusted.
 
 pub mod address_space;

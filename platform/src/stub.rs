@@ -15,6 +15,7 @@ pub(crate) mod code;
 pub(crate) mod filter;
 pub(crate) mod interrupt;
 pub(crate) mod layout;
+pub(crate) mod lazy;
 pub(crate) mod link;
 pub(crate) mod mapped;
 pub(crate) mod process;

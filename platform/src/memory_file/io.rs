@@ -40,6 +40,10 @@ fn transfer(
 ) -> Result<usize, Errno> {
     let Some((first, _)) = parts.first() else { return Ok(0) };
     let file = first.file();
+    if let [(frames, range)] = parts {
+        let range = frames.part(range.clone()).ok_or(Errno::EFAULT)?;
+        return file.mapping().transfer(fd, &[range], offset, write);
+    }
     let mut ranges: Vec<Range<u64>> = Vec::with_capacity(parts.len().min(MAX_RANGES));
     for (frames, range) in parts {
         if !Arc::ptr_eq(frames.file(), file) {

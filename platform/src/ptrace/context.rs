@@ -23,6 +23,8 @@ pub struct PtraceContext {
     slot: Slot,
     tracee: Tracee,
     interrupts: Arc<InterruptState>,
+    /// Guest code has faulted, and the sentry puts that right.
+    faulted: bool,
     space: Arc<Space>,
 }
 
@@ -65,7 +67,7 @@ impl PtraceContext {
         let slot = Slot::new(tid);
         let tracee = seize(space.process(), tid)?;
         let interrupts = Arc::new(InterruptState::new(space.pid(), tid));
-        Ok(Self { slot, tracee, interrupts, space })
+        Ok(Self { slot, tracee, interrupts, faulted: false, space })
     }
 
     /// Does mapping work; a signal that came meanwhile is reported by the next `switch`.
@@ -126,12 +128,21 @@ pub fn park(tracee: &Tracee) -> Result<()> {
 
 impl Context for PtraceContext {
     fn switch(&mut self, regs: &mut Registers) -> Result<Event> {
-        self.flush()?;
+        let faulted = std::mem::take(&mut self.faulted);
+        self.with_interrupts(|interrupted| {
+            self.space.flush_due((&self.tracee, interrupted), faulted)
+        })?;
         if !self.interrupts.enter() {
             return Ok(Event::Interrupted);
         }
-        let result = run::run(&self.tracee, regs);
+        let mut result = run::run(&self.tracee, regs);
+        while let Ok(event) = &result
+            && self.space.is_missed(event)
+        {
+            result = self.flush().and_then(|()| run::run(&self.tracee, regs));
+        }
         self.interrupts.leave(matches!(result, Ok(Event::Interrupted)));
+        self.faulted = matches!(result, Ok(Event::Fault(_)));
         result
     }
 

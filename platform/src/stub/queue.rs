@@ -1,5 +1,6 @@
 //! Mapping operations that wait to be executed in a stub.
 
+use super::lazy::Lazy;
 use super::mapped::MappedRanges;
 use crate::{Frames, MapSource, Prot};
 use std::ops::Range;
@@ -26,7 +27,20 @@ pub enum Operation {
     Huge(Range<u64>),
 }
 
+/// Operations or frames that wait at most.
+const MOST_WAITING: usize = 24;
+
 impl Operation {
+    /// Whether it concerns a range.
+    fn touches(&self, other: &Range<u64>) -> bool {
+        let (Self::Map { range, .. }
+        | Self::Unmap(range)
+        | Self::Protect(range, _)
+        | Self::Populate(range)
+        | Self::Huge(range)) = self;
+        range.start < other.end && other.start < range.end
+    }
+
     /// The frames it maps.
     pub fn frames(self) -> Option<Frames> {
         match self {
@@ -44,6 +58,8 @@ pub struct Queue {
     frames: Vec<Frames>,
     /// What is mapped after all operations.
     mapped: MappedRanges,
+    /// Whether the operations can wait.
+    lazy: Lazy,
 }
 
 /// What [`Queue::take`] returns.
@@ -60,7 +76,7 @@ impl Queue {
     ///
     /// Waiting operations of the original must have been executed before the copy was made.
     pub fn for_copy(&self) -> Self {
-        Self { mapped: self.mapped.clone(), ..Self::default() }
+        Self { mapped: self.mapped.clone(), lazy: self.lazy.for_copy(), ..Self::default() }
     }
 
     /// Queues a mapping.
@@ -69,6 +85,7 @@ impl Queue {
         if range.is_empty() {
             return;
         }
+        self.lazy.map(&self.mapped, &range);
         self.mapped.insert(range.clone());
         let Some(Operation::Map {
             range: last,
@@ -94,23 +111,57 @@ impl Queue {
         }
     }
 
-    /// Queues the removal of all mappings in a range.
-    pub fn unmap(&mut self, range: Range<u64>, frames: Vec<Frames>) {
+    /// Queues the removal of all mappings in a range. Returns what can be released at once.
+    pub fn unmap(&mut self, range: Range<u64>, frames: Vec<Frames>) -> Vec<Frames> {
         self.frames.extend(frames);
-        let Some(first) = self.mapped.within(range.clone()).next() else { return };
-        let end = self.mapped.within(range.clone()).last().map_or(first.end, |part| part.end);
-        self.mapped.remove(range);
-        let range = first.start..end;
-        match self.operations.last_mut() {
-            Some(Operation::Unmap(last)) if last.end == range.start => last.end = range.end,
-            Some(Operation::Unmap(last)) if last.start == range.end => last.start = range.start,
-            _ => self.operations.push(Operation::Unmap(range)),
+        self.cancel(&range);
+        let first = self.mapped.within(range.clone()).next();
+        if let Some(first) = first {
+            let end = self.mapped.within(range.clone()).last().map_or(first.end, |part| part.end);
+            self.lazy.change(&self.mapped, &range);
+            self.mapped.remove(range);
+            let range = first.start..end;
+            match self.operations.last_mut() {
+                Some(Operation::Unmap(last)) if last.end == range.start => last.end = range.end,
+                Some(Operation::Unmap(last)) if last.start == range.end => last.start = range.start,
+                _ => self.operations.push(Operation::Unmap(range)),
+            }
         }
+        // Nothing waits: no mapping of these was ever made, or it is gone.
+        if self.operations.is_empty() { std::mem::take(&mut self.frames) } else { Vec::new() }
+    }
+
+    /// Takes the last mappings back that have not been made yet and lie in a range that is unmapped.
+    fn cancel(&mut self, range: &Range<u64>) {
+        while let Some(Operation::Map { range: made, .. }) = self.operations.last() {
+            let made = made.clone();
+            let mut before = self.operations.iter().rev().skip(1);
+            let inside = made.start >= range.start && made.end <= range.end;
+            if !inside || !self.lazy.is_fresh(&made) || before.any(|op| op.touches(&made)) {
+                return;
+            }
+            self.frames.extend(self.operations.pop().and_then(Operation::frames));
+            self.mapped.remove(made.clone());
+            self.lazy.cancel(made);
+        }
+    }
+
+    /// Whether the operations are to be executed before guest code runs again.
+    pub fn is_due(&mut self) -> bool {
+        self.operations.len() >= MOST_WAITING
+            || self.frames.len() >= MOST_WAITING
+            || self.lazy.is_due()
+    }
+
+    /// Whether guest code has faulted at an address because an operation waits.
+    pub fn is_missed(&mut self, address: u64) -> bool {
+        !self.operations.is_empty() && self.lazy.is_missed(address)
     }
 
     /// Queues a change of access to what is mapped in a range.
     pub fn protect(&mut self, range: Range<u64>, prot: Prot) {
         // mprotect(2) stops at a hole, so it gets each part on its own.
+        self.lazy.change(&self.mapped, &range);
         for part in self.mapped.within(range) {
             match self.operations.last_mut() {
                 Some(Operation::Protect(last, last_prot))
@@ -125,6 +176,7 @@ impl Queue {
 
     /// Queues populating of what is mapped in a range.
     pub fn populate(&mut self, range: Range<u64>) {
+        self.lazy.urge();
         self.operations.extend(self.mapped.within(range).map(Operation::Populate));
     }
 
@@ -135,6 +187,7 @@ impl Queue {
 
     /// Takes everything out, to be executed.
     pub fn take(&mut self) -> Work {
+        self.lazy.reset();
         Work {
             operations: std::mem::take(&mut self.operations),
             frames: std::mem::take(&mut self.frames),

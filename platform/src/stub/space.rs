@@ -3,7 +3,7 @@
 use super::link::Link;
 use super::process::StubProcess;
 use super::queue::{Operation, Queue, Work};
-use crate::{AddressSpace, Frames, MapSource, MemoryFile, PlatformError, Prot, Result};
+use crate::{AddressSpace, Event, Frames, MapSource, MemoryFile, PlatformError, Prot, Result};
 use nix::errno::Errno;
 use parking_lot::{Mutex, MutexGuard};
 use std::ops::Range;
@@ -47,6 +47,8 @@ pub struct Space<X> {
     queued: AtomicU64,
     /// Value of `queued` up to which all operations are done.
     done: AtomicU64,
+    /// Value of `queued` up to which operations that wait have been found not to be due.
+    waiting: AtomicU64,
     executor: Mutex<Executor<X>>,
     /// Errno of the first operation that the host refused, 0 for none.
     refused: AtomicU64,
@@ -81,6 +83,7 @@ impl<X: Execute> Space<X> {
             queue: Mutex::new(queue),
             queued: AtomicU64::new(0),
             done: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
             executor: Mutex::new(Executor { own, stranded: Vec::new() }),
             refused: AtomicU64::new(0),
             process,
@@ -97,10 +100,11 @@ impl<X: Execute> Space<X> {
         &self.process
     }
 
-    fn push(&self, change: impl FnOnce(&mut Queue)) {
+    fn push<T>(&self, change: impl FnOnce(&mut Queue) -> T) -> T {
         let mut queue = self.queue.lock();
-        change(&mut queue);
+        let result = change(&mut queue);
         self.queued.fetch_add(1, Ordering::Release);
+        result
     }
 
     /// What all address spaces share.
@@ -119,6 +123,37 @@ impl<X: Execute> Space<X> {
             return Ok(());
         }
         self.flush_locked(with).map(drop)
+    }
+
+    /// Executes what waits before guest code goes on, unless it can wait until the guest misses it. `faulted`: the sentry
+    /// has put right what the guest has missed.
+    pub fn flush_due(&self, with: X::With<'_>, faulted: bool) -> Result<()> {
+        let queued = self.queued.load(Ordering::Acquire);
+        if self.done.load(Ordering::Acquire) == queued {
+            return Ok(());
+        }
+        if !faulted && self.waiting.load(Ordering::Acquire) == queued {
+            return Ok(());
+        }
+        if !faulted {
+            let mut queue = self.queue.lock();
+            if !queue.is_due() {
+                let queued = self.queued.load(Ordering::Relaxed);
+                self.waiting.store(queued, Ordering::Release);
+                return Ok(());
+            }
+        }
+        self.flush_locked(with).map(drop)
+    }
+
+    /// Whether what guest code has done shows that it misses something that waits.
+    pub fn is_missed(&self, event: &Event) -> bool {
+        match event {
+            Event::Fault(fault) if fault.signal == libc::SIGSEGV && self.has_work() => {
+                self.queue.lock().is_missed(fault.addr)
+            }
+            _ => false,
+        }
     }
 
     /// Executes what waits, and keeps others from executing more until the guard is dropped.
@@ -185,7 +220,9 @@ impl<X: Execute> AddressSpace for Space<X> {
 
     fn unmap(&self, addr: u64, len: u64, frames: Vec<Frames>) {
         if let Some(range) = range(addr, len) {
-            self.push(|queue| queue.unmap(range, frames));
+            // Dropped with the queue unlocked.
+            let unused = self.push(|queue| queue.unmap(range, frames));
+            Frames::release_all(unused);
         }
     }
 

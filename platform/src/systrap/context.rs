@@ -61,6 +61,8 @@ pub struct SystrapContext {
     pub(super) stack: Option<SignalStack>,
     /// When calls are taken from memory.
     pub(super) rhythm: Rhythm,
+    /// Guest code has faulted, and the sentry puts that right.
+    pub(super) faulted: bool,
     /// What the last call that came through the block was answered with.
     pub(super) result: u64,
     /// A call site that should be patched.
@@ -117,6 +119,7 @@ impl SystrapContext {
             listener,
             stack: Some(stack),
             rhythm: Rhythm::default(),
+            faulted: false,
             result: 0,
             hot: None,
             origins: Origins::default(),
@@ -143,7 +146,8 @@ impl Context for SystrapContext {
         if regs.single_step {
             self.space.end_patches();
         }
-        self.flush()?;
+        let faulted = std::mem::take(&mut self.faulted);
+        self.work().flush_due((), faulted)?;
         if let Place::InCall(_) | Place::Waiting(_) | Place::Requested = self.place
             && (regs.single_step || self.seen.single_step || !only_result_differs(regs, &self.seen))
         {
@@ -153,7 +157,13 @@ impl Context for SystrapContext {
         if !self.interrupts.enter() {
             return Ok(Event::Interrupted);
         }
-        let result = self.run(regs);
+        let mut result = self.run(regs);
+        while let Ok(event) = &result
+            && self.work().is_missed(event)
+        {
+            result = self.flush().and_then(|()| self.run(regs));
+        }
+        self.faulted = matches!(result, Ok(Event::Fault(_)));
         self.interrupts.leave(matches!(result, Ok(Event::Interrupted)));
         if result.is_err() {
             self.space.kill();

@@ -222,6 +222,10 @@ impl<'a> Cursor<'a> {
         let mut faults = 0;
         loop {
             let state = self.mm.read_state();
+            if let Some(part) = self.whole(&state, limit, to_guest) {
+                let tried = if limit < want { u64::MAX } else { limit };
+                return transfer(fd, &[part], offset, to_guest).map(|n| Some((n, tried)));
+            }
             let (parts, planned, missing) = self.gather(&state, limit, to_guest);
             let Some(addr) = missing else {
                 if planned == 0 {
@@ -242,6 +246,19 @@ impl<'a> Cursor<'a> {
                 Ok(()) if planned == 0 => return Err(Errno::EFAULT),
                 _ => limit = planned,
             }
+        }
+    }
+
+    /// The memory-file range behind the next `limit` bytes, if it is one: as it mostly is.
+    fn whole<'s>(&self, state: &'s State, limit: u64, to_guest: bool) -> Option<Part<'s>> {
+        let vector = self.get(self.index)?;
+        if vector.len.checked_sub(self.offset)? < limit || limit == 0 {
+            return None;
+        }
+        let addr = vector.base.0.wrapping_add(self.offset);
+        match state.resolve(addr, limit, to_guest)? {
+            (Memory::Frames(frames, at), n) if n == limit => Some((frames, at..at.wrapping_add(n))),
+            _ => None,
         }
     }
 

@@ -1,0 +1,152 @@
+//! Which mapping work can wait until the guest misses it.
+//!
+//! What only adds mappings where a stub has none takes nothing away from anybody: until it is done, an access faults, and
+//! the fault gets it done. Programs that load libraries map a file and then parts of it again, and others unmap what they
+//! have hardly used: with a list of such operations, the stub does them at once, or not at all. What changes a mapping that the stub has
+//! is done before guest code runs again.
+//!
+//! A fault costs about as much as the message to the stub that it has put off, so that waiting does not pay for who maps a
+//! single area and uses it. That is learnt, for each process.
+
+use super::mapped::MappedRanges;
+use std::ops::Range;
+
+/// The most, and the least, that is believed of waiting.
+const SCORES: std::ops::RangeInclusive<i32> = -8..=8;
+/// From this score down nothing waits.
+const HOPELESS: i32 = -4;
+/// How often nothing waits before it is tried again.
+const PROBE_AFTER: u32 = 64;
+
+/// What is known of the operations that wait.
+#[derive(Debug, Default)]
+pub struct Lazy {
+    /// Addresses that operations concern, and at which the stub had nothing before the first of them.
+    fresh: MappedRanges,
+    /// Something must not wait.
+    urgent: bool,
+    /// How often the guest was let go on before the operations were executed.
+    passed: u32,
+    /// Messages that waiting has saved, roughly.
+    score: i32,
+    /// How often nothing has waited since it was found not to pay.
+    refused: u32,
+}
+
+impl Lazy {
+    /// For a copy of a stub: what has been learnt.
+    pub fn for_copy(&self) -> Self {
+        Self { score: self.score, ..Self::default() }
+    }
+
+    /// Before a range is mapped.
+    pub fn map(&mut self, mapped: &MappedRanges, range: &Range<u64>) {
+        self.change(mapped, range);
+        self.fresh.insert(range.clone());
+    }
+
+    /// Before mappings in a range, some of which the stub may have, are changed.
+    pub fn change(&mut self, mapped: &MappedRanges, range: &Range<u64>) {
+        if !self.urgent && mapped.within(range.clone()).any(|part| !self.is_fresh(&part)) {
+            self.urgent = true;
+        }
+    }
+
+    /// Nothing waits any more.
+    pub fn urge(&mut self) {
+        self.urgent = true;
+    }
+
+    /// Whether the stub has nothing in a range.
+    pub fn is_fresh(&self, range: &Range<u64>) -> bool {
+        self.fresh.within(range.clone()).next().is_some_and(|part| part == *range)
+    }
+
+    /// A mapping was taken back before it was made.
+    pub fn cancel(&mut self, range: Range<u64>) {
+        self.fresh.remove(range);
+        self.learn(2);
+    }
+
+    /// Guest code has faulted. Whether that is because an operation waits.
+    pub fn is_missed(&mut self, address: u64) -> bool {
+        let missed = self.fresh.within(address..address.saturating_add(1)).next().is_some();
+        if missed {
+            self.learn(self.passed.min(8) as i32 - 2);
+        }
+        missed
+    }
+
+    /// Guest code is to go on, and operations wait. Whether they are executed first.
+    pub fn is_due(&mut self) -> bool {
+        if self.urgent {
+            self.learn(self.passed.min(8) as i32);
+            return true;
+        }
+        if self.score <= HOPELESS {
+            self.refused += 1;
+            if self.refused < PROBE_AFTER {
+                return true;
+            }
+            self.refused = 0;
+            self.score = HOPELESS + 1;
+        }
+        self.passed += 1;
+        false
+    }
+
+    /// The operations are executed.
+    pub fn reset(&mut self) {
+        self.urgent = false;
+        self.passed = 0;
+        self.fresh = MappedRanges::default();
+    }
+
+    fn learn(&mut self, saved: i32) {
+        self.score = (self.score + saved).clamp(*SCORES.start(), *SCORES.end());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_adds_can_wait() {
+        let (mut lazy, mut mapped) = (Lazy::default(), MappedRanges::default());
+        mapped.insert(100..200);
+        lazy.map(&mapped, &(0..50));
+        mapped.insert(0..50);
+        assert!(!lazy.is_due());
+        // Within what waits, and beside what the stub has.
+        lazy.map(&mapped, &(10..20));
+        lazy.change(&mapped, &(0..100));
+        lazy.map(&mapped, &(50..100));
+        mapped.insert(50..100);
+        assert!(!lazy.is_due());
+        lazy.change(&mapped, &(90..101));
+        assert!(lazy.is_due());
+        lazy.reset();
+        assert!(!lazy.is_due() && !lazy.is_missed(45));
+        lazy.map(&mapped, &(40..60));
+        assert!(lazy.is_due());
+    }
+
+    #[test]
+    fn what_does_not_pay_is_given_up_and_tried_again() {
+        let (mut lazy, mapped) = (Lazy::default(), MappedRanges::default());
+        let once = |lazy: &mut Lazy| {
+            lazy.map(&mapped, &(0..10));
+            let waits = !lazy.is_due();
+            if waits {
+                assert!(lazy.is_missed(5));
+            }
+            lazy.reset();
+            waits
+        };
+        let waited = (0..100).filter(|_| once(&mut lazy)).count();
+        assert!((1..16).contains(&waited), "{waited}");
+        (0..8).for_each(|_| lazy.cancel(0..10));
+        assert!(once(&mut lazy));
+    }
+}
