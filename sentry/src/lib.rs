@@ -6,6 +6,9 @@
 //!
 //! Lock order: [`sync::rank`].
 
+// A file leads to its file system, that to the kernel, and the kernel to the network: deep for the compiler.
+#![recursion_limit = "256"]
+
 pub mod boot;
 pub mod errno;
 pub mod fs;

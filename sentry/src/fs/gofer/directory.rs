@@ -1,12 +1,11 @@
 //! Open directories of exports.
 
-use super::GoferInode;
-use super::convert;
+use super::{GoferInode, LIST_ATTRS, convert};
 use crate::errno::{Errno, Result};
 use crate::io::Sink;
 use crate::sync::{Mutex, rank};
 use crate::vfs::{DirEntry, File, FileOps, FileType};
-use gofer::ListOptions;
+use gofer::{Entry, ListOptions};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -39,8 +38,11 @@ impl OpenDirectory {
 
     fn fetch(&self) -> Result<Arc<[Listed]>> {
         if self.inode.fs.exclusive() {
-            if !self.inode.children.lock().complete {
-                self.inode.list()?;
+            let known = self.inode.children.lock().complete;
+            let options = ListOptions { attr_limit: LIST_ATTRS, targets: true };
+            let entries = if known { None } else { self.inode.list(options)? };
+            if let Some(entries) = entries {
+                return Ok(entries.into_iter().map(listed).collect());
             }
             let children = self.inode.children.lock();
             if let Some(all) = children.all() {
@@ -52,17 +54,16 @@ impl OpenDirectory {
                 return Ok(listed.collect());
             }
         }
-        // Shared, or too large to be known whole: names only.
+        // Names only.
         let client = self.inode.client();
         let options = ListOptions { attr_limit: 0, targets: false };
         let listing = self.inode.at(|dir, names| client.list(dir, names, false, options))?;
-        let listed = listing.entries.into_iter().map(|entry| Listed {
-            name: entry.name,
-            ino: entry.ino,
-            file_type: convert::file_type(entry.kind),
-        });
-        Ok(listed.collect())
+        Ok(listing.entries.into_iter().map(listed).collect())
     }
+}
+
+fn listed(entry: Entry) -> Listed {
+    Listed { name: entry.name, ino: entry.ino, file_type: convert::file_type(entry.kind) }
 }
 
 impl FileOps for OpenDirectory {

@@ -4,13 +4,13 @@ use super::children::{Children, Known};
 use super::directory::OpenDirectory;
 use super::file::{GoferFile, GoferMappable};
 use super::handles;
-use super::{GoferFs, LIST_AFTER, LOOK_AHEAD, UNEXPECTED, convert};
+use super::{ASKED_OF, GoferFs, LIST_AFTER, LIST_ATTRS, LOOK_AHEAD, UNEXPECTED, convert};
 use crate::errno::{Errno, Result};
 use crate::sync::{Mutex, rank};
 use crate::vfs::{
     Attachments, Attr, FileOps, FileSystem, FileType, Inode, OpenFlags, Owner, Path, SetAttr,
 };
-use gofer::{Attr as HostAttr, ListOptions, NodeId};
+use gofer::{Attr as HostAttr, Entry, ListOptions, NodeId};
 use rustc_hash::FxHashMap;
 use std::any::Any;
 use std::os::fd::{AsFd, OwnedFd};
@@ -273,25 +273,47 @@ impl GoferInode {
         true
     }
 
-    /// Fetches the whole directory.
-    pub(super) fn list(&self) -> Result<()> {
+    /// Lists the directory, with the attributes of some files. Its entries, unless all of them are now known.
+    pub(super) fn list(&self, options: ListOptions) -> Result<Option<Vec<Entry>>> {
         let client = &self.fs.client;
-        let options = ListOptions::default();
         let listing = self.at(|dir, names| client.list(dir, names, false, options))?;
         let mut names = FxHashMap::default();
         names.reserve(listing.entries.len());
-        for entry in listing.entries {
-            // Files without attributes (a huge directory, or just gone) are asked for one by one.
+        for entry in &listing.entries {
+            // Files without attributes (a large directory, or just gone) are asked for one by one.
             if let Some(attr) = entry.attr {
-                let known = Known::File(attr, entry.target.map(Arc::from));
-                names.insert(entry.name, known);
+                let known = Known::File(attr, entry.target.as_deref().map(Arc::from));
+                names.insert(entry.name.clone(), known);
             }
         }
         let mut children = self.children.lock();
         if listing.complete {
             children.set_all(names);
+            return Ok(None);
         }
-        Ok(())
+        children.set_listed(listing.entries.iter().map(|e| e.name.clone()).collect(), names);
+        Ok(Some(listing.entries))
+    }
+
+    /// Lists the directory, if so many look-ups have asked for names that this pays.
+    fn list_if_due(&self) -> Result<()> {
+        let (asked, listed) = {
+            let mut children = self.children.lock();
+            children.asked += 1;
+            (children.asked, children.listed())
+        };
+        if !self.fs.exclusive() {
+            return Ok(());
+        }
+        match listed {
+            None if asked == LIST_AFTER => {
+                self.list(ListOptions { attr_limit: LIST_ATTRS, targets: true }).map(drop)
+            }
+            Some(names) if asked as usize == LIST_AFTER as usize + names / ASKED_OF => {
+                self.list(ListOptions::default()).map(drop)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Asks for `name`, and for what probably comes next.
@@ -427,14 +449,7 @@ impl Inode for GoferInode {
         let known = match known {
             Some(known) => known,
             None => {
-                let asked = {
-                    let mut children = self.children.lock();
-                    children.asked += 1;
-                    children.asked
-                };
-                if self.fs.exclusive() && asked == LIST_AFTER {
-                    self.list()?;
-                }
+                self.list_if_due()?;
                 let listed = self.children.lock().get(name);
                 match listed {
                     Some(known) => known,

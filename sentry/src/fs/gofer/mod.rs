@@ -116,8 +116,15 @@ impl FileSystem for GoferFs {
 /// Most components fetched by one message.
 const LOOK_AHEAD: usize = 16;
 
-/// After so many look-ups that had to ask, a directory is fetched whole.
+/// After so many look-ups that had to ask, a directory is listed.
 const LIST_AFTER: u32 = 4;
+
+/// Of so many files the attributes come with a list. Those of more are fetched when one name in
+/// [`ASKED_OF`] has been asked for.
+const LIST_ATTRS: u32 = 128;
+
+/// See [`LIST_ATTRS`].
+const ASKED_OF: usize = 16;
 
 /// An error that only a gofer of another version could cause.
 const UNEXPECTED: Errno = Errno::EIO;
