@@ -1,9 +1,9 @@
 //! Which mapping work can wait until the guest misses it.
 //!
-//! What only adds mappings where a stub has none takes nothing away from anybody: until it is done, an access faults, and
-//! the fault gets it done. Programs that load libraries map a file and then parts of it again, and others unmap what they
-//! have hardly used: with a list of such operations, the stub does them at once, or not at all. What changes a mapping that the stub has
-//! is done before guest code runs again.
+//! What only adds mappings where a stub has none, and none waits, takes nothing away from anybody: until it is done, an access
+//! faults, and the fault gets it done. Programs map several areas before they use the first, and unmap what they have not
+//! used: the stub does such operations at once, or not at all. What changes a mapping that is there, or that waits, is done before guest
+//! code runs again, so that the list never passes through a state that some thread must not see.
 //!
 //! A fault costs about as much as the message to the stub that it has put off, so that waiting does not pay for who maps a
 //! single area and uses it. That is learnt, for each process.
@@ -21,7 +21,7 @@ const PROBE_AFTER: u32 = 64;
 /// What is known of the operations that wait.
 #[derive(Debug, Default)]
 pub struct Lazy {
-    /// Addresses that operations concern, and at which the stub had nothing before the first of them.
+    /// What waits to be mapped where the stub has nothing.
     fresh: MappedRanges,
     /// Something must not wait.
     urgent: bool,
@@ -41,15 +41,16 @@ impl Lazy {
 
     /// Before a range is mapped.
     pub fn map(&mut self, mapped: &MappedRanges, range: &Range<u64>) {
-        self.change(mapped, range);
-        self.fresh.insert(range.clone());
+        if !self.change(mapped, range) {
+            self.fresh.insert(range.clone());
+        }
     }
 
-    /// Before mappings in a range, some of which the stub may have, are changed.
-    pub fn change(&mut self, mapped: &MappedRanges, range: &Range<u64>) {
-        if !self.urgent && mapped.within(range.clone()).any(|part| !self.is_fresh(&part)) {
-            self.urgent = true;
-        }
+    /// Before mappings in a range are changed. Whether there are some.
+    pub fn change(&mut self, mapped: &MappedRanges, range: &Range<u64>) -> bool {
+        let present = mapped.within(range.clone()).next().is_some();
+        self.urgent |= present;
+        present
     }
 
     /// Nothing waits any more.
@@ -57,7 +58,7 @@ impl Lazy {
         self.urgent = true;
     }
 
-    /// Whether the stub has nothing in a range.
+    /// Whether a range waits to be mapped where the stub has nothing.
     pub fn is_fresh(&self, range: &Range<u64>) -> bool {
         self.fresh.within(range.clone()).next().is_some_and(|part| part == *range)
     }
@@ -118,18 +119,18 @@ mod tests {
         lazy.map(&mapped, &(0..50));
         mapped.insert(0..50);
         assert!(!lazy.is_due());
-        // Within what waits, and beside what the stub has.
-        lazy.map(&mapped, &(10..20));
-        lazy.change(&mapped, &(0..100));
+        // Beside what waits and what the stub has.
         lazy.map(&mapped, &(50..100));
         mapped.insert(50..100);
         assert!(!lazy.is_due());
-        lazy.change(&mapped, &(90..101));
+        // Over what waits.
+        lazy.map(&mapped, &(10..20));
         assert!(lazy.is_due());
         lazy.reset();
         assert!(!lazy.is_due() && !lazy.is_missed(45));
-        lazy.map(&mapped, &(40..60));
-        assert!(lazy.is_due());
+        // Over what the stub has.
+        lazy.map(&mapped, &(190..210));
+        assert!(lazy.is_due() && !lazy.is_missed(205));
     }
 
     #[test]

@@ -260,4 +260,32 @@ mod tests {
         queue.unmap(0..100 * P, Vec::new());
         assert!(shape(&mut queue).is_empty());
     }
+
+    #[test]
+    fn what_was_not_made_is_taken_back() {
+        let file = MemoryFile::new().unwrap();
+        let (mut queue, frames) = (Queue::default(), file.allocate(8 * P).unwrap());
+        let map = |queue: &mut Queue, pages: Range<u64>| {
+            let source = MapSource::Frames(frames.slice(0..(pages.end - pages.start) * P).unwrap());
+            queue.map(pages.start * P..pages.end * P, Prot::READ, source, Vec::new());
+        };
+        map(&mut queue, 10..12);
+        assert!(!queue.is_due() && queue.is_missed(11 * P) && !queue.is_missed(12 * P));
+        let unused = queue.unmap(0..20 * P, vec![file.allocate(P).unwrap()]);
+        assert_eq!(unused.len(), 2);
+        assert!(shape(&mut queue).is_empty());
+        // A part of another mapping that waits, of one, and of one that the stub has.
+        map(&mut queue, 10..14);
+        assert!(!queue.is_due());
+        map(&mut queue, 11..12);
+        assert!(queue.is_due() && queue.unmap(11 * P..12 * P, Vec::new()).is_empty());
+        assert_eq!(shape(&mut queue), ["map 10..14 1", "map 11..12 1", "unmap 11..12"]);
+        map(&mut queue, 20..22);
+        assert!(!queue.is_due());
+        assert!(queue.unmap(21 * P..22 * P, Vec::new()).is_empty() && queue.is_due());
+        assert_eq!(shape(&mut queue), ["map 20..22 1", "unmap 21..22"]);
+        map(&mut queue, 19..21);
+        assert!(queue.is_due() && queue.unmap(19 * P..21 * P, Vec::new()).is_empty());
+        assert_eq!(shape(&mut queue), ["map 19..21 1", "unmap 19..21"]);
+    }
 }

@@ -47,6 +47,8 @@ pub struct Space<X> {
     queued: AtomicU64,
     /// Value of `queued` up to which all operations are done.
     done: AtomicU64,
+    /// Value of `queued` up to which operations are done or being executed. Changed with the queue locked.
+    taken: AtomicU64,
     /// Value of `queued` up to which operations that wait have been found not to be due.
     waiting: AtomicU64,
     executor: Mutex<Executor<X>>,
@@ -83,6 +85,7 @@ impl<X: Execute> Space<X> {
             queue: Mutex::new(queue),
             queued: AtomicU64::new(0),
             done: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
             waiting: AtomicU64::new(0),
             executor: Mutex::new(Executor { own, stranded: Vec::new() }),
             refused: AtomicU64::new(0),
@@ -137,7 +140,10 @@ impl<X: Execute> Space<X> {
         }
         if !faulted {
             let mut queue = self.queue.lock();
-            if !queue.is_due() {
+            // While a mapping is being removed, guest code must not use what comes in its place.
+            let taken = self.taken.load(Ordering::Relaxed);
+            let idle = self.done.load(Ordering::Acquire) == taken;
+            if idle && !queue.is_due() {
                 let queued = self.queued.load(Ordering::Relaxed);
                 self.waiting.store(queued, Ordering::Release);
                 return Ok(());
@@ -173,7 +179,9 @@ impl<X: Execute> Space<X> {
         let mut executor = self.executor.lock();
         let (work, upto) = {
             let mut queue = self.queue.lock();
-            (queue.take(), self.queued.load(Ordering::Relaxed))
+            let upto = self.queued.load(Ordering::Relaxed);
+            self.taken.store(upto, Ordering::Relaxed);
+            (queue.take(), upto)
         };
         let result = execute(&mut executor.own, &work.operations);
         let Work { operations, frames } = work;
