@@ -21,6 +21,8 @@ pub struct DatagramOptions {
     pub multicast_ttl: u8,
     /// `IP_MULTICAST_LOOP`: members on this host receive what is sent to a group.
     pub multicast_loop: bool,
+    /// `IP_MULTICAST_ALL`: hears also groups that others have joined.
+    pub multicast_all: bool,
     /// `IP_MULTICAST_IF`.
     pub multicast_iface: Option<IfaceId>,
     /// `IP_TOS`, `IPV6_TCLASS`.
@@ -51,6 +53,7 @@ impl DatagramOptions {
             ttl: None,
             multicast_ttl: 1,
             multicast_loop: true,
+            multicast_all: false,
             multicast_iface: None,
             tos: 0,
             broadcast: false,

@@ -45,6 +45,8 @@ pub mod rank {
     pub const EPOLL: u16 = 28;
     /// Contents of a directory or file in an overlay (held while its layers are used).
     pub const OVERLAY: u16 = 32;
+    /// Data that a stream socket holds back (`MSG_MORE`), until it is passed on to the socket.
+    pub const HELD_BACK: u16 = 34;
     /// Contents of a directory, file, pipe or socket.
     pub const INODE: u16 = 36;
     /// As [`INODE`], for an object nested in it (a socket's peer).

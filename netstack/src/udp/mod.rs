@@ -121,7 +121,11 @@ impl Stack {
         if info.kind != DstKind::Host {
             for e in self.demux.udp.matching(d.dst_port, info.dst, info.iface.id) {
                 let wants = match info.kind {
-                    DstKind::Group => e.state.lock().groups.contains(&(info.iface.id, info.dst)),
+                    DstKind::Group => {
+                        let state = e.state.lock();
+                        state.options.multicast_all
+                            || state.groups.contains(&(info.iface.id, info.dst))
+                    }
                     _ => true,
                 };
                 if wants {

@@ -241,6 +241,10 @@ pub trait Socket: Send + Sync + Any {
     /// `ioctl(2)`.
     fn ioctl(&self, task: &Task, cmd: u32, arg: u64) -> Result<u64>;
 
+    /// Waits, before [`release`](Socket::release), until what was sent has arrived: at most so many nanoseconds, or until
+    /// a signal comes (`SO_LINGER`).
+    fn linger(&self, _t: &mut CurrentTask, _nanos: u64) {}
+
     /// The open file is gone.
     fn release(&self);
 
@@ -273,6 +277,18 @@ impl SocketFile {
 /// The socket behind an open file. `ENOTSOCK`.
 pub fn of(file: &File) -> Result<&Arc<dyn Socket>> {
     file.ops_as::<SocketFile>().map(SocketFile::socket).ok_or(Errno::ENOTSOCK)
+}
+
+/// What `close(2)` waits for when it closes the last descriptor of a socket (`SO_LINGER`).
+pub fn linger(t: &mut CurrentTask, file: &Arc<File>) {
+    if Arc::strong_count(file) > 1 {
+        return;
+    }
+    let Ok(socket) = of(file) else { return };
+    let seconds = socket.options().linger().and_then(|n| u64::try_from(n).ok());
+    if let Some(seconds) = seconds.filter(|n| *n > 0) {
+        socket.linger(t, seconds.saturating_mul(1_000_000_000));
+    }
 }
 
 impl FileOps for SocketFile {

@@ -56,8 +56,13 @@ pub mod so {
     pub const SELECT_ERR_QUEUE: i32 = 45;
     pub const BUSY_POLL: i32 = 46;
     pub const PEERGROUPS: i32 = 59;
+    pub const TIMESTAMP_NEW: i32 = 63;
+    pub const TIMESTAMPNS_NEW: i32 = 64;
     pub const RCVTIMEO_NEW: i32 = 66;
     pub const SNDTIMEO_NEW: i32 = 67;
+
+    /// Those of which one at most is on.
+    pub const TIMESTAMPS: [i32; 4] = [TIMESTAMP, TIMESTAMPNS, TIMESTAMP_NEW, TIMESTAMPNS_NEW];
 }
 
 /// Options that are on or off: number and the bit that keeps it.
@@ -79,6 +84,8 @@ const SWITCHES: &[i32] = &[
     so::NOFCS,
     so::LOCK_FILTER,
     so::SELECT_ERR_QUEUE,
+    so::TIMESTAMP_NEW,
+    so::TIMESTAMPNS_NEW,
 ];
 
 fn switch(name: i32) -> Option<u32> {
@@ -249,6 +256,11 @@ impl Options {
             so::MARK => load(&self.mark),
             so::RCVLOWAT => load(&self.rcvlowat),
             so::SNDLOWAT => OptionValue::Int(1),
+            // Which layout the stamps have, whatever their unit.
+            so::TIMESTAMP_NEW => {
+                let new = self.is_on(so::TIMESTAMP_NEW) || self.is_on(so::TIMESTAMPNS_NEW);
+                OptionValue::Int(i32::from(new))
+            }
             // Obsolete: can be set, to no effect.
             so::BSDCOMPAT => OptionValue::Int(0),
             so::PEEK_OFF => load(&self.peek_off),
@@ -285,10 +297,10 @@ impl Options {
         value: &[u8],
         set_sndbuf: impl FnOnce(usize),
     ) -> Result<bool> {
+        let n = int(value)?;
         if is_read_only(name) {
             return Err(Errno::ENOPROTOOPT);
         }
-        let n = int(value)?;
         let doubled = |n: i32, min: usize| (n.max(0) as usize).saturating_mul(2).max(min);
         match name {
             so::SNDBUF => set_sndbuf(doubled(clamp_buffer(n), MIN_SNDBUF)),
@@ -313,7 +325,7 @@ impl Options {
                 let n = if n < 0 { i32::MAX } else { n.max(1) };
                 self.rcvlowat.store(n, Ordering::Relaxed);
             }
-            so::PEEK_OFF => self.peek_off.store(n.max(-1), Ordering::Relaxed),
+            so::PEEK_OFF => self.peek_off.store(n, Ordering::Relaxed),
             so::BSDCOMPAT => {}
             so::BUSY_POLL if n < 0 => return Err(Errno::EINVAL),
             so::BUSY_POLL => self.busy_poll.store(n, Ordering::Relaxed),
@@ -325,6 +337,14 @@ impl Options {
             so::SNDTIMEO | so::SNDTIMEO_NEW => set_timeval(&self.sndtimeo, value)?,
             _ => {
                 let Some(bit) = switch(name) else { return Ok(false) };
+                if so::TIMESTAMPS.contains(&name) {
+                    let group = so::TIMESTAMPS.into_iter().filter_map(switch);
+                    let group = group.fold(0, |all, bit| all | bit);
+                    self.switches.fetch_and(!group, Ordering::Relaxed);
+                }
+                if name == so::LOCK_FILTER && n == 0 && self.is_on(name) {
+                    return Err(Errno::EPERM);
+                }
                 if n != 0 {
                     self.switches.fetch_or(bit, Ordering::Relaxed);
                 } else {

@@ -165,10 +165,15 @@ impl FdTable {
 
     /// Removes a descriptor and closes it (`close(2)`). `EBADF` if there is none.
     pub fn close(&self, fd: i32) -> Result<()> {
+        self.closed(self.remove(fd)?);
+        Ok(())
+    }
+
+    /// Removes a descriptor; the caller is to pass its file to [`FdTable::closed`]. `EBADF` if there is none.
+    pub fn remove(&self, fd: i32) -> Result<Arc<File>> {
         let index = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
         let slot = self.table.write().take(index).ok_or(Errno::EBADF)?;
-        self.closed(slot.file);
-        Ok(())
+        Ok(slot.file)
     }
 
     /// A descriptor of this table no longer stands for `file`: what is tied to the descriptor rather

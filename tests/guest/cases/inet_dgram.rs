@@ -353,6 +353,192 @@ fn receive_timeout() {
     p!(took(15, || recv(a, 1, 0)).0, rd(a, 1));
 }
 
+fn corked_data_goes_where_it_was_to_go_first() {
+    let (a, pa) = udp("127.0.0.1");
+    let (b, pb) = udp("127.0.0.1");
+    let c = socket4(SOCK_DGRAM);
+    let to = |port: u16, flags: i32, text: &str| {
+        let to = addr("127.0.0.1", port);
+        sc!(SYS_sendto, c, text.as_bytes(), text.len(), flags, to.as_slice(), 16)
+    };
+    p!(to(pa, MSG_MORE, "one "), to(pb, MSG_MORE, "two "), to(pb, 0, "three"));
+    p!(recv(a, 20, MSG_DONTWAIT), recv(b, 20, MSG_DONTWAIT));
+    connect_to(c, "127.0.0.1", pa);
+    p!(send(c, "held", MSG_MORE), send(c, "", 0), recv(a, 20, MSG_DONTWAIT));
+    p!(send(c, "lost", MSG_MORE), close(c), recv(a, 20, MSG_DONTWAIT));
+}
+
+/// The control messages of what was received.
+fn told(got: crate::sys::sock::Received) -> String {
+    format!("{:?}", got.control)
+}
+
+fn segments_are_received_together() {
+    let (a, port) = udp("127.0.0.1");
+    let b = socket4(SOCK_DGRAM);
+    connect_to(b, "127.0.0.1", port);
+    p!(set_int(a, IPPROTO_UDP, 104, 1), set_int(b, IPPROTO_UDP, 103, 10));
+    p!(send(b, "0123456789abcdefghijABCDE", 0));
+    let got = recv_message(a, 100, 0, &[port_of(b)]);
+    p!(got.ret, format!("{:?}", got.control), recv(a, 20, MSG_DONTWAIT));
+    p!(send(b, "short", 0), told(recv_message(a, 100, 0, &[port_of(b)])));
+    p!(
+        set_int(a, IPPROTO_UDP, 104, 0),
+        send(b, "0123456789abc", 0),
+        recv(a, 20, 0),
+        recv(a, 20, 0)
+    );
+}
+
+/// An entry of the error queue without its port: data, who it was for, and the extended error.
+fn error_of(fd: i32) -> String {
+    let got = recv_message(fd, 100, MSG_ERRQUEUE | MSG_DONTWAIT, &[]);
+    let errors: Vec<String> = got
+        .control
+        .iter()
+        .map(|(level, kind, data)| {
+            format!("{level} {kind} {} {:?}", data.len(), &data[..data.len().min(16)])
+        })
+        .collect();
+    format!("{} \"{}\" {}", got.ret, got.data.escape_ascii(), errors.join(" "))
+}
+
+fn too_large_a_message_is_in_the_error_queue() {
+    let (a, port) = udp("127.0.0.1");
+    let big = vec![0u8; 65_508];
+    let to = addr("127.0.0.1", port);
+    p!(set_int(a, IPPROTO_IP, IP_RECVERR, 1));
+    p!(
+        sc!(SYS_sendto, a, big.as_slice(), big.len(), 0, to.as_slice(), 16),
+        error_of(a),
+        error_of(a)
+    );
+}
+
+fn errors_are_queued_by_the_destinations_family() {
+    let port = closed_port();
+    let six = socket6(SOCK_DGRAM);
+    p!(
+        set_int(six, IPPROTO_IPV6, 25, 1),
+        send_to(six, "a", "::ffff:127.0.0.1", port),
+        error_of(six)
+    );
+    p!(send_to(six, "b", "::1", port), error_of(six), set_int(six, IPPROTO_IP, IP_RECVERR, 1));
+    getopt(six, SO_ERROR);
+    p!(send_to(six, "c", "::ffff:127.0.0.1", port), error_of(six));
+}
+
+fn messages_of_other_levels() {
+    let (a, port) = udp("127.0.0.1");
+    let b = socket4(SOCK_DGRAM);
+    connect_to(b, "127.0.0.1", port);
+    let with = |level, kind, data: &[u8]| sendmsg(b, b"x", &cmsg(level, kind, data), None, 0);
+    p!(
+        with(SOL_SOCKET, SCM_RIGHTS, &[0xff; 4]),
+        with(SOL_SOCKET, 2, &[0xff; 12]),
+        with(SOL_SOCKET, 99, &[])
+    );
+    p!(
+        with(IPPROTO_IPV6, 50, &[0; 20]),
+        with(IPPROTO_TCP, 1, &[0; 4]),
+        with(IPPROTO_UDP, 104, &[0; 4])
+    );
+    p!(with(IPPROTO_IP, 8, &[99, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), with(IPPROTO_IP, 99, &[]));
+    p!((0..5).take_while(|_| recv(a, 9, MSG_DONTWAIT).0.is_ok()).count());
+    let (s, port) = udp("::1");
+    let c = socket6(SOCK_DGRAM);
+    connect_to(c, "::1", port);
+    p!(set_int(s, IPPROTO_IPV6, IPV6_RECVHOPLIMIT, 1), set_int(s, IPPROTO_IPV6, 2, 1));
+    let with = |level, kind, data: &[u8]| sendmsg(c, b"x", &cmsg(level, kind, data), None, 0);
+    p!(with(IPPROTO_IP, IP_TTL, &[3, 0, 0, 0]), told(recv_message(s, 9, 0, &[])));
+    p!(with(IPPROTO_IPV6, 11, &[5, 0, 0, 0]), with(IPPROTO_IPV6, 62, &[1, 0, 0, 0]));
+    p!(with(IPPROTO_IPV6, 50, &[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 99, 0, 0, 0]));
+}
+
+fn one_kind_of_time_stamp() {
+    let (a, port) = udp("127.0.0.1");
+    let all = [29, 35, 63, 64];
+    for name in all {
+        p!(
+            setopt(a, name, 1),
+            all.map(|n| getopt(a, n).to_string()).join(" "),
+            send_to(a, "x", "127.0.0.1", port)
+        );
+        let got: Vec<(i32, i32, usize)> =
+            recv_message(a, 9, 0, &[]).control.iter().map(|(l, k, d)| (*l, *k, d.len())).collect();
+        p!(format!("{got:?}"));
+    }
+    p!(setopt(a, 29, 0), all.map(|n| getopt(a, n).to_string()).join(" "));
+}
+
+fn time_of_the_last_datagram() {
+    let (a, port) = udp("127.0.0.1");
+    let mut time = [0i64; 2];
+    let mut ask = |cmd: u32| sc!(SYS_ioctl, a, cmd, at_mut(&mut time));
+    p!(
+        ask(0x8906),
+        ask(0x8907),
+        send_to(a, "x", "127.0.0.1", port),
+        rd(a, 9),
+        ask(0x8907),
+        ask(0x8906)
+    );
+    p!(time[0] > 1_600_000_000, time[1] < 1_000_000);
+}
+
+fn from_v6_to_v4() {
+    let (_a, port) = udp("127.0.0.1");
+    let six = socket6(SOCK_DGRAM);
+    let change = |fd, family| set_int(fd, IPPROTO_IPV6, 1, family);
+    p!(
+        change(six, AF_INET),
+        get_int(six, IPPROTO_IPV6, 1),
+        connect_to(six, "::ffff:127.0.0.1", port)
+    );
+    p!(
+        get_int(six, IPPROTO_IPV6, 1),
+        change(six, AF_UNIX),
+        change(six, AF_INET6),
+        change(six, AF_INET)
+    );
+    p!(
+        getopt(six, SO_DOMAIN),
+        own_name(six, &[port_of(six)]),
+        peer_name(six, &[port]),
+        change(six, AF_INET)
+    );
+    p!(get_int(six, IPPROTO_IPV6, 26), wr(six, "x"), rd(_a, 9));
+    let (_b, port) = udp("::1");
+    let six = socket6(SOCK_DGRAM);
+    connect_to(six, "::1", port);
+    p!(change(six, AF_INET));
+    let l = socket6(SOCK_STREAM);
+    p!(bind_to(l, "::", 0), listen(l, 5), change(l, AF_INET));
+    let c = dial(port_of(l));
+    let s = accept(l, 0).fd();
+    p!(change(s, AF_INET), getopt(s, SO_DOMAIN), peer_name(s, &[port_of(c), port_of(l)]));
+    p!(sc!(SYS_connect, s, [0u8; 16].as_slice(), 16), bind_to(s, "0.0.0.0", 0), listen(s, 5));
+    p!(dial(port_of(s)) > 0, accept(s, 0).ok());
+}
+
+fn a_range_of_ports_of_its_own() {
+    let range = |low: u32, high: u32| (low | high << 16) as i32;
+    let of = |kind| {
+        let fd = socket4(kind);
+        set_int(fd, IPPROTO_IP, 51, range(40_011, 40_014));
+        fd
+    };
+    p!(get_int(of(SOCK_DGRAM), IPPROTO_IP, 51) == Ret(i64::from(range(40_011, 40_014))));
+    let within = |fd: i32| (40_011..=40_014).contains(&port_of(fd));
+    for kind in [SOCK_STREAM, SOCK_DGRAM] {
+        let (a, b) = (of(kind), of(kind));
+        p!(bind_to(a, "127.0.0.77", 0), within(a), bind_to(b, "127.0.0.77", 0), within(b));
+    }
+    let fd = socket4(SOCK_DGRAM);
+    p!(set_int(fd, IPPROTO_IP, 51, range(5, 3)), set_int(fd, IPPROTO_IP, 51, range(5, 0)));
+    p!(set_bytes(fd, IPPROTO_IP, 51, &[1]));
+}
+
 cases![
     send_and_receive,
     datagrams_keep_their_bounds,
@@ -379,4 +565,13 @@ cases![
     several_at_once,
     bound_to_a_device,
     receive_timeout,
+    corked_data_goes_where_it_was_to_go_first,
+    segments_are_received_together,
+    too_large_a_message_is_in_the_error_queue,
+    errors_are_queued_by_the_destinations_family,
+    messages_of_other_levels,
+    one_kind_of_time_stamp,
+    time_of_the_last_datagram,
+    from_v6_to_v4,
+    a_range_of_ports_of_its_own,
 ];

@@ -251,6 +251,103 @@ fn interface_list() {
     p!(sc!(SYS_ioctl, fd, 0x8912, at_mut(&mut conf)), conf[0]);
 }
 
+fn repairing_is_refused() {
+    let c = socket4(SOCK_STREAM);
+    p!(get_int(c, IPPROTO_TCP, 19), get_int(c, IPPROTO_TCP, 20), get_int(c, IPPROTO_TCP, 21));
+    p!(
+        set_int(c, IPPROTO_TCP, 20, 1),
+        set_int(c, IPPROTO_TCP, 21, 1),
+        set_int(c, IPPROTO_TCP, 22, 1)
+    );
+    let [c, _s] = tcp_pair();
+    p!(
+        set_int(c, IPPROTO_TCP, 20, 1),
+        set_int(c, IPPROTO_TCP, 21, 1),
+        set_int(c, IPPROTO_TCP, 24, 1)
+    );
+}
+
+fn protocols_above() {
+    let c = socket4(SOCK_STREAM);
+    p!(
+        set_bytes(c, IPPROTO_TCP, 31, b"nope"),
+        set_bytes(c, IPPROTO_TCP, 31, b""),
+        get_bytes(c, IPPROTO_TCP, 31)
+    );
+    p!(get_bytes(c, IPPROTO_TCP, 28), get_int(c, IPPROTO_TCP, 43));
+}
+
+fn fast_open_of_a_listener() {
+    let c = socket4(SOCK_STREAM);
+    let set =
+        |fd, n| format!("{} {}", set_int(fd, IPPROTO_TCP, 23, n), get_int(fd, IPPROTO_TCP, 23));
+    p!(set(c, -1), set(c, 5), set(c, 0), set_int(c, IPPROTO_TCP, 30, 2));
+    let (l, _) = listener("127.0.0.1", 1);
+    let [a, _b] = tcp_pair();
+    p!(set(l, 7), set(a, 7));
+}
+
+fn more_tcp_numbers() {
+    let set = |name, n| {
+        let c = socket4(SOCK_STREAM);
+        format!("{} {}", set_int(c, IPPROTO_TCP, name, n), get_int(c, IPPROTO_TCP, name))
+    };
+    p!(
+        set(9, 1000),
+        set(9, i32::MAX),
+        set(12, 0),
+        set(12, 5),
+        set(17, 1),
+        set(17, 2),
+        set(27, 2),
+        set(27, 3)
+    );
+    p!(set(36, 1), set(36, 2), set(36, -1));
+}
+
+fn short_values() {
+    let c = socket4(SOCK_STREAM);
+    for name in
+        [SO_TYPE, SO_ERROR, SO_REUSEADDR, SO_PASSCRED, SO_DOMAIN, SO_ACCEPTCONN, 26, 27, 37, 49, 72]
+    {
+        p!(name, set_bytes(c, SOL_SOCKET, name, &[1]));
+    }
+    for name in [1, 6, 7, 8, 10, 11, 12, 13, 18, 20, 23, 24, 26, 2, 33, 34, 49] {
+        p!(name, set_bytes(c, IPPROTO_IP, name, &[]));
+    }
+}
+
+fn nobody_at_the_other_end() {
+    let [c, s] = tcp_pair();
+    p!(get_bytes(c, SOL_SOCKET, SO_PEERCRED), getopt(c, 59), getopt(c, 77), getopt(c, 76));
+    let (mut name, mut len) = ([0u8; 16], 16u32);
+    p!(get_bytes(socket4(SOCK_STREAM), SOL_SOCKET, 28));
+    p!(sc!(SYS_getsockopt, s, SOL_SOCKET, 28, at_mut(&mut name), at_mut(&mut len)), len);
+    p!(spell_ip(&name, &[port_of(c)]), getopt(c, 48));
+    let fresh = socket4(SOCK_STREAM);
+    p!(getopt(fresh, 49), setopt(fresh, 49, 1), getopt(fresh, 49), getopt(c, 53), setopt(c, 53, 1));
+    p!(get_bytes(c, SOL_SOCKET, 37), setopt(c, 44, 1), setopt(c, 44, 0), getopt(c, 44));
+}
+
+fn old_and_new_names_of_ipv6() {
+    let a = socket6(SOCK_DGRAM);
+    for name in [2, 3, 4, 5, 8, 11, 30, 77, 78, 70] {
+        p!(
+            name,
+            get_int(a, IPPROTO_IPV6, name),
+            set_int(a, IPPROTO_IPV6, name, 1),
+            get_int(a, IPPROTO_IPV6, name)
+        );
+    }
+    p!(
+        set_int(a, IPPROTO_IPV6, 31, 2),
+        set_int(a, IPPROTO_IPV6, 29, 7),
+        get_int(a, IPPROTO_IPV6, 29)
+    );
+    p!(bind_to(a, "2001:db8::5", 0), get_int(a, IPPROTO_IPV6, 24), get_int(a, IPPROTO_IP, 15));
+    p!(set_int(a, IPPROTO_IP, 25, 1), set_int(a, IPPROTO_IP, 26, 2));
+}
+
 cases![
     socket_level_defaults,
     buffers_are_doubled,
@@ -269,4 +366,11 @@ cases![
     interface_requests,
     interface_changes_need_the_capability,
     interface_list,
+    repairing_is_refused,
+    protocols_above,
+    fast_open_of_a_listener,
+    more_tcp_numbers,
+    short_values,
+    nobody_at_the_other_end,
+    old_and_new_names_of_ipv6,
 ];

@@ -25,6 +25,9 @@ fn creation_errors() {
     let mut two = [0i32; 2];
     p!(sc!(SYS_socketpair, AF_INET, SOCK_STREAM, 0, at_mut(&mut two)));
     p!(sc!(SYS_socketpair, AF_INET6, SOCK_DGRAM, 0, at_mut(&mut two)));
+    p!(sc!(SYS_socketpair, AF_INET, SOCK_DGRAM, 6, at_mut(&mut two)));
+    p!(sc!(SYS_socketpair, AF_INET, SOCK_STREAM, 1, at_mut(&mut two)));
+    p!(sc!(SYS_socketpair, AF_INET, SOCK_STREAM, 6, at_mut(&mut two)));
     p!(sc!(SYS_socket, 45, SOCK_STREAM, 0));
 }
 
@@ -286,6 +289,18 @@ fn connect_timeout() {
     p!(connect_to(c, "127.0.0.1", port), poll(&[(c, POLLOUT)], 0));
 }
 
+fn connect_gives_up() {
+    let (_l, port) = listener("127.0.0.1", 0);
+    let _first = dial(port);
+    let c = socket4(SOCK_STREAM);
+    p!(set_int(c, IPPROTO_TCP, TCP_USER_TIMEOUT, 300));
+    let (ret, right) = took(250, || connect_to(c, "127.0.0.1", port));
+    p!(ret, right, getopt(c, SO_ERROR));
+    let d = socket4(SOCK_STREAM | SOCK_NONBLOCK);
+    p!(set_int(d, IPPROTO_TCP, TCP_USER_TIMEOUT, 300), connect_to(d, "127.0.0.1", port));
+    p!(poll(&[(d, POLLOUT)], 10_000), getopt(d, SO_ERROR), getopt(d, SO_ERROR));
+}
+
 fn connect_is_interrupted() {
     let (_l, port) = listener("127.0.0.1", 0);
     let _first = dial(port);
@@ -450,6 +465,7 @@ cases![
     full_backlog_makes_them_wait,
     backlog_counts,
     connect_timeout,
+    connect_gives_up,
     connect_is_interrupted,
     listen_rules,
     shutdown_of_a_listener,

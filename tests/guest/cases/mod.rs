@@ -12,8 +12,10 @@ mod filemap;
 mod files;
 mod futex;
 mod handles;
+mod inet_close;
 mod inet_data;
 mod inet_dgram;
+mod inet_groups;
 mod inet_netlink;
 mod inet_options;
 mod inet_raw;
@@ -71,8 +73,10 @@ crate::registry::areas![
     unix_messages,
     unix_oob,
     inet_stream,
+    inet_close,
     inet_data,
     inet_dgram,
+    inet_groups,
     inet_options,
     inet_raw,
     inet_netlink,

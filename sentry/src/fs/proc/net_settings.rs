@@ -7,7 +7,6 @@ use crate::fs::pseudo::{Fixed, Node, Rights, Text, directory, text};
 use crate::kernel::credentials::CAP_NET_ADMIN;
 use crate::socket::inet::Net;
 use crate::socket::inet::net::Settings;
-use crate::socket::unix::conn::SOMAXCONN;
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -138,14 +137,14 @@ struct Somaxconn;
 
 impl Text for Somaxconn {
     fn read(&self) -> Result<Vec<u8>> {
-        Ok(format!("{}\n", SOMAXCONN.load(Ordering::Relaxed)).into_bytes())
+        Ok(format!("{}\n", network()?.settings.somaxconn.load(Ordering::Relaxed)).into_bytes())
     }
 
     fn write(&self, data: &[u8]) -> Result<()> {
         may_write()?;
         let [n] = numbers(data)?[..] else { return Err(Errno::EINVAL) };
         let n = u32::try_from(n).map_err(|_| Errno::EINVAL)?;
-        SOMAXCONN.store(n.min(65535), Ordering::Relaxed);
+        network()?.settings.somaxconn.store(n.min(i32::MAX as u32), Ordering::Relaxed);
         Ok(())
     }
 
@@ -161,6 +160,27 @@ fn number(place: fn(&Settings) -> &AtomicI32, min: i32, max: i32) -> Node {
 /// `/proc/sys/net/core/somaxconn`.
 pub fn somaxconn() -> Node {
     text(Somaxconn)
+}
+
+/// `tcp_max_tw_buckets`
+struct MaxTimeWait;
+
+impl Text for MaxTimeWait {
+    fn read(&self) -> Result<Vec<u8>> {
+        Ok(format!("{}\n", network()?.time_wait.max.load(Ordering::Relaxed)).into_bytes())
+    }
+
+    fn write(&self, data: &[u8]) -> Result<()> {
+        may_write()?;
+        let [n] = numbers(data)?[..] else { return Err(Errno::EINVAL) };
+        let n = i32::try_from(n).map_err(|_| Errno::EINVAL)?;
+        network()?.time_wait.set_max(n);
+        Ok(())
+    }
+
+    fn rights(&self) -> Rights {
+        Rights::root(0o644)
+    }
 }
 
 /// `nf_conntrack_max`
@@ -229,6 +249,7 @@ pub fn ipv4() -> Node {
         ("tcp_keepalive_probes", number(|s| keepalive(s, 2), 1, 127)),
         ("tcp_keepalive_time", number(|s| keepalive(s, 0), 1, 32767)),
         ("tcp_max_syn_backlog", number(|s| &s.syn_backlog, 1, i32::MAX)),
+        ("tcp_max_tw_buckets", text(MaxTimeWait)),
         ("tcp_mem", fixed("287901\t383868\t575802\n")),
         ("tcp_moderate_rcvbuf", fixed("1\n")),
         ("tcp_rmem", fixed("4096\t131072\t6291456\n")),

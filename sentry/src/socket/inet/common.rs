@@ -1,6 +1,7 @@
 //! What Internet sockets of all kinds have: a network, options, an interface they are bound to.
 
 use super::Net;
+use super::addr::AF_INET;
 use super::ip::IpOptions;
 use super::multicast::Memberships;
 use crate::errno::{Errno, Result};
@@ -14,21 +15,32 @@ use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 
 /// Options of `SOL_SOCKET` that only Internet sockets have here.
 mod number {
+    pub const PEERCRED: i32 = 17;
     pub const BINDTODEVICE: i32 = 25;
     pub const ATTACH_FILTER: i32 = 26;
     pub const DETACH_FILTER: i32 = 27;
+    pub const PEERNAME: i32 = 28;
     pub const TIMESTAMPING: i32 = 37;
     pub const MAX_PACING_RATE: i32 = 47;
+    pub const BPF_EXTENSIONS: i32 = 48;
     pub const INCOMING_CPU: i32 = 49;
+    pub const CNX_ADVICE: i32 = 53;
     pub const MEMINFO: i32 = 55;
     pub const INCOMING_NAPI_ID: i32 = 56;
     pub const COOKIE: i32 = 57;
+    pub const PEERGROUPS: i32 = 59;
     pub const BINDTOIFINDEX: i32 = 62;
     pub const PREFER_BUSY_POLL: i32 = 69;
     pub const NETNS_COOKIE: i32 = 71;
     pub const BUF_LOCK: i32 = 72;
     pub const TIMESTAMPING_NEW: i32 = 65;
+    pub const PASSPIDFD: i32 = 76;
+    pub const PEERPIDFD: i32 = 77;
+    pub const PASSRIGHTS: i32 = 83;
 }
+
+/// Options that are for local sockets alone.
+const LOCAL_ONLY: [i32; 4] = [so::PASSCRED, so::PASSSEC, number::PASSPIDFD, number::PASSRIGHTS];
 
 /// Flags of `SO_TIMESTAMPING` that mean received packets: `RX_SOFTWARE` and `SOFTWARE`.
 pub const TIMESTAMPING_RX: i32 = 8 | 16;
@@ -40,8 +52,7 @@ const BUF_LOCKS: i32 = 3;
 
 /// The common part.
 pub struct Common {
-    /// `AF_INET` or `AF_INET6`.
-    pub family: i32,
+    family: AtomicI32,
     /// The network.
     pub net: Arc<Net>,
     /// Options of `SOL_SOCKET` that all families have.
@@ -58,6 +69,7 @@ pub struct Common {
     locks: AtomicI32,
     pacing: AtomicU64,
     prefer_busy_poll: AtomicI32,
+    incoming_cpu: AtomicI32,
     cookie: Mutex<u64, { rank::LEAF }>,
 }
 
@@ -65,7 +77,7 @@ impl Common {
     /// The part of a new socket.
     pub fn new(family: i32, net: &Arc<Net>, options: Options) -> Common {
         Common {
-            family,
+            family: AtomicI32::new(family),
             net: net.clone(),
             options,
             ip: IpOptions::default(),
@@ -75,6 +87,7 @@ impl Common {
             locks: AtomicI32::new(0),
             pacing: AtomicU64::new(u64::MAX),
             prefer_busy_poll: AtomicI32::new(0),
+            incoming_cpu: AtomicI32::new(-1),
             cookie: Mutex::new(0),
         }
     }
@@ -84,7 +97,7 @@ impl Common {
         let options = Options::with_creator(self.options.creator);
         options.inherit_all(&self.options);
         Common {
-            family: self.family,
+            family: AtomicI32::new(self.family()),
             net: self.net.clone(),
             options,
             ip: self.ip.clone(),
@@ -94,8 +107,19 @@ impl Common {
             locks: AtomicI32::new(self.locks.load(Ordering::Relaxed)),
             pacing: AtomicU64::new(self.pacing.load(Ordering::Relaxed)),
             prefer_busy_poll: AtomicI32::new(0),
+            incoming_cpu: AtomicI32::new(-1),
             cookie: Mutex::new(0),
         }
+    }
+
+    /// `AF_INET` or `AF_INET6`.
+    pub fn family(&self) -> i32 {
+        self.family.load(Ordering::Relaxed)
+    }
+
+    /// Makes an IPv6 socket one of IPv4 (`IPV6_ADDRFORM`).
+    pub fn become_v4(&self) {
+        self.family.store(AF_INET, Ordering::Relaxed);
     }
 
     /// Index of the interface it is bound to; 0 for none.
@@ -132,8 +156,9 @@ impl Common {
     ) -> Option<Result<OptionValue>> {
         match level {
             // Nothing that these ask for travels with packets.
-            SOL_SOCKET if matches!(name, so::PASSCRED | so::PASSSEC) => {
-                Some(Err(Errno::EOPNOTSUPP))
+            SOL_SOCKET if LOCAL_ONLY.contains(&name) => Some(Err(Errno::EOPNOTSUPP)),
+            SOL_SOCKET if name == number::PEERNAME => {
+                Some(socket.peer_address().map(OptionValue::Bytes))
             }
             SOL_SOCKET => Some(match self.options.get(socket, sndbuf, name) {
                 Some(value) => Ok(value),
@@ -156,12 +181,20 @@ impl Common {
                 OptionValue::Bytes(name.map(terminated).unwrap_or_default())
             }
             number::BINDTOIFINDEX => OptionValue::Int(self.device() as i32),
-            number::TIMESTAMPING | number::TIMESTAMPING_NEW => atomic(&self.timestamping),
+            // `struct so_timestamping`; there are no hardware clocks to be bound to.
+            number::TIMESTAMPING | number::TIMESTAMPING_NEW => {
+                let flags = self.timestamping.load(Ordering::Relaxed).to_ne_bytes();
+                OptionValue::Bytes([flags, [0; 4]].concat())
+            }
+            // Nobody: pid 0, and ids that are none.
+            number::PEERCRED => OptionValue::Bytes([[0; 4], [0xff; 4], [0xff; 4]].concat()),
+            number::PEERGROUPS | number::PEERPIDFD => return Err(Errno::ENODATA),
+            number::BPF_EXTENSIONS => OptionValue::Int(64),
             number::MAX_PACING_RATE => {
                 OptionValue::Bytes(self.pacing.load(Ordering::Relaxed).to_ne_bytes().to_vec())
             }
-            // No CPU or queue is any connection's own.
-            number::INCOMING_CPU => OptionValue::Int(-1),
+            // No queue is any connection's own.
+            number::INCOMING_CPU => atomic(&self.incoming_cpu),
             number::INCOMING_NAPI_ID => OptionValue::Int(0),
             number::COOKIE => OptionValue::Bytes(self.cookie().to_ne_bytes().to_vec()),
             number::NETNS_COOKIE => OptionValue::Bytes(1u64.to_ne_bytes().to_vec()),
@@ -188,9 +221,10 @@ impl Common {
         set_sndbuf: impl FnOnce(usize),
     ) -> Option<Result<()>> {
         match level {
-            SOL_SOCKET if matches!(name, so::PASSCRED | so::PASSSEC) => {
-                Some(Err(Errno::EOPNOTSUPP))
+            SOL_SOCKET if name != number::BINDTODEVICE && value.len() < 4 => {
+                Some(Err(Errno::EINVAL))
             }
+            SOL_SOCKET if LOCAL_ONLY.contains(&name) => Some(Err(Errno::EOPNOTSUPP)),
             SOL_SOCKET => Some(match self.set_socket(t, name, value) {
                 Err(Errno::ENOPROTOOPT) => {
                     let known = self.options.set(t.creds(), name, value, set_sndbuf);
@@ -257,7 +291,12 @@ impl Common {
                 self.prefer_busy_poll.store(i32::from(on != 0), Ordering::Relaxed);
                 Ok(())
             }
-            number::INCOMING_CPU => int(value).map(|_| ()),
+            number::INCOMING_CPU => {
+                self.incoming_cpu.store(int(value)?, Ordering::Relaxed);
+                Ok(())
+            }
+            // Whether the peer was heard of is told to the neighbour table, which has it from elsewhere.
+            number::CNX_ADVICE => int(value).map(|_| ()),
             number::BUF_LOCK => {
                 let locks = int(value)?;
                 if locks & !BUF_LOCKS != 0 {

@@ -5,11 +5,12 @@ use super::addr::{self, AF_INET, AF_INET6, Endpoint};
 use super::common::{Common, TIMESTAMPING_RX};
 use super::dgram::errors::{ErrorQueue, QueuedError};
 use super::net::Net;
-use super::{SOL_IP, SOL_IPV6, devices, ip};
+use super::{IPPROTO_UDP, SOL_IP, SOL_IPV6, devices, ip};
 use crate::errno::{Errno, Result};
 use crate::fs::ioctl::{FIONREAD, TIOCOUTQ, put_int};
 use crate::io::Sink;
 use crate::kernel::Task;
+use crate::mm::UserAddr;
 use crate::socket::options::so;
 use crate::socket::unix::message::datagram_cost;
 use crate::socket::{Control, RecvMsg, SOL_SOCKET, flags};
@@ -17,7 +18,13 @@ use crate::sync::{Mutex, rank};
 use crate::wait::{EventMask, WaitQueue};
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, Ordering};
+
+const UDP_GRO: i32 = 104;
+const SIOCGSTAMP: u32 = 0x8906;
+const SIOCGSTAMPNS: u32 = 0x8907;
+const SIOCGSTAMP_NEW: u32 = 0x8010_8906;
+const SIOCGSTAMPNS_NEW: u32 = 0x8010_8907;
 
 /// Nothing more will be received.
 pub const RCV: u8 = 1;
@@ -32,6 +39,8 @@ pub struct Datagram {
     pub(super) device: u32,
     pub(super) ttl: u8,
     pub(super) tos: u8,
+    /// Bytes of each of the datagrams that came together; 0 for one alone.
+    pub(super) segment: u16,
     /// When it came: nanoseconds since the epoch.
     pub(super) at: i64,
 }
@@ -107,7 +116,12 @@ pub struct Inbox {
     shut: AtomicU8,
     received: Mutex<Received, { rank::INODE_NESTED }>,
     errors: ErrorQueue,
+    /// When what was received last had come: nanoseconds since the epoch, with [`NEVER`] as 0.
+    last: AtomicI64,
 }
+
+/// Nothing has been received yet (`SIOCGSTAMP`).
+const NEVER: i64 = 0;
 
 impl Inbox {
     /// Bytes that wait to be received, as they are charged, and datagrams that were dropped.
@@ -174,6 +188,7 @@ impl Inbox {
         } else {
             let datagram = self.received.lock().pop();
             if let Some(datagram) = datagram {
+                self.last.store(datagram.at, Ordering::Relaxed);
                 return deliver(&datagram, dst, msg);
             }
         }
@@ -222,6 +237,15 @@ impl Inbox {
                 put_int(task, arg, len)
             }
             TIOCOUTQ => put_int(task, arg, 0),
+            SIOCGSTAMP | SIOCGSTAMP_NEW | SIOCGSTAMPNS | SIOCGSTAMPNS_NEW => {
+                let at = self.last.load(Ordering::Relaxed);
+                if at == NEVER {
+                    return Err(Errno::ENOENT);
+                }
+                let unit = if matches!(cmd, SIOCGSTAMP | SIOCGSTAMP_NEW) { 1000 } else { 1 };
+                task.mm()?.write(UserAddr(arg), &time(at, unit))?;
+                Ok(0)
+            }
             _ => devices::ioctl(net, task, cmd, arg),
         }
     }
@@ -248,10 +272,16 @@ impl Datagram {
         if n < bytes.len() {
             msg.out_flags |= flags::TRUNC;
         }
-        msg.from = Some(from.sockaddr(common.family));
+        msg.from = Some(from.sockaddr(common.family()));
         describe(common, self, msg);
         Ok((n, if msg.flags & flags::TRUNC != 0 { bytes.len() } else { n }))
     }
+}
+
+/// A `struct timeval` (`unit` of 1,000 ns) or `timespec` (of 1 ns).
+fn time(at: i64, unit: i64) -> Vec<u8> {
+    let (sec, rest) = (at / 1_000_000_000, at % 1_000_000_000);
+    [sec.to_ne_bytes(), (rest / unit).to_ne_bytes()].concat()
 }
 
 /// Tells what the socket's options ask for of a datagram (`cmsg(3)`).
@@ -259,23 +289,27 @@ fn describe(common: &Common, d: &Datagram, msg: &mut RecvMsg) {
     let (options, on) = (&common.options, |name| common.ip.is_on(name));
     let control = &mut msg.control;
     let mut put = |level, kind, data: Vec<u8>| control.push(Control { level, kind, data });
-    let time = |unit: i64| {
-        let (sec, rest) = (d.at / 1_000_000_000, d.at % 1_000_000_000);
-        [sec.to_ne_bytes(), (rest / unit).to_ne_bytes()].concat()
-    };
-    if options.is_on(so::TIMESTAMP) {
-        put(SOL_SOCKET, so::TIMESTAMP, time(1000));
-    } else if options.is_on(so::TIMESTAMPNS) {
-        put(SOL_SOCKET, so::TIMESTAMPNS, time(1));
+    for kind in so::TIMESTAMPS {
+        if options.is_on(kind) {
+            let unit = if matches!(kind, so::TIMESTAMP | so::TIMESTAMP_NEW) { 1000 } else { 1 };
+            put(SOL_SOCKET, kind, time(d.at, unit));
+        }
     }
     let stamping = common.timestamping.load(Ordering::Relaxed);
     if stamping & TIMESTAMPING_RX == TIMESTAMPING_RX {
-        let mut data = time(1);
+        let mut data = time(d.at, 1);
         data.resize(48, 0);
         put(SOL_SOCKET, 37, data);
     }
+    if d.segment != 0 {
+        put(IPPROTO_UDP, UDP_GRO, i32::from(d.segment).to_ne_bytes().to_vec());
+    }
     let v4 = d.to.ip.is_ipv4();
     let int = |n: u8| i32::from(n).to_ne_bytes().to_vec();
+    let v6_socket = common.family() == AF_INET6;
+    if v6_socket && on(ip::RECVPKTINFO) {
+        put(SOL_IPV6, 50, ip::pktinfo6(d.to.ip, d.device));
+    }
     if v4 {
         // "Specific destination" is the socket's own address, not a group's.
         let group = d.to.ip.is_multicast();
@@ -293,15 +327,18 @@ fn describe(common: &Common, d: &Datagram, msg: &mut RecvMsg) {
             put(SOL_IP, 20, d.to.sockaddr(AF_INET));
         }
     }
-    if common.family == AF_INET6 {
-        if on(ip::RECVPKTINFO) {
-            put(SOL_IPV6, 50, ip::pktinfo6(d.to.ip, d.device));
-        }
-        if on(ip::RECVHOPLIMIT) && !v4 {
+    if v6_socket && !v4 {
+        if on(ip::RECVHOPLIMIT) {
             put(SOL_IPV6, 52, int(d.ttl));
         }
-        if on(ip::RECVTCLASS) && !v4 {
+        if on(ip::RECVTCLASS) {
             put(SOL_IPV6, 67, int(d.tos));
+        }
+        if on(ip::OLD_PKTINFO) {
+            put(SOL_IPV6, ip::OLD_PKTINFO.1, ip::pktinfo6(d.to.ip, d.device));
+        }
+        if on(ip::OLD_HOPLIMIT) {
+            put(SOL_IPV6, ip::OLD_HOPLIMIT.1, int(d.ttl));
         }
         if on(ip::RECVORIGDSTADDR6) {
             put(SOL_IPV6, 74, d.to.sockaddr(AF_INET6));

@@ -1,11 +1,11 @@
 //! Options of IP and IPv6 (`ip(7)`, `ipv6(7)`), kept as numbers in one table each.
 
 use super::Net;
-use super::addr::{AF_INET, mapped};
+use super::addr::{AF_INET, AF_INET6, mapped, parse};
 use super::common::Common;
 use super::interface::LOOPBACK;
 use super::multicast;
-use super::{SOL_IP, SOL_IPV6};
+use super::{IPPROTO_TCP, IPPROTO_UDP, SOL_IP, SOL_IPV6};
 use crate::errno::{Errno, Result};
 use crate::kernel::CurrentTask;
 use crate::kernel::credentials::CAP_NET_ADMIN;
@@ -15,6 +15,16 @@ use std::sync::atomic::{AtomicI32, Ordering};
 /// An option: level and number.
 pub type Name = (i32, i32);
 
+/// `IPV6_ADDRFORM`
+pub const ADDRFORM: Name = (SOL_IPV6, 1);
+/// `IPV6_2292PKTINFO`
+pub const OLD_PKTINFO: Name = (SOL_IPV6, 2);
+/// `IPV6_2292HOPLIMIT`
+pub const OLD_HOPLIMIT: Name = (SOL_IPV6, 8);
+/// `IPV6_FREEBIND`, which is the same switch as [`FREEBIND`]
+const FREEBIND6: Name = (SOL_IPV6, 78);
+/// `IP_LOCAL_PORT_RANGE`: first and last, in the low and high half; 0 for the network's
+pub const PORT_RANGE: Name = (SOL_IP, 51);
 /// `IPV6_V6ONLY`
 pub const V6ONLY: Name = (SOL_IPV6, 26);
 /// `IP_FREEBIND`
@@ -68,6 +78,9 @@ pub const TCLASS: Name = (SOL_IPV6, 67);
 /// `IPV6_RECVORIGDSTADDR`
 pub const RECVORIGDSTADDR6: Name = (SOL_IPV6, 74);
 
+/// The address given with `IP_MULTICAST_IF`, which no program can name: in network order.
+pub const MULTICAST_ADDRESS: Name = (SOL_IP, -1);
+
 const IP_MTU: Name = (SOL_IP, 14);
 const IPV6_MTU: Name = (SOL_IPV6, 24);
 const IP_TRANSPARENT: Name = (SOL_IP, 19);
@@ -107,20 +120,30 @@ const KNOBS: &[Knob] = &[
     switch((SOL_IP, 23), 0),
     switch(BIND_NO_PORT, 0),
     switch((SOL_IP, 25), 0),
-    switch((SOL_IP, 26), 0),
+    knob((SOL_IP, 26), 0, 0, 1),
+    knob(PORT_RANGE, 0, i32::MIN, i32::MAX),
     knob(MULTICAST_IF, 0, 0, i32::MAX),
+    knob(MULTICAST_ADDRESS, 0, i32::MIN, i32::MAX),
     knob(MULTICAST_TTL, 1, -1, 255),
     switch(MULTICAST_LOOP, 1),
     knob(MULTICAST_ALL, 1, 0, 1),
+    switch(OLD_PKTINFO, 0),
+    // Headers with options and routes, and flow labels: none come.
+    switch((SOL_IPV6, 3), 0),
+    switch((SOL_IPV6, 4), 0),
+    switch((SOL_IPV6, 5), 0),
+    switch(OLD_HOPLIMIT, 0),
+    switch((SOL_IPV6, 11), 0),
     knob(UNICAST_HOPS, -1, -1, 255),
-    knob(MULTICAST_IF6, 0, 0, i32::MAX),
+    knob(MULTICAST_IF6, 0, i32::MIN, i32::MAX),
     knob(MULTICAST_HOPS, -1, -1, 255),
     knob(MULTICAST_LOOP6, 1, 0, 1),
     knob((SOL_IPV6, 23), 1, 0, 5),
     switch(RECVERR6, 0),
     switch(V6ONLY, 0),
-    knob(MULTICAST_ALL6, 1, 0, 1),
-    switch((SOL_IPV6, 31), 0),
+    switch(MULTICAST_ALL6, 1),
+    switch((SOL_IPV6, 30), 0),
+    knob((SOL_IPV6, 31), 0, 0, 1),
     switch((SOL_IPV6, 33), 0),
     switch(RECVPKTINFO, 0),
     switch(RECVHOPLIMIT, 0),
@@ -132,6 +155,8 @@ const KNOBS: &[Knob] = &[
     switch(RECVTCLASS, 0),
     knob(TCLASS, 0, -1, 255),
     switch((SOL_IPV6, 70), 1),
+    // Fragments are put together before anybody could count them.
+    switch((SOL_IPV6, 77), 0),
     knob((SOL_IPV6, 73), 0, 0, 255),
     switch(RECVORIGDSTADDR6, 0),
 ];
@@ -204,32 +229,36 @@ impl IpOptions {
         level: i32,
         name: i32,
     ) -> Result<OptionValue> {
-        if level == SOL_IPV6 && common.family == AF_INET {
+        if level == SOL_IPV6 && common.family() == AF_INET {
             return Err(Errno::EOPNOTSUPP);
         }
         let int = OptionValue::Int;
+        let (level, name) = canonical((level, name));
         Ok(match (level, name) {
             TTL => int(i32::from(self.ttl(common, false, false))),
             UNICAST_HOPS => int(i32::from(self.ttl(common, true, false))),
             MULTICAST_HOPS => int(i32::from(self.ttl(common, true, true))),
             TCLASS => int(self.value(TCLASS).max(0)),
-            (SOL_IPV6, 70) => int(1),
             IP_PROTOCOL => int(socket.protocol()),
             IP_MTU | IPV6_MTU => {
-                if level == SOL_IP {
-                    socket.peer_address()?;
-                }
+                socket.peer_address()?;
                 let device = Some(common.device()).filter(|d| *d != 0).unwrap_or(LOOPBACK);
                 let mtu = common.net.with_device(device, |i| i.mtu).unwrap_or(0);
                 // An IPv4 packet's length has 16 bits.
                 int(if level == SOL_IP { mtu.min(0xffff) } else { mtu } as i32)
             }
             IP_TRANSPARENT | IPV6_TRANSPARENT => int(0),
+            ADDRFORM if socket.kind() == Kind::Raw => return Err(Errno::ENOPROTOOPT),
+            ADDRFORM => {
+                socket.peer_address()?;
+                int(common.family())
+            }
             MULTICAST_IF => OptionValue::Bytes(multicast::interface_address(common)),
             // Options in packets: none come.
             (SOL_IP, 4) => OptionValue::Bytes(Vec::new()),
             _ => {
-                let (_, value) = self.place((level, name)).ok_or(Errno::ENOPROTOOPT)?;
+                let place = self.place((level, name)).filter(|_| name > 0);
+                let (_, value) = place.ok_or(Errno::ENOPROTOOPT)?;
                 int(value.load(Ordering::Relaxed))
             }
         })
@@ -245,8 +274,12 @@ impl IpOptions {
         name: i32,
         value: &[u8],
     ) -> Result<()> {
-        if level == SOL_IPV6 && common.family == AF_INET {
+        if level == SOL_IPV6 && common.family() == AF_INET {
             return Err(Errno::ENOPROTOOPT);
+        }
+        let (level, name) = canonical((level, name));
+        if (level, name) == ADDRFORM {
+            return self.change_family(common, socket, number(level, value)?);
         }
         if multicast::is_option((level, name)) {
             return multicast::set(common, socket, (level, name), value);
@@ -259,12 +292,25 @@ impl IpOptions {
         if (level, name) == (SOL_IP, 4) && value.is_empty() {
             return Ok(());
         }
+        if name < 0 {
+            return Err(Errno::ENOPROTOOPT);
+        }
         let (knob, place) = self.place((level, name)).ok_or(Errno::ENOPROTOOPT)?;
-        let mut n = number(level, value)?;
+        let is_tcp = socket.kind() == Kind::Stream;
+        if is_tcp && matches!((level, name), MULTICAST_HOPS | MULTICAST_IF6) {
+            return Err(Errno::ENOPROTOOPT);
+        }
+        let mut n = match value {
+            [] if level == SOL_IP && MAY_BE_EMPTY.contains(&name) => 0,
+            value => number(level, value)?,
+        };
+        // A stream is not made of fragments.
+        if (level, name) == (SOL_IP, 25) && is_tcp {
+            return Err(Errno::EINVAL);
+        }
         if !(knob.min..=knob.max).contains(&n) {
             return Err(Errno::EINVAL);
         }
-        let is_tcp = socket.kind() == Kind::Stream;
         match (level, name) {
             _ if knob.switch => n = i32::from(n != 0),
             // The lowest bits are congestion notifications, which are TCP's.
@@ -272,7 +318,13 @@ impl IpOptions {
             TTL if n == 0 => return Err(Errno::EINVAL),
             MULTICAST_TTL if is_tcp => return Err(Errno::EINVAL),
             MULTICAST_TTL if n < 0 => n = 1,
-            MULTICAST_HOPS | MULTICAST_IF6 if is_tcp => return Err(Errno::ENOPROTOOPT),
+            PORT_RANGE if value.len() < 4 => return Err(Errno::EINVAL),
+            PORT_RANGE => {
+                let (low, high) = (n & 0xffff, n >> 16 & 0xffff);
+                if low != 0 && high != 0 && low > high {
+                    return Err(Errno::EINVAL);
+                }
+            }
             MULTICAST_IF6 if n != 0 && common.net.with_device(n as u32, |_| ()).is_none() => {
                 return Err(Errno::ENODEV);
             }
@@ -285,6 +337,34 @@ impl IpOptions {
             return Err(Errno::EPERM);
         }
         place.store(n, Ordering::Relaxed);
+        Ok(())
+    }
+}
+
+/// Options of IPv4 for which no value at all is 0.
+const MAY_BE_EMPTY: &[i32] = &[1, 6, 7, 8, 10, 11, 12, 13, 18, 20, 23, 24, 26];
+
+/// The name under which an option is kept.
+fn canonical(name: Name) -> Name {
+    if name == FREEBIND6 { FREEBIND } else { name }
+}
+
+impl IpOptions {
+    /// `IPV6_ADDRFORM`: a connected IPv6 socket becomes one of IPv4. `EINVAL` for another family, `ENOTCONN`;
+    /// `EADDRNOTAVAIL` if it speaks IPv6 with its peer.
+    fn change_family(&self, common: &Common, socket: &dyn Socket, family: i32) -> Result<()> {
+        if family != AF_INET {
+            return Err(Errno::EINVAL);
+        }
+        if !matches!(socket.protocol(), IPPROTO_TCP | IPPROTO_UDP) || socket.kind() == Kind::Raw {
+            return Err(Errno::ENOPROTOOPT);
+        }
+        let peer = socket.peer_address()?;
+        let v4 = parse(AF_INET6, &peer).is_ok_and(|peer| peer.ip.is_ipv4());
+        if self.is_on(V6ONLY) || !v4 {
+            return Err(Errno::EADDRNOTAVAIL);
+        }
+        common.become_v4();
         Ok(())
     }
 }

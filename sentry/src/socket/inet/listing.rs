@@ -42,7 +42,7 @@ impl Listed {
         (received, sent): (usize, usize),
         drops: usize,
     ) -> Listed {
-        let family = common.family;
+        let family = common.family();
         let nowhere = Endpoint { ip: any(family), port: 0 };
         Listed {
             family,
@@ -71,6 +71,20 @@ pub fn tcp(net: &Net) -> Vec<Listed> {
         .map(|s| Listed::new(s.common(), s.state_number(), s.endpoints(), s.queued(), 0))
         .filter(|s| s.state != super::stream::TCP_CLOSE)
         .collect();
+    out.extend(net.time_wait.all().into_iter().map(|w| Listed {
+        family: w.family,
+        state: w.state,
+        local: w.tuple.local,
+        peer: w.tuple.peer,
+        received: 0,
+        sent: 0,
+        // Nobody owns it any more.
+        uid: 0,
+        ino: 0,
+        cookie: 0,
+        device: 0,
+        drops: 0,
+    }));
     out.sort_by_key(|s| (s.state != super::stream::TCP_LISTEN, s.local.port, s.peer.port));
     out
 }

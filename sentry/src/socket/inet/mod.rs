@@ -33,7 +33,7 @@ pub use addr::{AF_INET, AF_INET6};
 pub use net::{Counters, Net};
 
 use super::Socket;
-use super::family::Family;
+use super::family::{Family, Pair};
 use super::options::Options;
 use crate::errno::{Errno, Result};
 use crate::kernel::CurrentTask;
@@ -110,6 +110,12 @@ impl Family for InetFamily {
             (SOCK_RAW, _) => Ok(RawSocket::new(family, protocol, net, Options::new(t))),
             _ => Err(Errno::ESOCKTNOSUPPORT),
         }
+    }
+
+    fn pair(&self, t: &CurrentTask, kind: i32, protocol: i32) -> Result<Pair> {
+        // What is wrong with the sockets themselves is found first.
+        self.create(t, kind, protocol)?;
+        Err(Errno::EOPNOTSUPP)
     }
 }
 

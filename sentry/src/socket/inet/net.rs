@@ -9,6 +9,7 @@ use super::interface::{Interface, Interfaces, LOOPBACK};
 use super::multicast::Groups;
 use super::port::Ports;
 use super::stream::StreamSocket;
+use super::stream::time_wait::TimeWait;
 use super::table::Connections;
 use super::uplink::Uplink;
 use super::uplink::egress::Egress;
@@ -30,6 +31,8 @@ pub struct Net {
     pub tcp: Arc<Ports<StreamSocket>>,
     /// TCP connections.
     pub connections: Arc<Connections<StreamSocket>>,
+    /// What is left of TCP connections that are over.
+    pub time_wait: Arc<TimeWait>,
     /// UDP ports.
     pub udp: Arc<Ports<DgramSocket>>,
     /// ICMP identifiers of echo sockets, and of those for IPv6.
@@ -85,6 +88,8 @@ pub struct Settings {
     pub syn_backlog: AtomicI32,
     /// `tcp_syncookies`.
     pub syncookies: AtomicI32,
+    /// `net.core.somaxconn`: the longest backlog of a listener.
+    pub somaxconn: AtomicU32,
 }
 
 /// Packets and errors, as far as there are any without packets.
@@ -98,16 +103,26 @@ pub struct Counters {
     pub tcp_segments: AtomicU64,
     pub tcp_resets: AtomicU64,
     pub listen_overflows: AtomicU64,
-    pub udp_in: AtomicU64,
-    pub udp_out: AtomicU64,
-    pub udp_no_ports: AtomicU64,
-    pub udp_buffer_errors: AtomicU64,
+    /// Of IPv4 and of IPv6.
+    pub udp: [UdpCounters; 2],
     pub icmp_echoes: AtomicU64,
     pub icmp_unreachable: AtomicU64,
     /// Bytes that went over the loopback interface.
     pub lo_bytes: AtomicU64,
     /// Packets that went over the loopback interface.
     pub lo_packets: AtomicU64,
+    /// How many of them were IPv6's, and their bytes.
+    pub lo_v6: [AtomicU64; 2],
+}
+
+/// Datagrams.
+#[derive(Default)]
+#[expect(missing_docs, reason = "the names are those of RFC 1213")]
+pub struct UdpCounters {
+    pub received: AtomicU64,
+    pub sent: AtomicU64,
+    pub no_ports: AtomicU64,
+    pub buffer_errors: AtomicU64,
 }
 
 impl Counters {
@@ -116,10 +131,27 @@ impl Counters {
         counter.fetch_add(n as u64, Ordering::Relaxed);
     }
 
+    /// The counters of datagrams over IPv6 (`true`) or IPv4.
+    pub fn udp(&self, v6: bool) -> &UdpCounters {
+        let [v4, six] = &self.udp;
+        if v6 { six } else { v4 }
+    }
+
     /// Notes a packet with `bytes` of data on the loopback interface.
-    pub fn packet(&self, bytes: usize) {
+    pub fn packet(&self, bytes: usize, v6: bool) {
         Self::add(&self.lo_packets, 1);
         Self::add(&self.lo_bytes, bytes);
+        if v6 {
+            let [packets, octets] = &self.lo_v6;
+            Self::add(packets, 1);
+            Self::add(octets, bytes);
+        }
+    }
+
+    /// Notes a segment of TCP with `bytes` of data on the loopback interface.
+    pub fn segment(&self, bytes: usize, v6: bool) {
+        Self::add(&self.tcp_segments, 1);
+        self.packet(bytes, v6);
     }
 }
 
@@ -142,6 +174,7 @@ impl Net {
         Arc::new(Net {
             tcp: Ports::new(true, range.clone()),
             connections: Connections::new(),
+            time_wait: TimeWait::new(),
             udp: Ports::new(false, range.clone()),
             echo: [0; 2].map(|_| Ports::new(false, Arc::new(AtomicU32::new(1 | 65535 << 16)))),
             groups: Groups::default(),
@@ -158,6 +191,7 @@ impl Net {
                 syn_retries: number(6),
                 syn_backlog: number(1024),
                 syncookies: number(1),
+                somaxconn: AtomicU32::new(4096),
             },
             counters: Counters::default(),
             netlink_ports: Mutex::default(),
@@ -244,7 +278,8 @@ impl Net {
                 return Err(Errno::ENETUNREACH);
             }
             let source = via.source_for(to).ok_or(Errno::ENETUNREACH)?;
-            return Ok(Route { source, device, local: true });
+            let local = via.is_loopback() || self.uplink.get().is_none();
+            return Ok(Route { source, device, local });
         }
         drop(interfaces);
         let uplink = self.uplink.get().ok_or(Errno::ENETUNREACH)?;

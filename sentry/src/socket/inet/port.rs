@@ -34,6 +34,9 @@ pub struct Binding {
     pub listening: bool,
     /// Receives from this peer only (connected datagram sockets).
     pub peer: Option<Endpoint>,
+    /// The ports it may be given (`IP_LOCAL_PORT_RANGE`): first and last, in the low and high half; where one is 0, the
+    /// network's.
+    pub range: u32,
     /// Taken by `connect(2)` on its own: others may connect from the same port elsewhere.
     pub by_connect: bool,
 }
@@ -203,9 +206,12 @@ impl<S> Ports<S> {
         if port != 0 {
             return self.insert(port, binding, socket, free).ok_or(Errno::EADDRINUSE);
         }
-        self.ephemeral()
+        self.ephemeral(binding.range)
             .find_map(|port| self.insert(port, binding, socket, <[_]>::is_empty))
-            .or_else(|| self.ephemeral().find_map(|p| self.insert(p, binding, socket, free)))
+            .or_else(|| {
+                let mut ports = self.ephemeral(binding.range);
+                ports.find_map(|p| self.insert(p, binding, socket, free))
+            })
             .ok_or(Errno::EADDRINUSE)
     }
 
@@ -219,20 +225,25 @@ impl<S> Ports<S> {
     ) -> Result<Arc<Claim<S>>> {
         let binding = Binding { by_connect: true, ..binding };
         let shared = |entries: &[Entry<S>]| entries.iter().all(|e| e.binding.by_connect);
-        self.ephemeral()
-            .find_map(|port| self.insert(port, binding, socket, <[_]>::is_empty))
-            .or_else(|| {
-                self.ephemeral()
-                    .filter(|port| unused(*port))
-                    .find_map(|port| self.insert(port, binding, socket, shared))
-            })
+        // An empty list is shared by all who are in it.
+        self.ephemeral(binding.range)
+            .filter(|port| unused(*port))
+            .find_map(|port| self.insert(port, binding, socket, shared))
             .ok_or(Errno::EADDRNOTAVAIL)
     }
 
-    /// The ephemeral ports, from a random one on.
-    fn ephemeral(&self) -> impl Iterator<Item = u16> + use<S> {
+    /// The ephemeral ports, from a random one on. `own`: the range that a socket has asked for, which counts within the
+    /// network's.
+    fn ephemeral(&self, own: u32) -> impl Iterator<Item = u16> + use<S> {
         let range = self.range.load(Ordering::Relaxed);
-        let (low, high) = (range & 0xffff, range >> 16);
+        let (mut low, mut high) = (range & 0xffff, range >> 16);
+        let (first, last) = (own & 0xffff, own >> 16);
+        if (low..=high).contains(&first) {
+            low = first;
+        }
+        if (low..=high).contains(&last) {
+            high = last;
+        }
         let count = high.saturating_sub(low) + 1;
         let start = self.next_random() % count;
         (0..count).filter_map(move |i| u16::try_from(low + (start + i) % count).ok())
@@ -321,6 +332,7 @@ mod tests {
             uid: 0,
             listening: false,
             peer: None,
+            range: 0,
             by_connect: false,
         }
     }

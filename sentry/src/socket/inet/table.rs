@@ -35,6 +35,13 @@ pub struct Registered<S> {
     tuple: Tuple,
 }
 
+impl<S> Registered<S> {
+    /// The connection's ends.
+    pub fn tuple(&self) -> Tuple {
+        self.tuple
+    }
+}
+
 impl<S> Drop for Registered<S> {
     fn drop(&mut self) {
         self.table.shard(&self.tuple).lock().remove(&self.tuple);

@@ -213,6 +213,7 @@ impl Seen<'_> {
             device: self.device,
             ttl: self.header.ttl,
             tos: self.header.tos,
+            segment: 0,
             at: crate::fs::anon::now(),
         }
     }

@@ -17,11 +17,8 @@ use crate::vfs::File;
 use crate::wait::{EventMask, WaitQueue};
 use std::any::Any;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU8, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-
-/// `net.core.somaxconn`.
-pub static SOMAXCONN: AtomicU32 = AtomicU32::new(4096);
 
 /// Bits of [`ConnSocket::shutdown_bits`].
 const RCV: u8 = 1;
@@ -450,7 +447,7 @@ impl Socket for ConnSocket {
     }
 
     fn listen(&self, t: &CurrentTask, backlog: i32) -> Result<()> {
-        let max = SOMAXCONN.load(Ordering::Relaxed);
+        let max = Net::of(t).settings.somaxconn.load(Ordering::Relaxed);
         let backlog = (backlog as u32).min(max) as usize;
         {
             let mut setup = self.setup.lock();

@@ -1,5 +1,6 @@
 //! `/proc/PID` and `/proc/PID/task/TID`.
 
+mod counters;
 mod fd;
 mod links;
 mod maps;

@@ -1,6 +1,6 @@
 //! `/proc/PID/net`: the network of a process (`proc_pid_net(5)`).
 
-use super::Subject;
+use super::{Subject, counters};
 use crate::errno::Result;
 use crate::fs::pseudo::{Node, directory};
 use crate::socket::inet::interface::{IFF_UP, Interface};
@@ -9,7 +9,7 @@ use crate::socket::inet::{filter, listing};
 use crate::socket::{unix, xtables};
 use netstack::filter::conntrack;
 use std::fmt::Write;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -28,20 +28,21 @@ const FILES: &[(&str, Show)] = &[
     ("ip_tables_matches", |_, _| xtables::proc_matches(false)),
     ("ip_tables_names", |net, _| xtables::proc_names(net, false)),
     ("ip_tables_targets", |_, _| xtables::proc_targets(false)),
-    ("igmp", |_, _| "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n".into()),
+    ("igmp", |net, _| igmp(net)),
+    ("igmp6", |net, _| igmp6(net)),
     ("ipv6_route", |net, _| ipv6_route(net)),
     ("netlink", |_, _| NETLINK.into()),
-    ("netstat", |net, _| netstat(net)),
+    ("netstat", |net, _| counters::netstat(net)),
     ("nf_conntrack", |net, _| nf_conntrack(net)),
     ("packet", |_, _| "sk       RefCnt Type Proto  Iface R Rmem   User   Inode\n".into()),
     ("protocols", |net, _| protocols(net)),
     ("raw", |net, s| RAW.to_owned() + &listing::proc_raw(net, AF_INET, &|uid| s.show_uid(uid))),
     ("raw6", |net, s| RAW6.to_owned() + &listing::proc_raw(net, AF_INET6, &|uid| s.show_uid(uid))),
     ("route", |net, _| ipv4_route(net)),
-    ("snmp", |net, _| snmp(net)),
-    ("snmp6", |_, _| String::new()),
-    ("sockstat", |net, _| sockstat(net)),
-    ("sockstat6", |net, _| sockstat6(net)),
+    ("snmp", |net, _| counters::snmp(net)),
+    ("snmp6", |net, _| counters::snmp6(net)),
+    ("sockstat", |net, _| counters::sockstat(net)),
+    ("sockstat6", |net, _| counters::sockstat6(net)),
     ("tcp", |net, s| listing::proc_tcp(net, AF_INET, &|uid| s.show_uid(uid))),
     ("tcp6", |net, s| listing::proc_tcp(net, AF_INET6, &|uid| s.show_uid(uid))),
     ("udp", |net, s| listing::proc_udp(net, AF_INET, &|uid| s.show_uid(uid))),
@@ -212,137 +213,50 @@ fn protocols(net: &Net) -> String {
     out
 }
 
-fn sockstat(net: &Net) -> String {
-    let (tcp, udp) = (listing::tcp(net), listing::udp(net));
-    let of = |list: &[listing::Listed], family| list.iter().filter(|s| s.family == family).count();
-    let used = tcp.len() + udp.len();
-    let n = of(&tcp, AF_INET);
-    format!(
-        "sockets: used {used}\nTCP: inuse {n} orphan 0 tw 0 alloc {} mem 0\nUDP: inuse {} mem 0\n\
-         UDPLITE: inuse 0\nRAW: inuse 0\nFRAG: inuse 0 memory 0\n",
-        tcp.len(),
-        of(&udp, AF_INET)
-    )
-}
-
-fn sockstat6(net: &Net) -> String {
-    let six = |list: Vec<listing::Listed>| list.iter().filter(|s| s.family == AF_INET6).count();
-    format!(
-        "TCP6: inuse {}\nUDP6: inuse {}\nUDPLITE6: inuse 0\nRAW6: inuse 0\nFRAG6: inuse 0 memory 0\n",
-        six(listing::tcp(net)),
-        six(listing::udp(net))
-    )
-}
-
-/// Titles and values of one protocol (RFC 1213).
-fn table(out: &mut String, name: &str, columns: &[(&str, u64)]) {
-    let titles: Vec<&str> = columns.iter().map(|(title, _)| *title).collect();
-    let values: Vec<String> = columns.iter().map(|(_, value)| value.to_string()).collect();
-    let _ = writeln!(out, "{name}: {}", titles.join(" "));
-    let _ = writeln!(out, "{name}: {}", values.join(" "));
-}
-
-fn snmp(net: &Net) -> String {
-    let c = &net.counters;
-    let (packets, echoes) = (value(&c.lo_packets), value(&c.icmp_echoes));
-    let forwarding = if net.settings.forward.load(Ordering::Relaxed) != 0 { 1 } else { 2 };
-    let ttl = net.settings.ttl.load(Ordering::Relaxed).max(0) as u64;
-    let unreachable = value(&c.icmp_unreachable);
-    let tcp = listing::tcp(net);
-    let established = tcp.iter().filter(|s| matches!(s.state, 1 | 8)).count() as u64;
-    let mut out = String::new();
-    table(
-        &mut out,
-        "Ip",
-        &[
-            ("Forwarding", forwarding),
-            ("DefaultTTL", ttl),
-            ("InReceives", packets),
-            ("InHdrErrors", 0),
-            ("InAddrErrors", 0),
-            ("ForwDatagrams", 0),
-            ("InUnknownProtos", 0),
-            ("InDiscards", 0),
-            ("InDelivers", packets),
-            ("OutRequests", packets),
-            ("OutDiscards", 0),
-            ("OutNoRoutes", 0),
-            ("ReasmTimeout", 0),
-            ("ReasmReqds", 0),
-            ("ReasmOKs", 0),
-            ("ReasmFails", 0),
-            ("FragOKs", 0),
-            ("FragFails", 0),
-            ("FragCreates", 0),
-            ("OutTransmits", packets),
-        ],
-    );
-    table(
-        &mut out,
-        "Icmp",
-        &[
-            ("InMsgs", echoes * 2 + unreachable),
-            ("InErrors", 0),
-            ("InCsumErrors", 0),
-            ("InDestUnreachs", unreachable),
-            ("InEchos", echoes),
-            ("InEchoReps", echoes),
-            ("OutMsgs", echoes * 2 + unreachable),
-            ("OutErrors", 0),
-            ("OutDestUnreachs", unreachable),
-            ("OutEchos", echoes),
-            ("OutEchoReps", echoes),
-        ],
-    );
-    table(
-        &mut out,
-        "Tcp",
-        &[
-            ("RtoAlgorithm", 1),
-            ("RtoMin", 200),
-            ("RtoMax", 120_000),
-            ("MaxConn", u64::MAX),
-            ("ActiveOpens", value(&c.tcp_active_opens)),
-            ("PassiveOpens", value(&c.tcp_passive_opens)),
-            ("AttemptFails", value(&c.tcp_attempt_fails)),
-            ("EstabResets", value(&c.tcp_estab_resets)),
-            ("CurrEstab", established),
-            ("InSegs", value(&c.tcp_segments)),
-            ("OutSegs", value(&c.tcp_segments)),
-            ("RetransSegs", 0),
-            ("InErrs", 0),
-            ("OutRsts", value(&c.tcp_resets)),
-            ("InCsumErrors", 0),
-        ],
-    );
-    out = out.replace(&u64::MAX.to_string(), "-1");
-    table(
-        &mut out,
-        "Udp",
-        &[
-            ("InDatagrams", value(&c.udp_in)),
-            ("NoPorts", value(&c.udp_no_ports)),
-            ("InErrors", value(&c.udp_buffer_errors)),
-            ("OutDatagrams", value(&c.udp_out)),
-            ("RcvbufErrors", value(&c.udp_buffer_errors)),
-            ("SndbufErrors", 0),
-            ("InCsumErrors", 0),
-            ("IgnoredMulti", 0),
-            ("MemErrors", 0),
-        ],
-    );
+/// Groups by interface; every interface is in "all hosts" of itself.
+fn igmp(net: &Net) -> String {
+    let mut out = String::from("Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n");
+    let all = net.groups.all();
+    for i in net.interfaces.read().iter().filter(|i| i.flags & IFF_UP != 0) {
+        let of = |(group, users): &((IpAddr, u32), usize)| match group {
+            (IpAddr::V4(ip), device) if *device == i.index => Some((*ip, *users)),
+            _ => None,
+        };
+        let mut groups: Vec<_> = all.iter().filter_map(of).collect();
+        groups.push((Ipv4Addr::new(224, 0, 0, 1), 1));
+        let _ = writeln!(out, "{}\t{:<10}: {:5}      V3", i.index, name_of(i), groups.len());
+        for (ip, users) in groups {
+            let word = u32::from_ne_bytes(ip.octets());
+            let _ = writeln!(out, "\t\t\t\t{word:08X} {users:5} 0:00000000\t\t0");
+        }
+    }
     out
 }
 
-fn netstat(net: &Net) -> String {
-    let overflows = value(&net.counters.listen_overflows);
-    let (packets, bytes) = (value(&net.counters.lo_packets), value(&net.counters.lo_bytes));
+fn igmp6(net: &Net) -> String {
+    /// `MAF_LOADED` and `MAF_NOREPORT`
+    const FLAGS: [u32; 2] = [4, 8];
     let mut out = String::new();
-    table(&mut out, "TcpExt", &[("ListenOverflows", overflows), ("ListenDrops", overflows)]);
-    table(
-        &mut out,
-        "IpExt",
-        &[("InNoRoutes", 0), ("InOctets", bytes), ("OutOctets", bytes), ("InNoECTPkts", packets)],
-    );
+    let all = net.groups.all();
+    let [loaded, silent] = FLAGS;
+    for i in net.interfaces.read().iter().filter(|i| i.flags & IFF_UP != 0) {
+        let of = |(group, users): &((IpAddr, u32), usize)| match group {
+            (IpAddr::V6(ip), device) if *device == i.index => Some((*ip, *users)),
+            _ => None,
+        };
+        let own = ["ff02::1", "ff01::1"].map(|ip| ip.parse().unwrap_or(Ipv6Addr::UNSPECIFIED));
+        let groups = all.iter().filter_map(of).chain(own.into_iter().map(|ip| (ip, 1)));
+        for (ip, users) in groups {
+            let hex = format!("{:032x}", u128::from(ip));
+            let scope = ip.octets().get(1).map_or(0, |b| b & 15);
+            let flags = match scope {
+                0 | 1 => silent,
+                _ if own.contains(&ip) => loaded | silent,
+                _ => loaded,
+            };
+            let _ =
+                writeln!(out, "{:<4} {:<15} {hex} {users:5} {flags:08X} 0", i.index, name_of(i));
+        }
+    }
     out
 }

@@ -33,7 +33,7 @@ pub(in crate::socket::inet) fn finish(
 impl DgramSocket {
     /// Sends an echo request, and has it answered.
     pub(super) fn ping(&self, mut data: Vec<u8>, out: &Outgoing) -> Result<()> {
-        let v4 = self.common.family == AF_INET;
+        let v4 = self.common.family() == AF_INET;
         let (request, answer) = if v4 { V4 } else { V6 };
         match data.first_chunk::<HEADER>() {
             Some([kind, 0, ..]) if *kind == request => {}

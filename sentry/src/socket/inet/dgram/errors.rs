@@ -32,8 +32,10 @@ pub(in crate::socket::inet) struct QueuedError {
     pub(in crate::socket::inet) origin: u8,
     /// Type and code of the ICMP message.
     pub(in crate::socket::inet) icmp: (u8, u8),
-    /// Who refused.
-    pub(in crate::socket::inet) offender: IpAddr,
+    /// Who refused; nobody, if it was this machine.
+    pub(in crate::socket::inet) offender: Option<IpAddr>,
+    /// `ee_info`: the largest packet, where that is what is wrong.
+    pub(in crate::socket::inet) info: u32,
     pub(in crate::socket::inet) data: Vec<u8>,
 }
 
@@ -79,15 +81,19 @@ impl ErrorQueue {
             msg.out_flags |= flags::TRUNC;
         }
         msg.out_flags |= flags::ERRQUEUE;
-        msg.from = Some(error.to.sockaddr(common.family));
+        msg.from = Some(error.to.sockaddr(common.family()));
         let (kind, code) = error.icmp;
         // `struct sock_extended_err`, and the address of whoever refused.
         let mut data = (error.errno.raw() as u32).to_ne_bytes().to_vec();
         data.extend_from_slice(&[error.origin, kind, code, 0]);
-        data.extend_from_slice(&[0; 8]);
-        let offender = Endpoint { ip: error.offender, port: 0 };
-        let six = common.family == AF_INET6;
-        data.extend_from_slice(&offender.sockaddr(if six { AF_INET6 } else { AF_INET }));
+        data.extend_from_slice(&error.info.to_ne_bytes());
+        data.extend_from_slice(&[0; 4]);
+        let six = common.family() == AF_INET6;
+        let family = if six { AF_INET6 } else { AF_INET };
+        data.extend_from_slice(&match error.offender {
+            Some(ip) => Endpoint { ip, port: 0 }.sockaddr(family),
+            None => vec![0; if six { 28 } else { 16 }],
+        });
         let (level, kind) = if six { (SOL_IPV6, IPV6_RECVERR) } else { (SOL_IP, IP_RECVERR) };
         msg.control.push(Control { level, kind, data });
         Ok((n, next))
@@ -99,9 +105,9 @@ impl DgramSocket {
     pub(super) fn queue_error(&self, errno: Errno, error: &netstack::QueuedError) {
         let to = Endpoint::new(error.to.ip(), error.to.port());
         let icmp = (error.error.kind, error.error.code);
-        let (origin, offender) = (origin(to.ip), to.ip);
+        let (origin, offender) = (origin(to.ip), Some(to.ip));
         let data = error.data.clone();
-        self.inbox.push_error(QueuedError { errno, to, origin, icmp, offender, data });
+        self.inbox.push_error(QueuedError { errno, to, origin, icmp, offender, info: 0, data });
         self.inbox.fail(errno);
     }
 
@@ -122,25 +128,43 @@ impl DgramSocket {
             let datagram = header.packet(&packet::udp(out.from, out.to, data));
             net.show_refusal(&header, &datagram, icmp);
         }
-        let v6 = self.common.family == AF_INET6;
-        let queued = self.common.ip.is_on(if v6 { ip::RECVERR6 } else { ip::RECVERR });
+        let queued = self.queues_errors(out.to);
         let lasting = errno == Errno::ECONNREFUSED || errno == Errno::ENOPROTOOPT;
         let connected = lasting && self.setup.lock().peer.is_some_and(|p| p == out.to);
         if queued {
             let to = out.to;
-            let (origin, offender, data) = (origin(to.ip), to.ip, data.to_vec());
-            self.inbox.push_error(QueuedError { errno, to, origin, icmp, offender, data });
+            let (origin, offender, data) = (origin(to.ip), Some(to.ip), data.to_vec());
+            self.inbox.push_error(QueuedError { errno, to, origin, icmp, offender, info: 0, data });
         }
         if queued || connected {
             self.inbox.fail(errno);
         }
     }
 
+    /// True if errors of what is sent to `to` are queued: which option counts is the destination's to say.
+    fn queues_errors(&self, to: Endpoint) -> bool {
+        self.common.ip.is_on(if to.ip.is_ipv6() { ip::RECVERR6 } else { ip::RECVERR })
+    }
+
+    /// A message to `to` is larger than any datagram.
+    pub(super) fn too_large(&self, to: Endpoint) {
+        if !self.queues_errors(to) {
+            return;
+        }
+        let common = &self.common;
+        let device = common.net.route(to.ip, common.device()).map_or(0, |r| r.device);
+        let mtu = common.net.with_device(device, |i| i.mtu).unwrap_or(0);
+        let (errno, icmp, data) = (Errno::EMSGSIZE, (0, 0), Vec::new());
+        // An IPv4 packet's length has 16 bits.
+        let info = if to.ip.is_ipv4() { mtu.min(0xffff) } else { mtu };
+        let (origin, offender) = (LOCAL, None);
+        self.inbox.push_error(QueuedError { errno, to, origin, icmp, offender, info, data });
+    }
+
     /// The network has refused what was sent. Without `IP_RECVERR` only a connected socket is told, and only of
     /// what will not pass by itself.
     pub(super) fn returned(&self, error: QueuedError) {
-        let v6 = self.common.family == AF_INET6;
-        let queued = self.common.ip.is_on(if v6 { ip::RECVERR6 } else { ip::RECVERR });
+        let queued = self.queues_errors(error.to);
         let connected = *self.hears_only.lock() == Some(error.to);
         let lasting = error.origin == LOCAL
             || matches!(error.errno, Errno::ECONNREFUSED | Errno::ENOPROTOOPT);

@@ -72,6 +72,9 @@ impl DgramSocket {
     /// A datagram of another machine has come.
     pub(super) fn push_received(&self, mut datagram: Datagram) {
         let net = &self.common.net;
+        if !self.hears_group(&datagram) {
+            return;
+        }
         let came_from = datagram.from;
         if net.is_filtered() {
             let protocol = match self.protocol {

@@ -57,7 +57,7 @@ impl DgramSocket {
         };
         let to = Endpoint { ip, port: self.own_port() };
         let at = crate::fs::anon::now();
-        self.push(Datagram { data, from, to, device, ttl: TTL, tos: 0, at });
+        self.push(Datagram { data, from, to, device, ttl: TTL, tos: 0, segment: 0, at });
     }
 
     /// A question to the name server `to` has failed: as after an ICMP error, connected sockets are told.

@@ -106,7 +106,7 @@ impl DgramSocket {
         let [v4, v6] = &self.common.net.echo;
         match self.protocol {
             Protocol::Udp => &self.common.net.udp,
-            Protocol::Echo if self.common.family == super::AF_INET => v4,
+            Protocol::Echo if self.common.family() == super::AF_INET => v4,
             Protocol::Echo => v6,
         }
     }
@@ -124,6 +124,6 @@ impl DgramSocket {
 
     fn bound_ip(&self) -> IpAddr {
         let local = self.setup.lock().local;
-        local.map_or(super::addr::any(self.common.family), |l| l.ip)
+        local.map_or(super::addr::any(self.common.family()), |l| l.ip)
     }
 }

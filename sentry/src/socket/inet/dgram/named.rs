@@ -52,7 +52,8 @@ impl DgramSocket {
                     to: at,
                     origin,
                     icmp: (kind, code),
-                    offender: at.ip,
+                    offender: Some(at.ip),
+                    info: 0,
                     data: data.to_vec(),
                 });
             }
@@ -66,6 +67,6 @@ impl DgramSocket {
         let to = Endpoint { ip: route.source, port };
         let ttl = self.common.ip.ttl(&self.common, false, false);
         let at = crate::fs::anon::now();
-        self.take(Datagram { data, from, to, device: LOOPBACK, ttl, tos: 0, at });
+        self.take(Datagram { data, from, to, device: LOOPBACK, ttl, tos: 0, segment: 0, at });
     }
 }

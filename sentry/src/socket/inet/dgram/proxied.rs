@@ -107,7 +107,8 @@ impl DgramSocket {
                     echo::finish(&mut data, port, (from.ip, to.ip));
                 }
                 let at = crate::fs::anon::now();
-                self.push_received(Datagram { data, from, to, device: device(), ttl, tos, at });
+                let (device, segment) = (device(), 0);
+                self.push_received(Datagram { data, from, to, device, ttl, tos, segment, at });
             }
             Packet::Error { peer, errno, origin: (origin, kind, code), offender, data, .. } => {
                 let to = Endpoint::new(peer.ip(), peer.port());
@@ -116,7 +117,8 @@ impl DgramSocket {
                     to,
                     origin,
                     icmp: (kind, code),
-                    offender: offender.unwrap_or(to.ip),
+                    offender: Some(offender.unwrap_or(to.ip)),
+                    info: 0,
                     data: data.to_vec(),
                 });
             }

@@ -14,7 +14,7 @@ impl Datagram {
     pub(super) fn new(data: Vec<u8>, out: &Outgoing) -> Datagram {
         let (from, to, device) = (out.from, out.to, out.route.device);
         let at = crate::fs::anon::now();
-        Datagram { data, from, to, device, ttl: out.ttl, tos: out.tos, at }
+        Datagram { data, from, to, device, ttl: out.ttl, tos: out.tos, segment: 0, at }
     }
 }
 
@@ -25,8 +25,9 @@ impl DgramSocket {
         if i32::from(datagram.ttl) < self.common.ip.value(ip::MINTTL) {
             return;
         }
+        let counters = counters.udp(datagram.to.ip.is_ipv6());
         let queued = self.inbox.push(datagram, self.common.options.rcvbuf());
-        Counters::add(if queued { &counters.udp_in } else { &counters.udp_buffer_errors }, 1);
+        Counters::add(if queued { &counters.received } else { &counters.buffer_errors }, 1);
     }
 
     /// Receives one datagram.

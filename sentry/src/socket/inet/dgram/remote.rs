@@ -75,7 +75,7 @@ impl DgramSocket {
             return Ok(());
         }
         let waker: Arc<dyn Waker> = Arc::new(Delivery { socket: self.this.clone() });
-        let family = family(self.common.family);
+        let family = family(self.common.family());
         let remote = match (uplink, self.protocol) {
             (Uplink::Stack(stack), Protocol::Udp) => Remote::Udp(stack.udp(family).map_err(errno)?),
             (Uplink::Stack(stack), Protocol::Echo) => {
@@ -128,7 +128,7 @@ impl DgramSocket {
     /// Gives the endpoint the socket's options, and those of one message.
     fn apply_options(&self, remote: &Remote, message: Option<&Outgoing>) {
         let common = &self.common;
-        let v6 = common.family != AF_INET;
+        let v6 = common.family() != AF_INET;
         remote.change_options(|o| {
             o.reuse_addr = common.options.is_on(so::REUSEADDR);
             o.reuse_port = common.options.is_on(so::REUSEPORT);
@@ -136,6 +136,9 @@ impl DgramSocket {
             o.v6_only = common.ip.is_on(ip::V6ONLY);
             o.iface = Some(common.device()).filter(|device| *device != 0).map(IfaceId);
             o.receive_errors = common.ip.is_on(if v6 { ip::RECVERR6 } else { ip::RECVERR });
+            // Members on this machine are seen to here, and which groups a socket hears is the socket's to say.
+            o.multicast_loop = false;
+            o.multicast_all = true;
             if let Some(out) = message {
                 o.ttl = Some(out.ttl);
                 o.multicast_ttl = out.ttl;
@@ -177,6 +180,17 @@ impl DgramSocket {
                 Err(e) => self.inbox.fail(errno(e)),
             }
         }
+    }
+
+    /// True unless the datagram went to a group that the socket does not hear there.
+    pub(super) fn hears_group(&self, datagram: &Datagram) -> bool {
+        let to = datagram.to.ip;
+        if !to.is_multicast() {
+            return true;
+        }
+        let all = if to.is_ipv6() { ip::MULTICAST_ALL6 } else { ip::MULTICAST_ALL };
+        let all = self.common.ip.is_on(all);
+        self.common.groups.hears(&(to, datagram.device), datagram.from.ip, all)
     }
 
     /// True for those whose datagrams the socket takes: anybody's until it is connected.
@@ -221,6 +235,7 @@ fn received(datagram: netstack::Datagram, from: Endpoint, remote: &Remote) -> Da
         device: datagram.iface.0,
         ttl: datagram.ttl,
         tos: datagram.tos,
+        segment: 0,
         at: crate::fs::anon::now(),
     }
 }

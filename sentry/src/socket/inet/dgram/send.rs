@@ -5,6 +5,7 @@ use crate::errno::{Errno, Result};
 use crate::io::Source;
 use crate::socket::inet::addr::{self, AF_INET, Endpoint};
 use crate::socket::inet::inbox::{Datagram, SEND};
+use crate::socket::inet::interface::LOOPBACK;
 use crate::socket::inet::net::Route;
 use crate::socket::inet::packet::{self, Header};
 use crate::socket::inet::port::Binding;
@@ -28,7 +29,17 @@ pub(in crate::socket::inet) struct Wishes {
     pub(in crate::socket::inet) device: u32,
     pub(in crate::socket::inet) ttl: Option<u8>,
     pub(in crate::socket::inet) tos: Option<u8>,
+    /// The same for IPv6.
+    pub(in crate::socket::inet) hops: Option<u8>,
+    pub(in crate::socket::inet) class: Option<u8>,
     pub(in crate::socket::inet) segment: Option<usize>,
+}
+
+impl Wishes {
+    /// Time to live and type of service of what goes over IPv6 (`true`) or IPv4.
+    pub(in crate::socket::inet) fn header(&self, v6: bool) -> (Option<u8>, Option<u8>) {
+        if v6 { (self.hops, self.class) } else { (self.ttl, self.tos) }
+    }
 }
 
 fn int(data: &[u8]) -> Result<i32> {
@@ -55,6 +66,8 @@ impl Wishes {
                     out.device = u32::from_ne_bytes(*index);
                     out.source = (!source.is_unspecified()).then_some(source.into());
                 }
+                // Options of IPv4 are nothing to what goes over IPv6, and the other way round.
+                (SOL_IPV6, _) if !v6_socket => {}
                 (SOL_IP, 2) => {
                     let n = int(&c.data)?;
                     out.ttl = byte(n, 1)?.filter(|n| *n > 0);
@@ -67,19 +80,27 @@ impl Wishes {
                     out.tos = if c.data.len() == 1 { Some(first) } else { byte(int(&c.data)?, 0)? };
                 }
                 // `struct in6_pktinfo`
-                (SOL_IPV6, 50) if v6_socket => {
+                (SOL_IPV6, 50) => {
                     let ip = Ipv6Addr::from(*c.data.first_chunk::<16>().ok_or(Errno::EINVAL)?);
                     let index = c.data.get(16..).and_then(|b| b.first_chunk());
                     out.device = u32::from_ne_bytes(*index.ok_or(Errno::EINVAL)?);
                     out.source = (!ip.is_unspecified()).then_some(IpAddr::V6(ip).to_canonical());
                 }
-                (SOL_IPV6, 52) if v6_socket => out.ttl = byte(int(&c.data)?, -1)?,
-                (SOL_IPV6, 67) if v6_socket => out.tos = byte(int(&c.data)?, -1)?,
+                (SOL_IPV6, 52) => out.hops = byte(int(&c.data)?, -1)?,
+                (SOL_IPV6, 67) => out.class = byte(int(&c.data)?, -1)?,
+                // Flow labels are not looked at, and nothing is fragmented.
+                (SOL_IPV6, 11 | 62) => {
+                    int(&c.data)?;
+                }
+                // `IP_PROTOCOL`, for raw sockets.
+                (SOL_IP, 52) => {
+                    int(&c.data)?;
+                }
                 (IPPROTO_UDP, UDP_SEGMENT) => {
                     let size = c.data.first_chunk().ok_or(Errno::EINVAL)?;
                     out.segment = Some(usize::from(u16::from_ne_bytes(*size)));
                 }
-                (SOL_IP | SOL_IPV6, _) => return Err(Errno::EINVAL),
+                (SOL_IP | SOL_IPV6 | IPPROTO_UDP, _) => return Err(Errno::EINVAL),
                 _ => {}
             }
         }
@@ -112,15 +133,19 @@ impl DgramSocket {
         }
         let common = &self.common;
         let len = src.remaining();
-        let to = self.target(msg)?;
+        let mut to = self.target(msg)?;
         let v6 = to.ip.is_ipv6();
         let max = if v6 { MAX_V6 } else { MAX_V4 };
-        let wishes = Wishes::read(&msg.control, common.family != AF_INET)?;
+        let wishes = Wishes::read(&msg.control, common.family() != AF_INET)?;
         let segment = wishes.segment.unwrap_or_else(|| self.segment.load(Ordering::Relaxed));
         if len > max {
+            self.too_large(to);
             return Err(Errno::EMSGSIZE);
         }
-        let route = common.net.route(to.ip, self.device_for(to.ip, wishes.device))?;
+        if wishes.device != 0 && common.net.with_device(wishes.device, |_| ()).is_none() {
+            return Err(Errno::ENODEV);
+        }
+        let mut route = common.net.route(to.ip, self.device_for(to.ip, wishes.device))?;
         if common.net.is_broadcast(to.ip) && !common.options.is_on(so::BROADCAST) {
             return Err(Errno::EACCES);
         }
@@ -141,7 +166,12 @@ impl DgramSocket {
             let mut setup = self.setup.lock();
             let local = self.autobind(&mut setup)?;
             let more = msg.flags & flags::MORE != 0 || self.cork.load(Ordering::Relaxed);
-            if let Some((to, mut held)) = setup.corked.take() {
+            if let Some((first, mut held)) = setup.corked.take() {
+                // Where it goes was settled by its first part.
+                if first != to {
+                    route = common.net.route(first.ip, self.device_for(first.ip, 0))?;
+                    to = first;
+                }
                 held.extend_from_slice(&data);
                 if held.len() > max {
                     return Err(Errno::EMSGSIZE);
@@ -160,13 +190,14 @@ impl DgramSocket {
         let bound = Some(local.ip).filter(|ip| !ip.is_unspecified() && !ip.is_multicast());
         let ip = wishes.source.or(bound).unwrap_or(route.source);
         let group = to.ip.is_multicast();
+        let (ttl, class) = wishes.header(v6);
         let tos = if v6 { common.ip.value(ip::TCLASS).max(0) } else { common.ip.value(ip::TOS) };
         let out = Outgoing {
             from: Endpoint { ip, port: local.port },
             to,
             route,
-            ttl: wishes.ttl.unwrap_or_else(|| common.ip.ttl(common, v6, group)),
-            tos: wishes.tos.unwrap_or(tos as u8),
+            ttl: ttl.unwrap_or_else(|| common.ip.ttl(common, v6, group)),
+            tos: class.unwrap_or(tos as u8),
         };
         if self.protocol == Protocol::Echo {
             self.ping(data, &out)?;
@@ -174,9 +205,7 @@ impl DgramSocket {
             if data.len().div_ceil(segment) > MAX_SEGMENTS {
                 return Err(Errno::EINVAL);
             }
-            for part in data.chunks(segment) {
-                self.transmit(part.to_vec(), &out)?;
-            }
+            self.transmit_segments(data, segment, &out)?;
         } else {
             self.transmit(data, &out)?;
         }
@@ -214,16 +243,37 @@ impl DgramSocket {
             to.ip = addr::loopback_for(to.ip);
         }
         let common = &self.common;
-        let foreign = common.family != AF_INET && to.ip.is_ipv4();
+        let foreign = common.family() != AF_INET && to.ip.is_ipv4();
         if foreign && (common.ip.is_on(ip::V6ONLY) || is_strictly_v6(self.bound_ip())) {
             return Err(Errno::ENETUNREACH);
         }
         Ok(to)
     }
 
+    /// Sends datagrams of `segment` bytes: together to a socket of this machine that takes them so (`UDP_GRO`).
+    fn transmit_segments(&self, data: Vec<u8>, segment: usize, out: &Outgoing) -> Result<()> {
+        let net = &self.common.net;
+        let group = out.to.ip.is_multicast() || net.is_broadcast(out.to.ip);
+        if out.route.local && !group && !net.is_filtered() && !net.wire.is_watched() {
+            let receiver = net.udp.find(out.to, out.from, out.route.device, |_| true);
+            if let Some(receiver) = receiver.filter(|r| r.coalesce.load(Ordering::Relaxed)) {
+                let v6 = out.to.ip.is_ipv6();
+                Counters::add(&net.counters.udp(v6).sent, data.len().div_ceil(segment));
+                net.counters.packet(data.len(), v6);
+                let segment = u16::try_from(segment).unwrap_or(0);
+                receiver.push(Datagram { segment, ..Datagram::new(data, out) });
+                return Ok(());
+            }
+        }
+        for part in data.chunks(segment) {
+            self.transmit(part.to_vec(), out)?;
+        }
+        Ok(())
+    }
+
     fn transmit(&self, data: Vec<u8>, out: &Outgoing) -> Result<()> {
         let net = &self.common.net;
-        Counters::add(&net.counters.udp_out, 1);
+        Counters::add(&net.counters.udp(out.to.ip.is_ipv6()).sent, 1);
         if net.is_filtered() {
             return self.transmit_filtered(data, out);
         }
@@ -234,9 +284,13 @@ impl DgramSocket {
     pub(super) fn transmit_to(&self, data: Vec<u8>, out: &Outgoing, sent: &Outgoing) -> Result<()> {
         let net = &self.common.net;
         if !out.route.local {
+            // Members on this machine hear it, too.
+            if out.to.ip.is_multicast() {
+                self.transmit_to_many(data.clone(), out);
+            }
             return self.transmit_remote(&data, out);
         }
-        net.counters.packet(data.len());
+        net.counters.packet(data.len(), out.to.ip.is_ipv6());
         if net.wire.is_watched() {
             let payload = packet::udp(out.from, out.to, &data);
             self.show(&payload, out.header(IPPROTO_UDP as u8));
@@ -250,7 +304,7 @@ impl DgramSocket {
             Some(receiver) => receiver.push(Datagram::new(data, out)),
             None if self.ask_name_server(&data, out)? => {}
             None => {
-                Counters::add(&net.counters.udp_no_ports, 1);
+                Counters::add(&net.counters.udp(to.ip.is_ipv6()).no_ports, 1);
                 self.unreachable(&data, sent);
             }
         }
@@ -264,14 +318,17 @@ impl DgramSocket {
         let is_group = to.ip.is_multicast();
         let v6 = to.ip.is_ipv6();
         let looped = if v6 { ip::MULTICAST_LOOP6 } else { ip::MULTICAST_LOOP };
-        if is_group && (!net.groups.has(&group) || !self.common.ip.is_on(looped)) {
+        // The loopback interface gives back whatever is sent on it.
+        let looped = device == LOOPBACK || self.common.ip.is_on(looped);
+        if is_group && (!net.groups.has(&group) || !looped) {
             return;
         }
         let all = if v6 { ip::MULTICAST_ALL6 } else { ip::MULTICAST_ALL };
         let fits = |binding: &Binding| !v6 || !binding.v4_socket;
         for receiver in net.udp.find_all(to, out.from, device, fits) {
             let common = &receiver.common;
-            if !is_group || common.groups.has(&group) || common.ip.is_on(all) {
+            let all = common.ip.is_on(all);
+            if !is_group || common.groups.hears(&group, out.from.ip, all) {
                 receiver.push(Datagram::new(data.clone(), out));
             }
         }

@@ -16,13 +16,14 @@ impl DgramSocket {
         Binding {
             ip,
             only_v6: self.common.ip.is_on(ip::V6ONLY),
-            v4_socket: self.common.family == AF_INET,
+            v4_socket: self.common.family() == AF_INET,
             device: self.common.device(),
             reuse_addr: options.is_on(so::REUSEADDR),
             reuse_port: options.is_on(so::REUSEPORT),
             uid: options.creator.uid,
             listening: false,
             peer,
+            range: self.common.ip.value(ip::PORT_RANGE) as u32,
             by_connect: false,
         }
     }
@@ -30,8 +31,8 @@ impl DgramSocket {
     /// `bind(2)`.
     pub(super) fn do_bind(&self, t: &CurrentTask, address: &[u8]) -> Result<()> {
         let common = &self.common;
-        let at = addr::parse_bind(common.family, address)?;
-        if common.family != AF_INET && at.ip.is_ipv4() && common.ip.is_on(ip::V6ONLY) {
+        let at = addr::parse_bind(common.family(), address)?;
+        if common.family() != AF_INET && at.ip.is_ipv4() && common.ip.is_on(ip::V6ONLY) {
             return Err(Errno::EINVAL);
         }
         if !common.net.may_bind(at.ip) && !common.ip.is_on(ip::FREEBIND) {
@@ -60,7 +61,7 @@ impl DgramSocket {
     /// Binds to any free port, if it is not bound. `EAGAIN` if there is none.
     pub(super) fn autobind(&self, setup: &mut Setup) -> Result<Endpoint> {
         if setup.claim.is_none() {
-            let ip = setup.local.map_or(addr::any(self.common.family), |l| l.ip);
+            let ip = setup.local.map_or(addr::any(self.common.family()), |l| l.ip);
             self.take_port(setup, Endpoint { ip, port: 0 }).map_err(|_| Errno::EAGAIN)?;
         }
         setup.local.ok_or(Errno::EINVAL)
@@ -81,9 +82,9 @@ impl DgramSocket {
         if addr::family_of(address)? == AF_UNSPEC {
             return self.disconnect();
         }
-        let mut peer = match addr::parse(common.family, address) {
-            Err(Errno::EAFNOSUPPORT) if common.family != AF_INET => {
-                addr::parse_destination(common.family, address)?.ok_or(Errno::EAFNOSUPPORT)?
+        let mut peer = match addr::parse(common.family(), address) {
+            Err(Errno::EAFNOSUPPORT) if common.family() != AF_INET => {
+                addr::parse_destination(common.family(), address)?.ok_or(Errno::EAFNOSUPPORT)?
             }
             other => other?,
         };
@@ -93,7 +94,7 @@ impl DgramSocket {
         if self.protocol == Protocol::Echo {
             peer.port = 0;
         }
-        let foreign = common.family != AF_INET && peer.ip.is_ipv4();
+        let foreign = common.family() != AF_INET && peer.ip.is_ipv4();
         if foreign && common.ip.is_on(ip::V6ONLY) {
             return Err(Errno::ENETUNREACH);
         }
@@ -126,7 +127,7 @@ impl DgramSocket {
         let mut setup = self.setup.lock();
         setup.peer = None;
         *self.hears_only.lock() = None;
-        let any = addr::any(self.common.family);
+        let any = addr::any(self.common.family());
         let ip = setup.local.map_or(any, |l| if setup.chose_ip { l.ip } else { any });
         if setup.chose_port {
             setup.local = setup.local.map(|l| Endpoint { ip, ..l });

@@ -23,7 +23,7 @@ const UDP_GRO: i32 = 104;
 
 impl Socket for DgramSocket {
     fn family(&self) -> i32 {
-        self.common.family
+        self.common.family()
     }
 
     fn kind(&self) -> Kind {
@@ -33,7 +33,7 @@ impl Socket for DgramSocket {
     fn protocol(&self) -> i32 {
         match self.protocol {
             Protocol::Udp => IPPROTO_UDP,
-            Protocol::Echo if self.common.family == AF_INET => IPPROTO_ICMP,
+            Protocol::Echo if self.common.family() == AF_INET => IPPROTO_ICMP,
             Protocol::Echo => IPPROTO_ICMPV6,
         }
     }
@@ -65,14 +65,14 @@ impl Socket for DgramSocket {
     }
 
     fn local_address(&self) -> Result<Vec<u8>> {
-        let family = self.common.family;
+        let family = self.common.family();
         let local = self.endpoints().0.unwrap_or(Endpoint { ip: addr::any(family), port: 0 });
         Ok(local.sockaddr(family))
     }
 
     fn peer_address(&self) -> Result<Vec<u8>> {
         let peer = self.endpoints().1.filter(|_| self.protocol == Protocol::Udp);
-        Ok(peer.ok_or(Errno::ENOTCONN)?.sockaddr(self.common.family))
+        Ok(peer.ok_or(Errno::ENOTCONN)?.sockaddr(self.common.family()))
     }
 
     fn shutdown(&self, how: i32) -> Result<()> {
@@ -80,7 +80,7 @@ impl Socket for DgramSocket {
     }
 
     fn destination(&self, _t: &CurrentTask, addr: &[u8]) -> Result<Destination> {
-        let to = addr::parse_destination(self.common.family, addr)?;
+        let to = addr::parse_destination(self.common.family(), addr)?;
         Ok(Arc::new(to))
     }
 
@@ -114,7 +114,8 @@ impl Socket for DgramSocket {
         let set = |n: usize| self.sndbuf.store(n, Ordering::Relaxed);
         if let Some(result) = self.common.set(t, self, (level, name), value, set) {
             let rebinds = level == SOL_SOCKET && matches!(name, so::REUSEADDR | so::REUSEPORT | 25)
-                || (level, name) == ip::V6ONLY;
+                || (level, name) == ip::V6ONLY
+                || (level, name) == ip::ADDRFORM;
             if rebinds && result.is_ok() {
                 self.rebind();
             }

@@ -100,7 +100,7 @@ impl RawSocket {
     /// Its own address and the peer's; the port of its own is the protocol.
     pub fn endpoints(&self) -> (Endpoint, Option<Endpoint>) {
         let setup = *self.setup.lock();
-        let ip = setup.local().unwrap_or(super::addr::any(self.common.family));
+        let ip = setup.local().unwrap_or(super::addr::any(self.common.family()));
         (Endpoint { ip, port: if setup.deaf { 0 } else { self.protocol as u16 } }, setup.peer)
     }
 
@@ -111,7 +111,7 @@ impl RawSocket {
 
     fn takes(&self, header: &packet::Header) -> bool {
         i32::from(header.protocol) == self.protocol
-            && header.from.is_ipv4() == (self.common.family == AF_INET)
+            && header.from.is_ipv4() == (self.common.family() == AF_INET)
     }
 
     /// A packet has come: takes it if it is for this socket.
@@ -127,7 +127,8 @@ impl RawSocket {
         if to.is_multicast() {
             let v6 = to.is_ipv6();
             let all = if v6 { ip::MULTICAST_ALL6 } else { ip::MULTICAST_ALL };
-            if !self.common.groups.has(&(to, seen.device)) && !self.common.ip.is_on(all) {
+            let all = self.common.ip.is_on(all);
+            if !self.common.groups.hears(&(to, seen.device), from, all) {
                 return false;
             }
         }
@@ -144,7 +145,7 @@ impl RawSocket {
     }
 
     fn checksum_fits(&self, seen: &Seen<'_>) -> bool {
-        if self.common.family == AF_INET || self.checksum_at.load(Ordering::Relaxed) < 0 {
+        if self.common.family() == AF_INET || self.checksum_at.load(Ordering::Relaxed) < 0 {
             return true;
         }
         let header = &seen.header;
@@ -165,14 +166,14 @@ impl RawSocket {
     /// An error came back for a packet to `to`. Unless the socket asked for all of them (`IP_RECVERR`) it is
     /// told when it is connected, of what will not pass.
     fn returned(&self, errno: Errno, icmp: (u8, u8), to: IpAddr, offender: IpAddr, data: &[u8]) {
-        let v6 = self.common.family != AF_INET;
+        let v6 = self.common.family() != AF_INET;
         let queued = self.common.ip.is_on(if v6 { ip::RECVERR6 } else { ip::RECVERR });
         let connected = self.setup.lock().peer.is_some();
         let lasting = matches!(errno, Errno::ECONNREFUSED | Errno::ENOPROTOOPT | Errno::EPROTO);
         if queued {
             let (to, origin) = (Endpoint { ip: to, port: 0 }, origin(to));
-            let data = data.to_vec();
-            self.inbox.push_error(QueuedError { errno, to, origin, icmp, offender, data });
+            let (data, offender) = (data.to_vec(), Some(offender));
+            self.inbox.push_error(QueuedError { errno, to, origin, icmp, offender, info: 0, data });
         }
         if queued || (connected && lasting) {
             self.inbox.fail(errno);

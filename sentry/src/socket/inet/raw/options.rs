@@ -55,7 +55,7 @@ impl IcmpFilter {
 
 impl RawSocket {
     fn is_v4(&self) -> bool {
-        self.common.family == AF_INET
+        self.common.family() == AF_INET
     }
 
     /// Reads one of these options; `None` for others.

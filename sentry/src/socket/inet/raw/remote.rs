@@ -34,7 +34,7 @@ impl RawSocket {
         // Protocols beyond a byte are of no packet.
         let Ok(protocol) = u8::try_from(self.protocol) else { return };
         let kind = RawKind::Protocol(protocol);
-        if let Ok(raw) = stack.raw(family(self.common.family), kind) {
+        if let Ok(raw) = stack.raw(family(self.common.family()), kind) {
             let options = DatagramOptions { receive_errors: true, ..raw.options() };
             raw.set_options(options);
             raw.set_waker(Some(Arc::new(Delivery { socket: self.this.clone() })));
@@ -48,12 +48,12 @@ impl RawSocket {
         let stack = stack.ok_or(Errno::ENETUNREACH)?;
         let own = self.remote.get();
         // The next header of an IPv6 packet is whatever the program wrote.
-        let v6_included = leaving.included && self.common.family != AF_INET;
+        let v6_included = leaving.included && self.common.family() != AF_INET;
         let protocol = i32::from(leaving.header.protocol);
         let other = (v6_included || (protocol != self.protocol && !leaving.included))
             .then(|| {
                 let kind = RawKind::Protocol(leaving.header.protocol);
-                stack.raw(family(self.common.family), kind)
+                stack.raw(family(self.common.family()), kind)
             })
             .transpose()
             .map_err(errno)?;
@@ -97,7 +97,7 @@ impl RawSocket {
                         tos: datagram.tos,
                     };
                     let packet = &datagram.data;
-                    let payload = match self.common.family {
+                    let payload = match self.common.family() {
                         AF_INET => super::packet::parse(packet).map_or(&packet[..], |(_, p)| p),
                         _ => packet,
                     };

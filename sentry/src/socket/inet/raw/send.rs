@@ -4,6 +4,7 @@ use super::super::addr::{self, AF_INET, AF_INET6, Endpoint};
 use super::super::dgram::send::Wishes;
 use super::super::filter::Sent;
 use super::super::inbox::SEND;
+use super::super::interface::LOOPBACK;
 use super::super::net::Route;
 use super::super::packet::{self, Header, V4_HEADER, V6_HEADER};
 use super::super::{IPPROTO_ICMPV6, IPPROTO_TCP, ip};
@@ -34,7 +35,7 @@ pub(super) struct Leaving {
 impl RawSocket {
     /// Where a message is to go, and its protocol. `EAFNOSUPPORT`, `EINVAL`.
     pub(super) fn parse_destination(&self, address: &[u8]) -> Result<(Endpoint, i32)> {
-        let family = self.common.family;
+        let family = self.common.family();
         let least = if family == AF_INET { addr::V4_LEN } else { addr::V6_MIN_LEN };
         if address.len() < least {
             return Err(Errno::EINVAL);
@@ -68,7 +69,7 @@ impl RawSocket {
     pub(super) fn do_send(&self, src: &mut dyn Source, msg: &mut SendMsg) -> Result<usize> {
         let common = &self.common;
         let len = src.remaining();
-        if len > MAX && common.family == AF_INET {
+        if len > MAX && common.family() == AF_INET {
             return Err(Errno::EMSGSIZE);
         }
         if msg.flags & flags::OOB != 0 {
@@ -81,15 +82,18 @@ impl RawSocket {
         };
         let peer = setup.peer.map(|peer| (peer, self.protocol));
         let (to, protocol) = given.or(peer).ok_or(Errno::EDESTADDRREQ)?;
-        let wishes = Wishes::read(&msg.control, common.family != AF_INET)?;
+        let wishes = Wishes::read(&msg.control, common.family() != AF_INET)?;
         let included = self.header_included.load(Ordering::Relaxed);
         // The first bytes of ICMP are looked at before the route.
         if !included && len < 2 && protocol == i32::from(packet::icmp_of(to.ip)) {
             return Err(Errno::EFAULT);
         }
-        let v6 = common.family != AF_INET;
+        let v6 = common.family() != AF_INET;
         let group = if v6 { ip::MULTICAST_IF6 } else { ip::MULTICAST_IF };
         let chosen = if to.ip.is_multicast() { common.ip.value(group) as u32 } else { 0 };
+        if wishes.device != 0 && common.net.with_device(wishes.device, |_| ()).is_none() {
+            return Err(Errno::ENODEV);
+        }
         let device = [wishes.device, common.device(), chosen].into_iter().find(|d| *d != 0);
         let route = common.net.route(to.ip, device.unwrap_or(0))?;
         if common.net.is_broadcast(to.ip) && !common.options.is_on(so::BROADCAST) {
@@ -119,12 +123,13 @@ impl RawSocket {
         let own = setup.local().filter(|ip| !ip.is_multicast());
         let from = wishes.source.or(own).unwrap_or(route.source);
         let tos = if v6 { common.ip.value(ip::TCLASS).max(0) } else { common.ip.value(ip::TOS) };
+        let (ttl, class) = wishes.header(v6);
         let header = Header {
             from,
             to: to.ip,
             protocol: protocol as u8,
-            ttl: wishes.ttl.unwrap_or_else(|| common.ip.ttl(common, v6, to.ip.is_multicast())),
-            tos: wishes.tos.unwrap_or(tos as u8),
+            ttl: ttl.unwrap_or_else(|| common.ip.ttl(common, v6, to.ip.is_multicast())),
+            tos: class.unwrap_or(tos as u8),
         };
         let mut leaving = Leaving { header, included, data, to: to.ip, route };
         if included {
@@ -139,7 +144,7 @@ impl RawSocket {
     /// Fills in what a program's own header leaves out (`raw(7)`).
     fn complete(&self, leaving: &mut Leaving) -> Result<()> {
         let data = &mut leaving.data;
-        if self.common.family == AF_INET {
+        if self.common.family() == AF_INET {
             let len = usize::from(data.first().copied().unwrap_or(0) & 15) * 4;
             if len > data.len() {
                 return Err(Errno::EINVAL);
@@ -227,13 +232,14 @@ impl RawSocket {
             return self.transmit_remote(leaving);
         }
         let net = &self.common.net;
-        net.counters.packet(leaving.data.len());
+        net.counters.packet(leaving.data.len(), leaving.to.is_ipv6());
         let to = leaving.to;
         if to.is_multicast() {
             let v6 = to.is_ipv6();
             let looped = if v6 { ip::MULTICAST_LOOP6 } else { ip::MULTICAST_LOOP };
             let member = net.groups.has(&(to, leaving.route.device));
-            if !member || !self.common.ip.is_on(looped) {
+            let looped = leaving.route.device == LOOPBACK || self.common.ip.is_on(looped);
+            if !member || !looped {
                 return Ok(());
             }
         }

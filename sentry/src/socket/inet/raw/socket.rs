@@ -17,13 +17,13 @@ use std::sync::atomic::Ordering;
 impl RawSocket {
     fn do_bind(&self, address: &[u8]) -> Result<()> {
         let common = &self.common;
-        let v4 = common.family == AF_INET;
+        let v4 = common.family() == AF_INET;
         let mut typed = address.to_vec();
         if v4 && address.len() >= addr::V4_LEN {
             // The family is not looked at.
             typed.splice(..2, (AF_INET as u16).to_ne_bytes());
         }
-        let at = match addr::parse(common.family, &typed) {
+        let at = match addr::parse(common.family(), &typed) {
             Err(Errno::EAFNOSUPPORT) => return Err(Errno::EINVAL),
             other => other?,
         };
@@ -50,7 +50,7 @@ impl RawSocket {
             *self.setup.lock() = Setup { deaf: true, ..Setup::default() };
             return Ok(());
         }
-        let mut peer = addr::parse(common.family, address)?;
+        let mut peer = addr::parse(common.family(), address)?;
         if peer.ip.is_unspecified() {
             peer.ip = addr::loopback_for(peer.ip);
         }
@@ -77,7 +77,7 @@ impl RawSocket {
 
 impl Socket for RawSocket {
     fn family(&self) -> i32 {
-        self.common.family
+        self.common.family()
     }
 
     fn kind(&self) -> Kind {
@@ -115,13 +115,13 @@ impl Socket for RawSocket {
     }
 
     fn local_address(&self) -> Result<Vec<u8>> {
-        Ok(self.endpoints().0.sockaddr(self.common.family))
+        Ok(self.endpoints().0.sockaddr(self.common.family()))
     }
 
     fn peer_address(&self) -> Result<Vec<u8>> {
         // Without a port Linux takes the socket for unconnected.
         let peer: Option<Endpoint> = self.endpoints().1.filter(|p| p.port != 0);
-        Ok(peer.ok_or(Errno::ENOTCONN)?.sockaddr(self.common.family))
+        Ok(peer.ok_or(Errno::ENOTCONN)?.sockaddr(self.common.family()))
     }
 
     fn shutdown(&self, how: i32) -> Result<()> {

@@ -1,17 +1,21 @@
 //! One end of an established connection.
 
 use super::core::{Core, DEAD, DONE, RCV, SEND, WRITABLE};
+use super::cork::{CEILING, Held};
 use super::half::Half;
-use super::{StreamSocket, listening::Deferred};
+use super::listening::Deferred;
+use super::time_wait::{End, Link};
 use crate::errno::{Errno, Result};
 use crate::io::{Sink, Source};
+use crate::socket::inet::Net;
 use crate::socket::inet::addr::Endpoint;
-use crate::socket::inet::table::Registered;
 use crate::wait::EventMask;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 /// One end of a connection.
 pub struct Connected {
+    this: Weak<Connected>,
+    net: Arc<Net>,
     /// The socket's own address.
     pub local: Endpoint,
     /// The other side's.
@@ -25,28 +29,57 @@ pub struct Connected {
     peer_core: Arc<Core>,
     /// Goes to the backlog of a listener when the first data is sent.
     deferred: Option<Arc<Deferred>>,
-    _entry: Registered<StreamSocket>,
+    /// What is to be sent together with what follows.
+    held: Held,
+    link: Arc<Link>,
+    /// Which end of the link it is.
+    end: End,
 }
 
 impl Connected {
     /// The end of the socket with `core`.
     pub(super) fn new(
-        local: Endpoint,
-        peer: Endpoint,
+        net: &Arc<Net>,
+        (local, peer): (Endpoint, Endpoint),
         (tx, rx): (Arc<Half>, Arc<Half>),
         core: Arc<Core>,
         peer_core: Arc<Core>,
         deferred: Option<Arc<Deferred>>,
-        entry: Registered<StreamSocket>,
+        (link, end): (Arc<Link>, End),
     ) -> Arc<Connected> {
-        Arc::new(Connected { local, peer, tx, rx, core, peer_core, deferred, _entry: entry })
+        Arc::new_cyclic(|this| Connected {
+            this: this.clone(),
+            net: net.clone(),
+            local,
+            peer,
+            tx,
+            rx,
+            core,
+            peer_core,
+            deferred,
+            held: Held::default(),
+            link,
+            end,
+        })
     }
 
-    /// Sends what fits. `EAGAIN` if nothing does; `EPIPE` or the pending error when there is no way.
-    pub fn send(&self, src: &mut dyn Source, urgent: bool) -> Result<usize> {
+    /// Sends what fits; with `more` little is held back to be sent together with what follows. `EAGAIN` if nothing does;
+    /// `EPIPE` or the pending error when there is no way.
+    pub fn send(&self, src: &mut dyn Source, urgent: bool, more: bool) -> Result<usize> {
         if self.core.has_error() || self.core.has(SEND) {
             return Err(self.core.take_error().unwrap_or(Errno::EPIPE));
         }
+        if more
+            && !urgent
+            && let Some((n, first)) = self.held.hold(src)?
+        {
+            if first {
+                let this: Weak<Connected> = self.this.clone();
+                self.net.after(CEILING, this);
+            }
+            return Ok(n);
+        }
+        self.pass_on();
         let tell = || self.peer_core.queue.notify(EventMask::READABLE);
         let sent = self.tx.send(src, urgent, tell)?;
         if sent.reset {
@@ -58,6 +91,7 @@ impl Connected {
             // Nobody over there wants data any more, and the connection is half closed.
             self.peer_core.reset();
             self.core.reset();
+            self.link.broken();
         } else {
             if urgent {
                 self.peer_core.queue.notify(EventMask::PRI);
@@ -67,9 +101,27 @@ impl Connected {
         Ok(sent.bytes)
     }
 
+    /// Sends what was held back.
+    pub fn pass_on(&self) {
+        self.held.release(|bytes| {
+            if self.tx.push(bytes) {
+                self.answered_by_reset();
+            } else {
+                self.peer_core.queue.notify(EventMask::READABLE);
+                self.undefer();
+            }
+        });
+    }
+
+    /// Bytes that have not arrived.
+    pub fn unsent(&self) -> usize {
+        self.tx.unsent() + self.held.len()
+    }
+
     /// Data came for a socket that is gone.
     fn answered_by_reset(&self) {
         self.core.reset();
+        self.link.broken();
     }
 
     /// A listener with `TCP_DEFER_ACCEPT` now learns of the connection.
@@ -131,21 +183,38 @@ impl Connected {
     /// Says that nothing more will be sent.
     pub fn finish(&self) {
         if !self.core.has(SEND | DEAD) {
+            self.pass_on();
             self.core.set(SEND);
             self.peer_core.set(RCV | DONE);
+            self.link.finished(self.end, self.core.has(DONE));
             self.undefer();
         }
     }
 
-    /// The socket is closed; with `abort` by a reset.
-    pub fn close(&self, abort: bool) {
+    /// The socket is closed; with `abort` by a reset. `patience`: how many seconds the other side's `FIN` is waited for;
+    /// none for not at all.
+    pub fn close(&self, abort: bool, patience: Option<u32>) {
         let lost = self.rx.len() > 0;
         self.rx.close();
-        if lost || abort {
+        let over = self.core.is_over();
+        if lost || abort || (patience.is_none() && !self.core.has(DONE)) {
+            // The other side still sees that nothing more will come.
+            if !lost && !abort {
+                self.finish();
+            }
             self.peer_core.reset();
             self.undefer();
+            if !over {
+                self.link.broken();
+            }
         } else {
             self.finish();
+            if !over && !self.core.has(DONE) {
+                self.link.orphaned(self.end, patience.unwrap_or(0));
+                if self.core.has(DONE) {
+                    self.link.advance(self.end);
+                }
+            }
         }
         self.core.set(RCV | SEND | DEAD);
     }
@@ -176,6 +245,8 @@ impl Connected {
         match (flags & SEND != 0, flags & DONE != 0) {
             _ if flags & DEAD != 0 => super::TCP_CLOSE,
             (true, true) => super::TCP_CLOSE,
+            // The receiver's buffer has no room for the end yet.
+            (true, false) if self.tx.unsent() > 0 => super::TCP_FIN_WAIT1,
             (true, false) => super::TCP_FIN_WAIT2,
             (false, true) => super::TCP_CLOSE_WAIT,
             (false, false) => super::TCP_ESTABLISHED,

@@ -82,6 +82,8 @@ pub struct Half {
     buffer: AtomicUsize,
     /// A sender has found no room and wants to be told.
     starved: AtomicBool,
+    /// Somebody waits until the receiver's buffer has taken everything.
+    draining: AtomicBool,
     /// There is urgent data that was not read: poll reports it.
     urgent: AtomicBool,
     /// There is an urgent mark, read or not.
@@ -100,6 +102,7 @@ impl Half {
             window: AtomicUsize::new(window),
             buffer: AtomicUsize::new(buffer),
             starved: AtomicBool::new(false),
+            draining: AtomicBool::new(false),
             urgent: AtomicBool::new(false),
             marked: AtomicBool::new(false),
         }
@@ -157,8 +160,23 @@ impl Half {
         self.enough_room()
     }
 
+    /// True when the receiver's buffer has taken everything. If not, the sender is told when it has.
+    pub fn is_drained(&self) -> bool {
+        if self.unsent() == 0 {
+            return true;
+        }
+        self.draining.store(true, Ordering::SeqCst);
+        self.unsent() == 0
+    }
+
     /// True once if a sender waits and there is room for it.
     pub fn take_relief(&self) -> bool {
+        if self.draining.load(Ordering::SeqCst)
+            && self.unsent() == 0
+            && self.draining.swap(false, Ordering::SeqCst)
+        {
+            return true;
+        }
         self.starved.load(Ordering::SeqCst)
             && self.enough_room()
             && self.starved.swap(false, Ordering::SeqCst)
@@ -270,6 +288,19 @@ impl Half {
             self.written.fetch_add(n as u64, Ordering::SeqCst);
         }
         Ok((n, false))
+    }
+
+    /// Adds bytes, of which there are few, whether or not there is room. True if nobody will read them.
+    pub fn push(&self, bytes: Vec<u8>) -> bool {
+        let _writer = self.writer.lock();
+        let mut queue = self.queue.lock();
+        let end = bytes.len();
+        if queue.closed {
+            return true;
+        }
+        queue.chunks.push_back(Chunk { data: bytes.into_boxed_slice(), start: 0, end });
+        self.written.fetch_add(end as u64, Ordering::SeqCst);
+        false
     }
 
     /// Marks the byte sent last.

@@ -16,6 +16,8 @@ pub struct Listener {
     core: Arc<Core>,
     claim: Arc<Claim<StreamSocket>>,
     backlog: AtomicU32,
+    /// The program chose the address.
+    chose_ip: bool,
     inner: Mutex<Inner, { rank::INODE_NESTED }>,
     /// Where other machines connect to.
     remote: Mutex<Option<Arc<TcpSocket>>, { rank::LEAF }>,
@@ -46,12 +48,12 @@ impl Listener {
     pub fn new(
         core: Arc<Core>,
         claim: Arc<Claim<StreamSocket>>,
-        backlog: u32,
+        (backlog, chose_ip): (u32, bool),
         remote: Option<TcpSocket>,
     ) -> Arc<Listener> {
         let remote = Mutex::new(remote.map(Arc::new));
         let backlog = AtomicU32::new(backlog);
-        Arc::new(Listener { core, claim, backlog, inner: Mutex::default(), remote })
+        Arc::new(Listener { core, claim, backlog, chose_ip, inner: Mutex::default(), remote })
     }
 
     /// Where other machines connect to, if they can.
@@ -72,6 +74,11 @@ impl Listener {
     /// The backlog.
     pub fn backlog(&self) -> u32 {
         self.backlog.load(Ordering::Relaxed)
+    }
+
+    /// True if the program chose the address that it listens at.
+    pub fn chose_ip(&self) -> bool {
+        self.chose_ip
     }
 
     /// Connections that wait for `accept(2)`.
@@ -162,6 +169,24 @@ impl Listener {
             client.refuse();
         }
         self.core.set(RCV | SEND);
+    }
+}
+
+/// How long a socket waits for room in a listener's backlog: until its SYN would have been sent for the last time.
+pub struct Patience(Weak<StreamSocket>);
+
+impl Patience {
+    /// Of `socket`.
+    pub fn new(socket: Weak<StreamSocket>) -> Arc<Patience> {
+        Arc::new(Patience(socket))
+    }
+}
+
+impl crate::time::TimerTarget for Patience {
+    fn expired(&self, _queue: &Arc<crate::time::TimerQueue>, _cookie: u64) {
+        if let Some(socket) = self.0.upgrade() {
+            socket.give_up();
+        }
     }
 }
 

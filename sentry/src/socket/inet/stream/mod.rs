@@ -3,10 +3,12 @@
 //! A [`StreamSocket`] is in one of four states: closed, [`listening`], connecting, or [`connected`]. Two
 //! connected sockets of one sandbox share two [`half`]s, one for each direction; no packets are made.
 //! Of TCP's states (RFC 9293, 3.3.2) those are seen that a program can see: a `FIN` arrives when it is
-//! sent, so `LAST-ACK`, `CLOSING` and `FIN-WAIT-1` pass at once. What other machines take part in is [`remote`].
+//! sent, so `LAST-ACK` and `CLOSING` pass at once. What is left of a connection afterwards is [`time_wait`]'s. What other
+//! machines take part in is [`remote`].
 
 pub mod connected;
 pub mod core;
+mod cork;
 mod filtered;
 pub mod half;
 pub mod listening;
@@ -16,8 +18,9 @@ mod setup;
 mod socket;
 #[cfg(test)]
 mod tests;
+pub mod time_wait;
 
-use self::core::{Core, DEAD, RCV, SEND, WRITABLE};
+use self::core::{Core, DEAD, DONE, RCV, SEND, WRITABLE};
 use super::addr::{self, Endpoint};
 use super::common::Common;
 use super::port::Claim;
@@ -33,13 +36,18 @@ use options::TcpOptions;
 use remote::Remote;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
+use time_wait::Link;
 
 /// `TCP_ESTABLISHED`
 pub const TCP_ESTABLISHED: u8 = 1;
 /// `TCP_SYN_SENT`
 pub const TCP_SYN_SENT: u8 = 2;
+/// `TCP_FIN_WAIT1`
+pub const TCP_FIN_WAIT1: u8 = 4;
 /// `TCP_FIN_WAIT2`
 pub const TCP_FIN_WAIT2: u8 = 5;
+/// `TCP_TIME_WAIT`
+pub const TCP_TIME_WAIT: u8 = 6;
 /// `TCP_CLOSE`
 pub const TCP_CLOSE: u8 = 7;
 /// `TCP_CLOSE_WAIT`
@@ -64,6 +72,8 @@ pub struct StreamSocket {
     setup: Mutex<Setup, { rank::INODE }>,
     /// Set while it listens; apart from `setup` so that those who connect can hold their own.
     listener: Mutex<Option<Arc<Listener>>, { rank::INODE_NESTED }>,
+    /// Gives up when a listener's backlog stays full.
+    patience: Mutex<Option<Arc<listening::Patience>>, { rank::LEAF }>,
     /// Sends the SYN again that the packet filter has dropped.
     again: Mutex<Option<Arc<filtered::Again>>, { rank::LEAF }>,
 }
@@ -149,6 +159,7 @@ impl StreamSocket {
             sndbuf: AtomicUsize::new(sndbuf),
             setup: Mutex::new(setup),
             listener: Mutex::new(None),
+            patience: Mutex::new(None),
             again: Mutex::new(None),
         })
     }
@@ -156,6 +167,11 @@ impl StreamSocket {
     /// What all Internet sockets have.
     pub fn common(&self) -> &Common {
         &self.common
+    }
+
+    /// True if it listens.
+    fn accepts(&self) -> bool {
+        self.listener.lock().is_some()
     }
 
     /// The connection, if there is one.
@@ -195,9 +211,12 @@ impl StreamSocket {
     /// Bytes to be received and to be sent; of a listener: connections that wait, and its backlog.
     pub fn queued(&self) -> (usize, usize) {
         match &self.setup.lock().state {
-            State::Connected(c) => (c.rx.len(), c.tx.unsent()),
+            // The end of the stream has a place in it, too.
+            State::Connected(c) => (c.rx.len() + usize::from(self.core.has(DONE)), c.unsent()),
             State::Remote(r) => r.queued(),
             State::Listening(l) => (l.pending(), l.backlog() as usize),
+            // The SYN.
+            State::Connecting(..) => (0, 1),
             _ => (0, 0),
         }
     }
@@ -233,9 +252,17 @@ impl StreamSocket {
         let reverse = Tuple { local: to, peer: from };
         let other = net.connections.enter(reverse, child.this.clone());
         let other = other.ok_or(Errno::EADDRNOTAVAIL)?;
+        // A new connection takes the place of what is left of an older one.
+        net.time_wait.forget(&tuple);
+        net.time_wait.forget(&reverse);
         let halves = (back.clone(), there.clone());
         let (ours, theirs) = (self.core.clone(), child.core.clone());
-        let server = Connected::new(to, from, halves, theirs.clone(), ours.clone(), None, other);
+        let claims = [setup.claim.clone(), Some(listener.claim().clone())];
+        let families = [self.common.family(), host.common.family()];
+        let link = Link::new(net, entry, Some(other), families, claims);
+        let end = (link.clone(), 1);
+        let server =
+            Connected::new(net, (to, from), halves, theirs.clone(), ours.clone(), None, end);
         let end = server.clone();
         {
             // Only those who list the sockets can hold the new one's lock, and they hold no other.
@@ -248,7 +275,8 @@ impl StreamSocket {
             place.claim = Some(listener.claim().clone());
             place.local = Some(to);
             place.state = State::Connected(server);
-            (place.chose_port, place.chose_ip) = (true, true);
+            // It has neither port nor address of its own once it is disconnected.
+            (place.chose_port, place.chose_ip) = (false, listener.chose_ip());
         }
         let seconds = host.tcp.defer_accept();
         let deferred = (seconds > 0).then(|| Deferred::new(listener.clone(), child.clone()));
@@ -257,14 +285,17 @@ impl StreamSocket {
             let after = u64::from(seconds).saturating_mul(1_000_000_000);
             net.after(after, target);
         } else if !listener.push(child.clone()) {
-            end.close(true);
+            end.close(true, None);
             return Err(Errno::ECONNREFUSED);
         }
-        let client = Connected::new(local, peer, (there, back), ours, theirs, deferred, entry);
+        let end = (link, 0);
+        let client = Connected::new(net, (local, peer), (there, back), ours, theirs, deferred, end);
         setup.local = Some(local);
         setup.state = State::Connected(client);
         Counters::add(&net.counters.tcp_passive_opens, 1);
-        net.counters.packet(0);
+        // A SYN with an acknowledgement, and the acknowledgement.
+        net.counters.segment(0, to.ip.is_ipv6());
+        net.counters.segment(0, to.ip.is_ipv6());
         Ok(())
     }
 
@@ -276,7 +307,10 @@ impl StreamSocket {
         let entry = net.connections.enter(tuple, self.this.clone()).ok_or(Errno::EADDRNOTAVAIL)?;
         let halves = (half.clone(), half);
         let core = self.core.clone();
-        let end = Connected::new(local, local, halves, core.clone(), core, None, entry);
+        net.time_wait.forget(&tuple);
+        let link =
+            Link::new(net, entry, None, [self.common.family(); 2], [setup.claim.clone(), None]);
+        let end = Connected::new(net, (local, local), halves, core.clone(), core, None, (link, 0));
         setup.local = Some(local);
         setup.state = State::Connected(end);
         Ok(())
@@ -292,7 +326,7 @@ impl StreamSocket {
     /// Resets the connection (nobody has accepted it).
     fn abort(&self) {
         if let Some(connected) = self.connection() {
-            connected.close(true);
+            connected.close(true, None);
         }
         if let Some(remote) = self.remote() {
             remote.abort();
@@ -346,7 +380,7 @@ impl StreamSocket {
                 listener.close();
             }
             State::Connected(connected) => {
-                connected.close(linger_reset);
+                connected.close(linger_reset, self.tcp.fin_timeout(&self.common.net.settings));
                 self.common.net.filter_closed(connected.local, connected.peer, linger_reset);
             }
             State::Remote(remote) => {

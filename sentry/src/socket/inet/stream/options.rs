@@ -37,7 +37,16 @@ mod number {
     pub const NOTSENT_LOWAT: i32 = 25;
     pub const SAVE_SYN: i32 = 27;
     pub const FASTOPEN_CONNECT: i32 = 30;
+    pub const REPAIR: i32 = 19;
+    pub const REPAIR_QUEUE: i32 = 20;
+    pub const QUEUE_SEQ: i32 = 21;
+    pub const REPAIR_OPTIONS: i32 = 22;
+    pub const CC_INFO: i32 = 26;
+    pub const SAVED_SYN: i32 = 28;
+    pub const REPAIR_WINDOW: i32 = 29;
+    pub const ULP: i32 = 31;
     pub const INQ: i32 = 36;
+    pub const IS_MPTCP: i32 = 43;
 }
 
 /// An option with a number for a value.
@@ -58,12 +67,17 @@ const fn knob(name: i32, default: i32, min: i32, max: i32) -> Knob {
     Knob { name, default, min, max, switch: false }
 }
 
+/// A switch that nobody has touched.
+const UNSET: i32 = 2;
+
 const KNOBS: &[Knob] = &[
     switch(number::NODELAY),
     switch(number::CORK),
-    switch(number::QUICKACK),
-    switch(number::SAVE_SYN),
-    switch(number::INQ),
+    // Until it is set, the stack does as it likes.
+    Knob { default: UNSET, ..switch(number::QUICKACK) },
+    knob(number::SAVE_SYN, 0, 0, 2),
+    knob(number::INQ, 0, 0, 1),
+    knob(number::FASTOPEN, 0, 0, i32::MAX),
     knob(number::MAXSEG, 0, 88, 32767),
     knob(number::KEEPIDLE, 0, 1, 32767),
     knob(number::KEEPINTVL, 0, 1, 32767),
@@ -114,9 +128,12 @@ fn rounded_to_retransmissions(seconds: i32) -> i32 {
     if seconds <= 0 {
         return 0;
     }
-    while seconds > period && period < 120 * 8 {
+    // It is kept in a byte.
+    let mut count = 1;
+    while seconds > period && count < u8::MAX {
         step = (step * 2).min(120);
         period += step;
+        count += 1;
     }
     period
 }
@@ -133,6 +150,44 @@ impl TcpOptions {
     /// `TCP_DEFER_ACCEPT`, in seconds.
     pub fn defer_accept(&self) -> u32 {
         u32::try_from(self.value(number::DEFER_ACCEPT)).unwrap_or(0)
+    }
+
+    /// Seconds for which the other side's `FIN` is waited for once the socket is closed (`TCP_LINGER2`); none for not at all.
+    pub fn fin_timeout(&self, settings: &Settings) -> Option<u32> {
+        let seconds = match self.value(number::LINGER2) {
+            0 => settings.fin_timeout.load(Ordering::Relaxed),
+            n => n,
+        };
+        u32::try_from(seconds).ok()
+    }
+
+    /// `TCP_CORK`
+    pub fn is_corked(&self) -> bool {
+        self.value(number::CORK) != 0
+    }
+
+    /// `TCP_INQ`: how much is left is told with what is received.
+    pub fn tells_inq(&self) -> bool {
+        self.value(number::INQ) != 0
+    }
+
+    /// For how long an answer to a SYN is waited for, nanoseconds: it is sent again after 1, 2, 4 … seconds, as often as
+    /// `TCP_SYNCNT` says, or until `TCP_USER_TIMEOUT` is over.
+    pub fn syn_patience(&self, settings: &Settings) -> u64 {
+        let retries = match self.value(number::SYNCNT) {
+            0 => settings.syn_retries.load(Ordering::Relaxed),
+            n => n,
+        };
+        let limit = u64::try_from(self.value(number::USER_TIMEOUT)).unwrap_or(0);
+        let (mut seconds, mut step) = (1, 1);
+        for _ in 0..retries.max(0) {
+            if limit != 0 && seconds * 1000 >= limit {
+                break;
+            }
+            step = (step * 2).min(120);
+            seconds += step;
+        }
+        seconds * 1_000_000_000
     }
 
     /// What an endpoint of the uplink's stack is to do: `base` with what the program has set.
@@ -158,7 +213,7 @@ impl TcpOptions {
         netstack::TcpOptions {
             nodelay: self.value(number::NODELAY) != 0,
             cork: self.value(number::CORK) != 0,
-            quickack: self.value(number::QUICKACK) != 0,
+            quickack: self.value(number::QUICKACK) == 1,
             keep: (idle, seconds(keep(number::KEEPINTVL, 1)), probes),
             user_timeout: set(number::USER_TIMEOUT).map(millis),
             fin_timeout: seconds(fin),
@@ -173,7 +228,9 @@ impl TcpOptions {
     pub fn for_host(&self, settings: &Settings) -> Vec<(i32, i32, i32)> {
         let mut out = Vec::new();
         for name in [number::NODELAY, number::CORK, number::QUICKACK] {
-            out.push((libc::IPPROTO_TCP, name, self.value(name)));
+            if self.value(name) != UNSET {
+                out.push((libc::IPPROTO_TCP, name, self.value(name)));
+            }
         }
         let keep = [number::KEEPIDLE, number::KEEPINTVL, number::KEEPCNT];
         for (name, default) in keep.into_iter().zip(&settings.keepalive) {
@@ -214,8 +271,16 @@ impl TcpOptions {
                 n => n,
             },
             // Acknowledgements are never late here.
-            number::QUICKACK => 1,
-            number::FASTOPEN | number::FASTOPEN_CONNECT => 0,
+            number::QUICKACK => i32::from(self.value(name) != 0),
+            number::FASTOPEN_CONNECT | number::REPAIR | number::IS_MPTCP => 0,
+            // Only of a connection that is being repaired.
+            number::REPAIR_QUEUE | number::QUEUE_SEQ | number::REPAIR_WINDOW => {
+                return Err(Errno::EINVAL);
+            }
+            // No protocol is put above; neither CUBIC nor Reno has anything to tell; no SYN is kept.
+            number::ULP | number::CC_INFO | number::SAVED_SYN => {
+                return Ok(OptionValue::Bytes(Vec::new()));
+            }
             number::CONGESTION => {
                 let index = self.congestion.load(Ordering::Relaxed);
                 let name = CONGESTION.get(index as usize).copied().unwrap_or_default();
@@ -251,10 +316,25 @@ impl TcpOptions {
             self.congestion.store(index as i32, Ordering::Relaxed);
             return Ok(());
         }
+        if name == number::ULP {
+            let wanted = value.split(|b| *b == 0).next().unwrap_or_default();
+            return Err(if wanted.is_empty() { Errno::EINVAL } else { Errno::ENOENT });
+        }
         let mut n = int(value)?;
-        // Data in a SYN: there are no SYNs here to carry it.
-        if matches!(name, number::FASTOPEN | number::FASTOPEN_CONNECT) {
-            return Err(Errno::EOPNOTSUPP);
+        let closed = socket.state_number() == super::TCP_CLOSE;
+        match name {
+            // Data in a SYN: there are no SYNs here to carry it (`tcp_fastopen` is 0).
+            number::FASTOPEN_CONNECT if !(0..=1).contains(&n) => return Err(Errno::EINVAL),
+            number::FASTOPEN_CONNECT => return Err(Errno::EOPNOTSUPP),
+            // A listener may offer it nevertheless.
+            number::FASTOPEN if !closed && !socket.accepts() => return Err(Errno::EINVAL),
+            // Connections are not taken apart and put together again.
+            number::REPAIR | number::REPAIR_QUEUE | number::REPAIR_WINDOW => {
+                return Err(Errno::EPERM);
+            }
+            number::QUEUE_SEQ if !closed => return Err(Errno::EPERM),
+            number::QUEUE_SEQ | number::REPAIR_OPTIONS => return Err(Errno::EINVAL),
+            _ => {}
         }
         let (knob, place) = self.place(name).ok_or(Errno::ENOPROTOOPT)?;
         // 0 takes the setting back.
@@ -264,6 +344,12 @@ impl TcpOptions {
         }
         match name {
             _ if knob.switch => n = i32::from(n != 0),
+            number::FASTOPEN => {
+                let most = socket.common().net.settings.somaxconn.load(Ordering::Relaxed);
+                n = n.min(i32::try_from(most).unwrap_or(i32::MAX));
+            }
+            // Retired: it can be set, to no effect.
+            number::THIN_DUPACK => n = 0,
             number::DEFER_ACCEPT => n = rounded_to_retransmissions(n),
             number::LINGER2 => n = if n < 0 { -1 } else { n.min(120) },
             number::WINDOW_CLAMP if n == 0 && socket.state_number() != super::TCP_CLOSE => {

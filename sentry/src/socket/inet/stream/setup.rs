@@ -1,7 +1,7 @@
 //! Binding, listening and connecting.
 
 use super::core::{DEAD, RCV, SEND, WRITABLE};
-use super::listening::{Listener, Offer};
+use super::listening::{Listener, Offer, Patience};
 use super::{Progress, Setup, State, StreamSocket, Tuple};
 use crate::errno::{Errno, Result};
 use crate::kernel::{CurrentTask, Wake};
@@ -11,11 +11,10 @@ use crate::socket::inet::port::Binding;
 use crate::socket::inet::uplink::error::errno;
 use crate::socket::inet::{Counters, ip};
 use crate::socket::options::so;
-use crate::socket::unix::conn::SOMAXCONN;
 use crate::wait::EventMask;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 impl StreamSocket {
     fn binding(&self, ip: IpAddr) -> Binding {
@@ -23,13 +22,14 @@ impl StreamSocket {
         Binding {
             ip,
             only_v6: self.common.ip.is_on(ip::V6ONLY),
-            v4_socket: self.common.family == AF_INET,
+            v4_socket: self.common.family() == AF_INET,
             device: self.common.device(),
             reuse_addr: options.is_on(so::REUSEADDR),
             reuse_port: options.is_on(so::REUSEPORT),
             uid: options.creator.uid,
             listening: false,
             peer: None,
+            range: self.common.ip.value(ip::PORT_RANGE) as u32,
             by_connect: false,
         }
     }
@@ -37,8 +37,8 @@ impl StreamSocket {
     /// `bind(2)`.
     pub(super) fn do_bind(&self, t: &CurrentTask, address: &[u8]) -> Result<()> {
         let common = &self.common;
-        let at = addr::parse_bind(common.family, address)?;
-        if common.family != AF_INET {
+        let at = addr::parse_bind(common.family(), address)?;
+        if common.family() != AF_INET {
             if at.ip.is_multicast() {
                 return Err(Errno::EINVAL);
             }
@@ -72,7 +72,8 @@ impl StreamSocket {
 
     /// `listen(2)`.
     pub(super) fn do_listen(&self, backlog: i32) -> Result<()> {
-        let backlog = (backlog as u32).min(SOMAXCONN.load(Ordering::Relaxed));
+        let backlog =
+            (backlog as u32).min(self.common.net.settings.somaxconn.load(Ordering::Relaxed));
         let mut setup = self.setup.lock();
         if setup.progress != Progress::Unconnected {
             return Err(Errno::EINVAL);
@@ -91,13 +92,13 @@ impl StreamSocket {
         let claim = match &setup.claim {
             Some(claim) => claim.clone(),
             None => {
-                let ip = setup.local.map_or(addr::any(self.common.family), |l| l.ip);
+                let ip = setup.local.map_or(addr::any(self.common.family()), |l| l.ip);
                 let claim = self.common.net.tcp.bind(0, self.binding(ip), &self.this)?;
                 setup.local = Some(Endpoint { ip, port: claim.port() });
                 claim
             }
         };
-        let fresh = self.binding(setup.local.map_or(addr::any(self.common.family), |l| l.ip));
+        let fresh = self.binding(setup.local.map_or(addr::any(self.common.family()), |l| l.ip));
         claim.update(true, |binding| *binding = Binding { listening: true, ..fresh })?;
         let at = Endpoint { ip: fresh.ip, port: claim.port() };
         let remote = match self.listen_remote(at, backlog) {
@@ -109,7 +110,7 @@ impl StreamSocket {
         };
         setup.claim = Some(claim.clone());
         self.core.clear();
-        let listener = Listener::new(self.core.clone(), claim, backlog, remote);
+        let listener = Listener::new(self.core.clone(), claim, (backlog, setup.chose_ip), remote);
         setup.state = State::Listening(listener.clone());
         let old = self.listener.lock().replace(listener);
         drop(setup);
@@ -224,11 +225,11 @@ impl StreamSocket {
     /// Where `connect(2)` is to go, after the checks that cost nothing.
     fn target(&self, address: &[u8]) -> Result<Endpoint> {
         let common = &self.common;
-        let mut peer = addr::parse(common.family, address)?;
+        let mut peer = addr::parse(common.family(), address)?;
         if peer.ip.is_unspecified() {
             peer.ip = addr::loopback_for(peer.ip);
         }
-        let foreign = common.family != AF_INET && peer.ip.is_ipv4();
+        let foreign = common.family() != AF_INET && peer.ip.is_ipv4();
         if peer.ip.is_multicast()
             || common.net.is_broadcast(peer.ip)
             || (foreign && common.ip.is_on(ip::V6ONLY))
@@ -261,7 +262,8 @@ impl StreamSocket {
             None => {
                 let unused = |port| {
                     let local = Endpoint { ip, port };
-                    !net.connections.contains(&Tuple { local, peer })
+                    let tuple = Tuple { local, peer };
+                    !net.connections.contains(&tuple) && net.time_wait.may_reuse(&tuple)
                 };
                 let binding = self.binding(bound.unwrap_or(ip));
                 net.tcp.bind_to_connect(binding, &self.this, unused)?
@@ -275,7 +277,9 @@ impl StreamSocket {
         setup.local = Some(local);
         self.core.clear();
         Counters::add(&net.counters.tcp_active_opens, 1);
-        net.counters.packet(0);
+        if route.local {
+            net.counters.segment(0, peer.ip.is_ipv6());
+        }
         setup.progress = Progress::Connecting;
         if net.is_filtered() {
             return self.connect_filtered(setup, route, peer);
@@ -325,6 +329,8 @@ impl StreamSocket {
                 return self.join_itself(setup, tuple.local);
             }
             Counters::add(&net.counters.tcp_resets, 1);
+            // The SYN ended what the other end had kept of an older connection.
+            net.time_wait.forget(&Tuple { local: seen.1, peer: seen.0 });
             return Err(Errno::ECONNREFUSED);
         };
         match listener.offer(&self.this) {
@@ -332,10 +338,26 @@ impl StreamSocket {
             Offer::Full => {
                 Counters::add(&net.counters.listen_overflows, 1);
                 setup.state = State::Connecting(tuple.peer, seen);
+                let patience = Patience::new(self.this.clone());
+                let target: Weak<Patience> = Arc::downgrade(&patience);
+                *self.patience.lock() = Some(patience);
+                net.after(self.tcp.syn_patience(&net.settings), target);
                 Ok(())
             }
             Offer::Refused => Err(Errno::ECONNREFUSED),
         }
+    }
+
+    /// Nobody has answered the SYN for too long.
+    pub(super) fn give_up(&self) {
+        {
+            let mut setup = self.setup.lock();
+            if !matches!(setup.state, State::Connecting(..)) {
+                return;
+            }
+            setup.state = State::Closed;
+        }
+        self.begun(Err(Errno::ETIMEDOUT));
     }
 
     /// `shutdown(2)`.
@@ -408,6 +430,24 @@ impl StreamSocket {
             client.admit(self, &listener);
         }
         Ok(child)
+    }
+
+    /// Says that nothing more will be sent, and waits until the other side's buffer has taken what was.
+    pub(super) fn do_linger(&self, t: &mut CurrentTask, nanos: u64) {
+        let Some(connected) = self.connection() else { return };
+        // Unread data means a reset, for which nobody waits.
+        if connected.rx.len() > 0 || self.core.is_over() {
+            return;
+        }
+        connected.finish();
+        let deadline = t.kernel().time.monotonic().saturating_add(nanos);
+        let key = self.core.queue.add(EventMask::WRITABLE | EventMask::HUP, t.waker());
+        while !connected.tx.is_drained() && !self.core.has(DEAD) {
+            if !matches!(t.block(Some(deadline)), Wake::Event) {
+                break;
+            }
+        }
+        self.core.queue.remove(key);
     }
 
     /// The open file is gone.

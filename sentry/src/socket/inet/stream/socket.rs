@@ -11,7 +11,7 @@ use crate::socket::inet::addr::{self, Endpoint};
 use crate::socket::inet::{IPPROTO_TCP, devices};
 use crate::socket::options::so;
 use crate::socket::{
-    Destination, Kind, OptionValue, Options, RecvMsg, SOL_SOCKET, SendMsg, Socket, flags,
+    Control, Destination, Kind, OptionValue, Options, RecvMsg, SOL_SOCKET, SendMsg, Socket, flags,
 };
 use crate::vfs::File;
 use crate::wait::{EventMask, WaitQueue};
@@ -20,11 +20,13 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 const SIOCATMARK: u32 = 0x8905;
+/// `TCP_CM_INQ`
+const CM_INQ: i32 = 36;
 const SIOCOUTQNSD: u32 = 0x894b;
 
 impl Socket for StreamSocket {
     fn family(&self) -> i32 {
-        self.common.family
+        self.common.family()
     }
 
     fn kind(&self) -> Kind {
@@ -62,7 +64,7 @@ impl Socket for StreamSocket {
     }
 
     fn local_address(&self) -> Result<Vec<u8>> {
-        let family = self.common.family;
+        let family = self.common.family();
         let local = self.endpoints().0.unwrap_or(Endpoint { ip: addr::any(family), port: 0 });
         Ok(local.sockaddr(family))
     }
@@ -72,18 +74,18 @@ impl Socket for StreamSocket {
             if remote.is_connecting() || remote.is_closed() {
                 return Err(Errno::ENOTCONN);
             }
-            return Ok(remote.peer.sockaddr(self.common.family));
+            return Ok(remote.peer.sockaddr(self.common.family()));
         }
         let connected = self.connection().filter(|_| !self.core.is_over());
-        connected.map(|c| c.peer.sockaddr(self.common.family)).ok_or(Errno::ENOTCONN)
+        connected.map(|c| c.peer.sockaddr(self.common.family())).ok_or(Errno::ENOTCONN)
     }
 
     fn accepted_from(&self) -> Result<Vec<u8>> {
         if let Some(remote) = self.remote() {
-            return Ok(remote.peer.sockaddr(self.common.family));
+            return Ok(remote.peer.sockaddr(self.common.family()));
         }
         let connected = self.connection().ok_or(Errno::ENOTCONN)?;
-        Ok(connected.peer.sockaddr(self.common.family))
+        Ok(connected.peer.sockaddr(self.common.family()))
     }
 
     fn shutdown(&self, how: i32) -> Result<()> {
@@ -108,8 +110,9 @@ impl Socket for StreamSocket {
             State::Connecting(..) | State::Remote(_) => return Err(Errno::EAGAIN),
             _ => return Err(self.core.take_error().unwrap_or(Errno::EPIPE)),
         };
-        let n = connected.send(src, msg.flags & flags::OOB != 0)?;
-        self.common.net.counters.packet(n);
+        let more = msg.flags & flags::MORE != 0 || self.tcp.is_corked();
+        let n = connected.send(src, msg.flags & flags::OOB != 0, more)?;
+        self.common.net.counters.segment(n, connected.peer.ip.is_ipv6());
         Ok(n)
     }
 
@@ -144,6 +147,8 @@ impl Socket for StreamSocket {
         let discard = msg.flags & flags::TRUNC != 0;
         let n = connected.receive(dst, from, discard, inline)?;
         options.move_peek_off(if peek { n as i64 } else { -(n as i64) });
+        let done = || self.core.has(super::core::DONE);
+        self.tell_inq(msg, || (connected.rx.len(), done()));
         Ok(n)
     }
 
@@ -168,6 +173,11 @@ impl Socket for StreamSocket {
         if level == IPPROTO_TCP {
             self.tcp.set(self, t, name, value)?;
             self.apply_remote();
+            if !self.tcp.is_corked()
+                && let Some(connected) = self.connection()
+            {
+                connected.pass_on();
+            }
             Ok(())
         } else {
             Err(Errno::ENOPROTOOPT)
@@ -245,9 +255,13 @@ impl Socket for StreamSocket {
         let value = connected.map_or(0, |c| match cmd {
             FIONREAD => c.rx.readable(inline),
             SIOCATMARK => usize::from(c.rx.at_mark()),
-            _ => c.tx.unsent(),
+            _ => c.unsent(),
         });
         put_int(task, arg, value)
+    }
+
+    fn linger(&self, t: &mut CurrentTask, nanos: u64) {
+        self.do_linger(t, nanos);
     }
 
     fn release(&self) {
@@ -276,7 +290,19 @@ impl StreamSocket {
         let from = peek.then(|| options.peek_off().unwrap_or(0));
         let n = remote.receive(dst, from, msg.flags & flags::TRUNC != 0)?;
         options.move_peek_off(if peek { n as i64 } else { -(n as i64) });
+        self.tell_inq(msg, || (remote.queued().0, n == 0));
         Ok(n)
+    }
+
+    /// Tells how many bytes are left (`TCP_INQ`): 1 at the end of the stream.
+    fn tell_inq(&self, msg: &mut RecvMsg, left: impl FnOnce() -> (usize, bool)) {
+        if !self.tcp.tells_inq() {
+            return;
+        }
+        let (left, done) = left();
+        let left = if left == 0 && done { 1 } else { i32::try_from(left).unwrap_or(i32::MAX) };
+        let data = left.to_ne_bytes().to_vec();
+        msg.control.push(Control { level: IPPROTO_TCP, kind: CM_INQ, data });
     }
 
     /// Lets a changed buffer size or switch act on what exists already.

@@ -13,7 +13,9 @@ const CLOSE_RANGE_CLOEXEC: u32 = 4;
 
 /// `close(2)`.
 pub fn close(t: &mut CurrentTask, fd: Fd) -> SysResult {
-    t.files().close(fd.0)?;
+    let file = t.files().remove(fd.0)?;
+    crate::socket::linger(t, &file);
+    t.files().closed(file);
     Ok(0)
 }
 

@@ -21,8 +21,14 @@ fn word(bytes: &[u8], at: usize) -> Option<i32> {
     bytes.get(at..)?.first_chunk().map(|b| i32::from_ne_bytes(*b))
 }
 
-/// Reads the control data of a message that is to be sent.
-pub fn read(t: &CurrentTask, addr: UserAddr, len: u64, msg: &mut SendMsg) -> Result<()> {
+/// Reads the control data of a message that is to be sent. `inet`: by an Internet socket, with whose messages neither
+/// files nor credentials travel, so that they are not looked at.
+pub fn read(
+    t: &CurrentTask,
+    (addr, len): (UserAddr, u64),
+    inet: bool,
+    msg: &mut SendMsg,
+) -> Result<()> {
     if len == 0 {
         return Ok(());
     }
@@ -41,6 +47,7 @@ pub fn read(t: &CurrentTask, addr: UserAddr, len: u64, msg: &mut SendMsg) -> Res
         let data = rest.get(HEADER..len).unwrap_or_default();
         if level == Some(SOL_SOCKET) {
             match kind {
+                Some(SCM_RIGHTS | SCM_CREDENTIALS) if inet => {}
                 Some(SCM_RIGHTS) => {
                     for fd in data.chunks_exact(4) {
                         if files.len() >= MAX_FILES {

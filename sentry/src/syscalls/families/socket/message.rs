@@ -5,6 +5,7 @@ use crate::errno::{Errno, Result};
 use crate::io::Source;
 use crate::kernel::CurrentTask;
 use crate::mm::{UserAddr, UserSink, UserSource};
+use crate::socket::inet::{AF_INET, AF_INET6};
 use crate::socket::{self, Kind, RecvMsg, SendMsg, Socket, Ucred, flags};
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::{Fd, Flags};
@@ -119,7 +120,9 @@ fn send_message(t: &mut CurrentTask, file: &Arc<File>, addr: UserAddr, flags: u3
     let address = read_address(t, UserAddr(header.name), namelen.min(128))?;
     let mm = t.mm().clone();
     let vectors = read_vectors(t, &header)?;
-    control::read(t, UserAddr(header.control), header.controllen, &mut msg)?;
+    let inet = matches!(socket::of(file)?.family(), AF_INET | AF_INET6);
+    let control = (UserAddr(header.control), header.controllen);
+    control::read(t, control, inet, &mut msg)?;
     set_destination(t, socket::of(file)?, &address, &mut msg)?;
     send_all(t, file, &mut UserSource::new(&mm, vectors), &mut msg)
 }

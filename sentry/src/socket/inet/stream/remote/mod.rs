@@ -129,7 +129,7 @@ impl StreamSocket {
     fn endpoint_at(&self, at: Endpoint, connects: bool) -> Result<TcpSocket> {
         let uplink = self.common.net.uplink.get();
         let stack = uplink.and_then(|uplink| uplink.stack()).ok_or(Errno::ENETUNREACH)?;
-        let tcp = stack.tcp(family(self.common.family)).map_err(errno)?;
+        let tcp = stack.tcp(family(self.common.family())).map_err(errno)?;
         self.apply_to(&tcp);
         let mut options = tcp.options();
         // The port is this socket's; one that connects may have it from a connection that is ending.
@@ -143,7 +143,7 @@ impl StreamSocket {
     fn apply_to(&self, tcp: &TcpSocket) {
         let common = &self.common;
         let mut o = self.tcp.for_stack(&common.net.settings, tcp.options());
-        let v6 = common.family != AF_INET;
+        let v6 = common.family() != AF_INET;
         o.keepalive = common.options.is_on(so::KEEPALIVE);
         o.oob_inline = common.options.is_on(so::OOBINLINE);
         o.reuse_port = common.options.is_on(so::REUSEPORT);
@@ -276,7 +276,9 @@ impl StreamSocket {
         claim: &Arc<Claim<StreamSocket>>,
     ) -> Result<Arc<StreamSocket>> {
         let (tcp, peer) = tcp.accept().map_err(errno)?;
-        let (local, peer) = (endpoint(tcp.local_addr()), endpoint(peer));
+        let (mut local, peer) = (endpoint(tcp.local_addr()), endpoint(peer));
+        // Rules of the packet filter may have turned it here from another port.
+        local.port = claim.port();
         let child = self.child();
         tcp.set_waker(Some(Arc::new(CoreWaker(child.core.clone()))));
         let transport = StackStream::new(tcp);
