@@ -17,6 +17,7 @@
 //! | `link`, `iface` | links and frames; interfaces: addresses, neighbours, groups, send queue, ARP, NDP, SLAAC |
 //! | `route`, `ip` | routes; packets in and out, fragments, ICMP, path MTU |
 //! | `filter` | the packet filter: rules, connection tracking, address translation |
+//! | `gate` | who may begin a connection with a listener |
 //! | `demux`, `endpoint`, `datagram` | whom a packet is for; what endpoints have in common |
 //! | `udp`, `raw`, `tcp` | the protocols and their handles |
 //! | `timers`, `limiter`, `budget`, `ring`, `random`, `time` | tools |
@@ -42,7 +43,7 @@
 //!
 //! # State
 //! Plain data: ids instead of pointers into the outside, no closures, all time from one clock. The exceptions
-//! are what the caller registers: links, wakers, clock and random source.
+//! are what the caller registers: links, wakers, a gate, clock and random source.
 
 mod admin;
 mod budget;
@@ -52,6 +53,7 @@ mod demux;
 mod endpoint;
 mod error;
 pub mod filter;
+mod gate;
 mod iface;
 mod ip;
 mod limiter;
@@ -76,6 +78,7 @@ pub use config::{Config, Congestion, Ecn, TcpConfig};
 pub use datagram::{Datagram, DatagramOptions, QueuedError};
 pub use endpoint::{EndpointId, Family, IcmpError, Readiness, Shutdown, Waker};
 pub use error::{Error, Result};
+pub use gate::{Admission, Gate};
 pub use iface::address::IfaceAddr;
 pub use iface::neighbor::NeighborState;
 pub use iface::{IfaceId, IfaceStats};

@@ -8,6 +8,7 @@ use crate::config::Config;
 use crate::demux::Demux;
 use crate::endpoint::EndpointId;
 use crate::error::{Error, Result};
+use crate::gate::Gate;
 use crate::iface::address::IfaceAddr;
 use crate::iface::{Iface, IfaceId, LOOPBACK};
 use crate::ip::pmtu::PmtuCache;
@@ -23,7 +24,7 @@ use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, OnceLock, Weak};
 
 /// Interfaces of a stack; one bit each in `dirty`.
 const MAX_IFACES: usize = 64;
@@ -63,6 +64,7 @@ pub struct Stack {
     next_id: AtomicU64,
     /// A bit for each interface with frames to send.
     dirty: AtomicU64,
+    pub(crate) gate: OnceLock<Arc<dyn Gate>>,
 }
 
 /// Secrets of a stack.
@@ -110,6 +112,7 @@ impl Stack {
             pool: Mutex::default(),
             next_id: AtomicU64::new(1),
             dirty: AtomicU64::new(0),
+            gate: OnceLock::new(),
             clock,
             random,
             config,
@@ -127,6 +130,12 @@ impl Stack {
                 debug_assert!(added.is_ok());
             }
         }
+    }
+
+    /// Sets who is asked about connections that others begin. Only the first one counts.
+    pub fn set_gate(&self, gate: Arc<dyn Gate>) {
+        // A second one is the caller's mistake, which does no harm.
+        let _ = self.gate.set(gate);
     }
 
     /// The settings.

@@ -33,6 +33,7 @@ pub(crate) use seq::Seq;
 
 use crate::demux::{Bound, FourTuple};
 use crate::endpoint::{EndpointId, Family, IcmpError, Readiness, WakerCell};
+use crate::gate::Admission;
 use crate::ip::icmp::Quoted;
 use crate::ip::output::{IpMeta, Route};
 use crate::ip::{DstKind, IpInfo};
@@ -264,8 +265,18 @@ impl Stack {
             }
             None => {}
         }
+        let mut port = tuple.local.port();
+        if let Some(gate) = self.gate.get() {
+            let syn = s.has(Flags::SYN) && !s.has(Flags::ACK);
+            match gate.admit(syn, tuple.remote, tuple.local, info.iface.id) {
+                Admission::Pass(to) => port = to,
+                Admission::Drop => return,
+                Admission::Reset => return self.reset_for(&tuple, &s),
+                Admission::Unreachable(kind, code) => return self.icmp_error(info, kind, code, 0),
+            }
+        }
         let hash = siphash(self.keys.port, &tuple.words());
-        let listener = self.demux.listeners.best(tuple.local.port(), info.dst, info.iface.id, hash);
+        let listener = self.demux.listeners.best(port, info.dst, info.iface.id, hash);
         let answered = listener.is_some_and(|l| self.listener_segment(&l, tuple, &s, iss));
         if !answered {
             self.reset_for(&tuple, &s);

@@ -245,16 +245,17 @@ impl Net {
             && (refused || self.filter_sent(&Sent { detail: ACK, ..*syn }).is_ok())
     }
 
-    /// Leads the handshake of a connection that another machine makes past the rules: where it goes.
-    pub fn filter_accepted(
+    /// Leads the handshake of a connection that another machine makes past the rules: where it goes, or what the other
+    /// machine is told, if anything.
+    pub fn filter_connection(
         &self,
         peer: Endpoint,
         local: Endpoint,
         device: u32,
-    ) -> Option<Endpoint> {
+    ) -> Result<Endpoint, Option<Refusal>> {
         let received =
-            |detail| self.filter_received((peer, local), (IPPROTO_TCP, detail), device, &[]).ok();
-        let to = received(SYN)?.to;
+            |detail| self.filter_received((peer, local), (IPPROTO_TCP, detail), device, &[]);
+        let to = received(SYN).map_err(|stopped| stopped.refusal)?.to;
         let route = Route { source: to.ip, device, local: false };
         let answer = Sent {
             from: to,
@@ -267,8 +268,18 @@ impl Net {
             mark: 0,
             route,
         };
-        self.filter_sent(&answer).ok()?;
-        received(ACK).map(|_| to)
+        self.filter_sent(&answer).map_err(|_| None)?;
+        received(ACK).map(|_| to).map_err(|_| None)
+    }
+
+    /// As [`Net::filter_connection`], for a connection that is made already.
+    pub fn filter_accepted(
+        &self,
+        peer: Endpoint,
+        local: Endpoint,
+        device: u32,
+    ) -> Option<Endpoint> {
+        self.filter_connection(peer, local, device).ok()
     }
 
     /// A TCP connection between two endpoints is over.

@@ -10,6 +10,7 @@
 //! | [`proxy`] | instead of all that: sockets of the host, which another process makes |
 //! | [`egress`] | whom a sandbox with a stack may reach |
 //! | [`names`] | a name server on the loopback interface of the host's namespace (Docker's) |
+//! | `gate` | the packet filter, for connections that other machines begin |
 //! | [`error`] | the stack's errors and readiness as Linux has them |
 //! | [`super::stream::remote`] | TCP connections to other machines, and listeners they can reach |
 //! | [`super::dgram::remote`] | the same for UDP and echo sockets |
@@ -28,6 +29,7 @@ mod capture;
 pub mod driver;
 pub mod egress;
 pub mod error;
+mod gate;
 mod link;
 pub mod names;
 pub mod proxy;
@@ -46,6 +48,7 @@ use capture::Capture;
 use driver::{Driver, Entropy};
 use egress::Egress;
 use error::errno;
+use gate::InputGate;
 use link::PacketLink;
 use names::NameServer;
 use netstack::{Cidr, Config, IfaceId, RouteEntry, Stack};
@@ -86,7 +89,11 @@ impl Uplink {
     pub fn start(net: &Arc<Net>, network: Network, pcap: Option<OwnedFd>) -> Result<()> {
         let capture = pcap.map(Capture::new).transpose().map_err(from_host)?.map(Arc::new);
         let uplink = match network {
-            Network::Interfaces(spec) => Uplink::Stack(Self::serve(net, spec, capture)?),
+            Network::Interfaces(spec) => {
+                let stack = Self::serve(net, spec, capture)?;
+                stack.set_gate(Arc::new(InputGate::new(Arc::downgrade(net))));
+                Uplink::Stack(stack)
+            }
             Network::User(given) => Uplink::Proxy(Proxy::start(net, given)?),
             Network::Host(given) => Uplink::Host(HostNet::start(net, given)?),
         };
