@@ -6,6 +6,7 @@
 //! is what cases execute as another program.
 
 mod cases;
+mod fused;
 mod helper;
 mod prelude;
 mod registry;

@@ -2,7 +2,7 @@
 
 use super::super_block::next_dev;
 use super::tmpfs::{Tmpfs, TmpfsOptions};
-use super::{cgroup, dev, devpts, proc, sysfs};
+use super::{cgroup, dev, devpts, fuse, proc, sysfs};
 use crate::errno::{Errno, Result};
 use crate::kernel::namespace::{Namespaces, PidNamespace, UserNamespace};
 use crate::kernel::{Credentials, Kernel};
@@ -47,6 +47,9 @@ const TYPES: &[(&str, Make)] = &[
 
 /// The root of a new instance. `ENODEV` for an unknown type, `EINVAL` for bad options.
 pub fn make(mounter: &Mounter<'_>, type_name: &[u8], options: &[u8]) -> Result<Arc<dyn Inode>> {
+    if fuse::is_type(type_name) {
+        return fuse::mount(mounter, type_name, options);
+    }
     let make = TYPES
         .iter()
         .find(|(name, _)| name.as_bytes() == type_name)
@@ -57,7 +60,7 @@ pub fn make(mounter: &Mounter<'_>, type_name: &[u8], options: &[u8]) -> Result<A
 
 /// True if there is such a type.
 pub fn is_known(type_name: &[u8]) -> bool {
-    TYPES.iter().any(|(name, _)| name.as_bytes() == type_name)
+    fuse::is_type(type_name) || TYPES.iter().any(|(name, _)| name.as_bytes() == type_name)
 }
 
 /// The user namespace in which `CAP_SYS_ADMIN` is needed to mount a type; a new instance belongs to it.
@@ -74,5 +77,5 @@ pub fn owner(mounter: &Mounter<'_>, type_name: &[u8]) -> Arc<UserNamespace> {
 
 /// Names of all types, for `/proc/filesystems`.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    TYPES.iter().map(|(name, _)| *name)
+    TYPES.iter().map(|(name, _)| *name).chain(["fuse"])
 }

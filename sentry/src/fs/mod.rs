@@ -8,6 +8,7 @@ pub mod epoll;
 pub mod eventfd;
 pub mod filesystems;
 pub mod fscontext;
+pub mod fuse;
 pub mod gofer;
 pub mod host;
 pub mod inotify;

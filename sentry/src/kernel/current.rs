@@ -254,6 +254,36 @@ impl CurrentTask {
     }
 }
 
+impl Task {
+    /// Sleeps until `done`, which is looked at whenever the task is woken; for file systems, which are not given
+    /// the [`CurrentTask`] ([`Kernel::asks_guests`](super::Kernel::asks_guests)). To be called on its own host
+    /// thread. False if something else ended the sleep: the end of the process or, with `interruptible`, a
+    /// signal, too.
+    pub(crate) fn sleep_until(&self, mut done: impl FnMut() -> bool, interruptible: bool) -> bool {
+        let interrupts = if interruptible { work::INTERRUPTS } else { work::KILL };
+        loop {
+            self.place.store(place::ASLEEP, Ordering::SeqCst);
+            let result = if done() {
+                Some(true)
+            } else if self.work() & interrupts != 0 {
+                Some(false)
+            } else {
+                None
+            };
+            if let Some(result) = result {
+                self.place.store(place::KERNEL, Ordering::SeqCst);
+                return result;
+            }
+            self.parker.park();
+        }
+    }
+
+    /// True once its process, or it alone, must end.
+    pub(crate) fn is_ending(&self) -> bool {
+        self.work() & work::KILL != 0
+    }
+}
+
 impl Deref for CurrentTask {
     type Target = Task;
     fn deref(&self) -> &Task {

@@ -113,7 +113,15 @@ fn make_call(t: &mut CurrentTask) -> Option<Errno> {
     let nr = i64::from(t.regs.orig_rax as i32) as u64;
     let args = t.regs.syscall_args();
     t.task().syscall.store(nr, Ordering::Relaxed);
+    let asks_guests = t.kernel().asks_guests.load(Ordering::Relaxed);
+    if asks_guests {
+        // The call may wait for another guest thread, which needs what this one holds.
+        t.context.set_blocked(true);
+    }
     let result = dispatch::call(t, nr, args);
+    if asks_guests {
+        t.context.set_blocked(false);
+    }
     t.task().syscall.store(u64::MAX, Ordering::Relaxed);
     t.send_async_signals();
     finish(t, result)

@@ -13,7 +13,7 @@ use crate::loader::Vdso;
 use crate::sync::{Mutex, MutexGuard, rank};
 use crate::time::{TimeSource, TimerQueue};
 use platform::{MemoryFile, Platform};
-use std::sync::atomic::{AtomicI32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 /// One sandbox.
@@ -54,6 +54,8 @@ pub struct Kernel {
     pub keys: Mutex<super::keys::Keys, { rank::KEYS }>,
     /// Signals about files that are to be sent once no lock is held.
     pub async_signals: crate::vfs::async_io::Deferred,
+    /// A file system has been mounted that waits for guests: a task's context is not held during its calls.
+    pub asks_guests: AtomicBool,
     /// Number of tasks, to hold against the limit.
     pub(super) task_count: AtomicUsize,
     /// Processes ever created (`/proc/stat`).
@@ -106,6 +108,7 @@ impl Kernel {
             handles: Mutex::default(),
             keys: Mutex::default(),
             async_signals: Default::default(),
+            asks_guests: AtomicBool::new(false),
             task_count: AtomicUsize::new(0),
             forks: AtomicU64::new(0),
             last_pid: AtomicI32::new(0),

@@ -248,7 +248,7 @@ rows! { PATH:
     139 sysfs (option: i32, arg1: u64, arg2: u64) [refused ENOSYS "obsolete, configured out (CONFIG_SYSFS_SYSCALL)"]
     155 pivot_root (new_root: PathPtr, put_old: PathPtr) [full path::pivot_root]
     161 chroot (path: PathPtr) [full path::chroot]
-    165 mount (source: UserAddr, target: PathPtr, filesystemtype: UserAddr, mountflags: u64, data: UserAddr) [partial path::mount, "file systems that live in memory and bind mounts; propagation is noted but has no effect; options of a remount are ignored"]
+    165 mount (source: UserAddr, target: PathPtr, filesystemtype: UserAddr, mountflags: u64, data: UserAddr) [partial path::mount, "file systems that live in memory, FUSE and bind mounts; options of a remount are ignored"]
     166 umount2 (target: PathPtr, flags: Flags) [partial path::umount2, "MNT_EXPIRE never unmounts"]
     167 swapon (path: PathPtr, swapflags: Flags) [refused EPERM "memory is the host's to swap"]
     168 swapoff (path: PathPtr) [refused EPERM "memory is the host's to swap"]
@@ -285,7 +285,7 @@ rows! { PATH:
     316 renameat2 (olddirfd: Fd, oldpath: PathPtr, newdirfd: Fd, newpath: PathPtr, flags: Flags) [full path::renameat2]
     332 statx (dirfd: Fd, path: PathPtr, flags: Flags, mask: u32, statxbuf: UserAddr) [full path::statx]
     428 open_tree (dfd: Fd, path: PathPtr, flags: u32) [full path::open_tree]
-    429 move_mount (from_dfd: Fd, from_path: PathPtr, to_dfd: Fd, to_path: PathPtr, flags: u32) [partial path::move_mount, "no MOVE_MOUNT_SET_GROUP and MOVE_MOUNT_BENEATH"]
+    429 move_mount (from_dfd: Fd, from_path: PathPtr, to_dfd: Fd, to_path: PathPtr, flags: u32) [partial path::move_mount, "no MOVE_MOUNT_SET_GROUP; MOVE_MOUNT_BENEATH for detached mounts where nothing propagates"]
     430 fsopen (fsname: UserAddr, flags: u32) [full path::fsopen]
     431 fsconfig (fs_fd: Fd, cmd: u32, key: UserAddr, value: UserAddr, aux: i32) [partial path::fsconfig, "reconfiguring changes ro and rw only; no messages to read"]
     432 fsmount (fs_fd: Fd, flags: u32, attr_flags: u32) [full path::fsmount]
@@ -302,8 +302,8 @@ rows! { PATH:
     465 listxattrat (dirfd: Fd, path: PathPtr, at_flags: Flags, list: UserAddr, size: u64) [full path::listxattrat]
     466 removexattrat (dirfd: Fd, path: PathPtr, at_flags: Flags, name: UserAddr) [full path::removexattrat]
     467 open_tree_attr (dfd: Fd, path: PathPtr, flags: u32, uattr: UserAddr, usize: u64) [partial path::open_tree_attr, "no MOUNT_ATTR_IDMAP"]
-    468 file_getattr (dirfd: Fd, path: PathPtr, attr: UserAddr, size: u64, at_flags: Flags) [refused EOPNOTSUPP "no file system here has inode flags"]
-    469 file_setattr (dirfd: Fd, path: PathPtr, attr: UserAddr, size: u64, at_flags: Flags) [refused EOPNOTSUPP "no file system here has inode flags"]
+    468 file_getattr (dirfd: Fd, path: PathPtr, attr: UserAddr, size: u64, at_flags: Flags) [partial file::file_getattr, "the flags that ioctl_iflags(2) has on tmpfs"]
+    469 file_setattr (dirfd: Fd, path: PathPtr, attr: UserAddr, size: u64, at_flags: Flags) [partial file::file_setattr, "as file_getattr"]
 }
 
 rows! { FILE:
@@ -319,7 +319,7 @@ rows! { FILE:
     20 writev (fd: Fd, iov: UserAddr, iovcnt: u64) [full file::writev]
     32 dup (oldfd: Fd) [full file::dup]
     33 dup2 (oldfd: Fd, newfd: Fd) [full file::dup2]
-    72 fcntl (fd: Fd, op: Flags, arg: u64) [partial file::fcntl, "no F_NOTIFY"]
+    72 fcntl (fd: Fd, op: Flags, arg: u64) [full file::fcntl]
     73 flock (fd: Fd, op: Flags) [full file::flock]
     74 fsync (fd: Fd) [full file::fsync]
     75 fdatasync (fd: Fd) [full file::fdatasync]

@@ -51,6 +51,8 @@ pub struct Dentry {
     /// stay the one that is found.
     pinned: AtomicU32,
     volatile: bool,
+    /// Its file system waits for guests ([`FileSystem::waits`]).
+    waits: bool,
     /// Types never change, so the walk need not ask for attributes.
     file_type: FileType,
 }
@@ -93,7 +95,7 @@ impl Dentry {
         // One file system's inodes share it; asking the parent avoids a virtual call, and is right
         // because mounts, not dentries, cross file systems.
         let fs = parent.as_ref().map_or_else(|| inode.fs(), |p| p.fs.clone());
-        let volatile = fs.volatile_names();
+        let (volatile, waits) = (fs.volatile_names(), fs.waits());
         let file_type = inode.file_type();
         Arc::new(Dentry {
             inode,
@@ -107,6 +109,7 @@ impl Dentry {
             mounts: AtomicU32::new(0),
             pinned: AtomicU32::new(0),
             volatile,
+            waits,
             file_type,
         })
     }
@@ -200,21 +203,23 @@ impl Dentry {
         }
     }
 
-    /// Locks the directory against changes of its entries.
-    pub(super) fn lock_entries(&self) -> MutexGuard<'_, ()> {
-        self.entries.lock()
+    /// True when its file system may wait for a guest ([`FileSystem::waits`]).
+    pub(super) fn waits(&self) -> bool {
+        self.waits
     }
 
-    /// Locks two directories.
-    pub(super) fn lock_two<'a>(
-        a: &'a Dentry,
-        b: &'a Dentry,
-    ) -> (MutexGuard<'a, ()>, Option<MutexGuard<'a, ()>>) {
-        if std::ptr::eq(a, b) {
-            return (a.entries.lock(), None);
+    /// Locks the directory against changes of its entries; nothing where the file system waits for guests.
+    pub(super) fn lock_entries(&self) -> Option<MutexGuard<'_, ()>> {
+        (!self.waits).then(|| self.entries.lock())
+    }
+
+    /// Locks two directories of one file system, as [`Dentry::lock_entries`].
+    pub(super) fn lock_two<'a>(a: &'a Dentry, b: &'a Dentry) -> [Option<MutexGuard<'a, ()>>; 2] {
+        if std::ptr::eq(a, b) || a.waits {
+            return [a.lock_entries(), None];
         }
         let (first, second) = Mutex::lock_pair(&a.entries, &b.entries);
-        (first, Some(second))
+        [Some(first), Some(second)]
     }
 
     /// What the cache says of `name`: `None` nothing, `Some(None)` that it does not exist.

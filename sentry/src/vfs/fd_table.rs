@@ -163,10 +163,10 @@ impl FdTable {
         Ok(())
     }
 
-    /// Removes a descriptor and closes it (`close(2)`). `EBADF` if there is none.
+    /// Removes a descriptor and closes it (`close(2)`). `EBADF` if there is none; with any other error it is
+    /// closed nevertheless.
     pub fn close(&self, fd: i32) -> Result<()> {
-        self.closed(self.remove(fd)?);
-        Ok(())
+        self.closed(self.remove(fd)?)
     }
 
     /// Removes a descriptor; the caller is to pass its file to [`FdTable::closed`]. `EBADF` if there is none.
@@ -178,9 +178,11 @@ impl FdTable {
 
     /// A descriptor of this table no longer stands for `file`: what is tied to the descriptor rather
     /// than to the open file description goes (POSIX record locks).
-    pub fn closed(&self, file: Arc<File>) {
-        file.ops().flush(&file);
+    pub fn closed(&self, file: Arc<File>) -> Result<()> {
+        let flushed = file.ops().flush(&file);
         super::locks::release_posix(&file, self.id);
+        super::dnotify::end(&file, self.id);
+        flushed
     }
 
     /// Calls `f` for every descriptor from `first` to `last` in use, a batch at a time.

@@ -228,6 +228,11 @@ pub trait FileOps: Send + Sync + Any {
         false
     }
 
+    /// False when a mapping that is shared cannot be writable (`ENODEV`).
+    fn shared_writes_map(&self) -> bool {
+        true
+    }
+
     /// Memory behind the file. `ENODEV` if it cannot be mapped.
     fn mappable(&self) -> Result<Arc<dyn Mappable>> {
         Err(Errno::ENODEV)
@@ -264,8 +269,10 @@ pub trait FileOps: Send + Sync + Any {
         String::new()
     }
 
-    /// A descriptor of the calling task no longer stands for the file (`close(2)`).
-    fn flush(&self, _file: &File) {}
+    /// A descriptor of the calling task no longer stands for the file: `close(2)` returns the error.
+    fn flush(&self, _file: &File) -> Result<()> {
+        Ok(())
+    }
 
     /// The last reference to the open file description is gone.
     fn release(&self, _file: &File) {}

@@ -2,7 +2,9 @@
 
 use super::{Attr, FileOps, FileType, OpenFlags, SetAttr};
 use crate::errno::{Errno, Result};
+use crate::kernel::Credentials;
 use crate::vfs::path::Path;
+use crate::vfs::permission::Access;
 use std::any::Any;
 use std::sync::Arc;
 
@@ -19,12 +21,19 @@ pub struct StatFs {
     pub files: [u64; 2],
     /// Longest name.
     pub name_max: u64,
+    /// Unit of `blocks` in bytes (`f_frsize`); 0: the block size.
+    pub fragment_size: u64,
 }
 
 /// An instance of a file system (Linux's super block).
 pub trait FileSystem: Send + Sync + Any {
     /// Type as in `/proc/filesystems`.
     fn type_name(&self) -> &'static str;
+
+    /// Type as `/proc/PID/mounts` shows it: with its subtype (`fuse.sshfs`).
+    fn full_type(&self) -> String {
+        self.type_name().to_owned()
+    }
 
     /// Device number (`st_dev`) of its inodes.
     fn dev(&self) -> u64;
@@ -42,6 +51,34 @@ pub trait FileSystem: Send + Sync + Any {
     fn volatile_names(&self) -> bool {
         false
     }
+
+    /// True when operations may wait for a guest process, as long as that likes: then the VFS holds no locks
+    /// meanwhile, and order among them is the file system's affair. Names are volatile, too.
+    fn waits(&self) -> bool {
+        false
+    }
+}
+
+bitflags::bitflags! {
+    /// Flags of an inode (`ioctl_iflags(2)`), with the values of `FS_*_FL`.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+    pub struct InodeFlags: u32 {
+        /// Nothing about it can be changed.
+        const IMMUTABLE = 0x10;
+        /// It can only be appended to.
+        const APPEND = 0x20;
+        /// `dump(8)` leaves it out.
+        const NODUMP = 0x40;
+        /// Its access time is not updated.
+        const NOATIME = 0x80;
+    }
+}
+
+impl InodeFlags {
+    /// Those that a new inode takes over from its directory.
+    pub const INHERITED: InodeFlags = Self::NODUMP.union(Self::NOATIME);
+    /// Those that keep it from being changed.
+    pub const LOCKS: InodeFlags = Self::IMMUTABLE.union(Self::APPEND);
 }
 
 /// Who will own a new inode.
@@ -70,9 +107,29 @@ pub trait Inode: Send + Sync + Any {
         self.attr().map_or(FileType::Regular, |attr| attr.file_type())
     }
 
+    /// Whether a process may have such access, where mode and owner do not decide that; `None`: they do.
+    fn permission(&self, _creds: &Credentials, _want: Access) -> Option<Result<()>> {
+        None
+    }
+
+    /// As [`Inode::permission`], for `access(2)`.
+    fn access(&self, creds: &Credentials, want: Access) -> Option<Result<()>> {
+        self.permission(creds, want)
+    }
+
     /// Changes attributes; `ctime` is updated by the file system.
     fn set_attr(&self, _changes: &SetAttr) -> Result<()> {
         Err(Errno::EPERM)
+    }
+
+    /// Its flags; `None` where there are none.
+    fn flags(&self) -> Option<InodeFlags> {
+        None
+    }
+
+    /// Sets its flags.
+    fn set_flags(&self, _flags: InodeFlags) -> Result<()> {
+        Err(Errno::EOPNOTSUPP)
     }
 
     /// Opens it. `path` is where it was found; `flags` have been checked against permissions.
@@ -100,6 +157,17 @@ pub trait Inode: Send + Sync + Any {
         _owner: Owner,
     ) -> Result<Arc<dyn Inode>> {
         Err(Errno::EPERM)
+    }
+
+    /// Makes a regular file that is opened with `flags` next, for file systems that can do both at once.
+    fn create_for_open(
+        &self,
+        name: &[u8],
+        mode: u32,
+        owner: Owner,
+        _flags: OpenFlags,
+    ) -> Result<Arc<dyn Inode>> {
+        self.create(name, mode, 0, owner)
     }
 
     /// Makes an unnamed regular file (`O_TMPFILE`).

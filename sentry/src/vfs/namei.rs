@@ -62,7 +62,7 @@ fn writable_dir(ctx: &WalkContext, dir: &Path) -> Result<Attr> {
     }
     check_owner(ctx, dir)?;
     let attr = dir.inode().attr()?;
-    permission::check_attr(&attr, &ctx.creds, Access::WRITE | Access::EXEC)?;
+    permission::check_known(&**dir.inode(), &attr, &ctx.creds, Access::WRITE | Access::EXEC)?;
     Ok(attr)
 }
 
@@ -183,7 +183,8 @@ fn victim(ctx: &WalkContext, dir: &Path, name: &[u8]) -> Result<(Arc<Dentry>, At
     let child = dir.dentry.lookup_locked(name, b"")?;
     dir.mount.check_writable()?;
     let attr = child.inode().attr()?;
-    check_delete(&dir.inode().attr()?, &attr, &ctx.creds)?;
+    check_delete(&**dir.inode(), &dir.inode().attr()?, &attr, &ctx.creds)?;
+    permission::check_flags_of_removal(&**dir.inode(), &**child.inode())?;
     Ok((child, attr))
 }
 
@@ -240,6 +241,16 @@ pub fn rmdir(ctx: &WalkContext, start: Path, path: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// True if a dentry would lie in itself after a move, or the exchange with another one.
+fn makes_loop(
+    old_dir: &Arc<Dentry>,
+    child: &Arc<Dentry>,
+    new_dir: &Arc<Dentry>,
+    exchanged: Option<&Arc<Dentry>>,
+) -> bool {
+    new_dir.is_within(child) || exchanged.is_some_and(|other| old_dir.is_within(other))
+}
+
 /// `renameat2(2)`.
 pub fn rename(
     ctx: &WalkContext,
@@ -269,8 +280,9 @@ pub fn rename(
     old.dir.mount.check_writable()?;
     let (old_dir, new_dir) = (&old.dir.dentry, &new.dir.dentry);
     // Only moves between directories can change which directory lies in which.
-    let _rename = (!Arc::ptr_eq(old_dir, new_dir)).then(|| RENAME.lock());
-    let (_old_entries, _new_entries) = Dentry::lock_two(old_dir, new_dir);
+    let waits = old_dir.waits();
+    let _rename = (!waits && !Arc::ptr_eq(old_dir, new_dir)).then(|| RENAME.lock());
+    let _entries = Dentry::lock_two(old_dir, new_dir);
 
     let (child, child_attr) = victim(ctx, &old.dir, old_name)?;
     let target = match new_dir.lookup_locked(new_name, b"") {
@@ -300,7 +312,7 @@ pub fn rename(
         if Arc::ptr_eq(target.inode(), child.inode()) {
             return Ok(());
         }
-        check_delete(&new_dir_attr, &target.inode().attr()?, &ctx.creds)?;
+        check_delete(&**new_dir.inode(), &new_dir_attr, &target.inode().attr()?, &ctx.creds)?;
         if !exchange {
             match (child.is_dir(), target.is_dir()) {
                 (true, false) => return Err(Errno::ENOTDIR),
@@ -312,7 +324,7 @@ pub fn rename(
     // Moving a directory changes its `..`, so it must be writable itself.
     if !Arc::ptr_eq(old_dir, new_dir) {
         if child.is_dir() {
-            permission::check_attr(&child_attr, &ctx.creds, Access::WRITE)?;
+            permission::check_known(&**child.inode(), &child_attr, &ctx.creds, Access::WRITE)?;
         }
         if let Some(target) = target.as_ref().filter(|t| exchange && t.is_dir()) {
             permission::check(&**target.inode(), &ctx.creds, Access::WRITE)?;
@@ -322,6 +334,11 @@ pub fn rename(
         return Err(Errno::EBUSY);
     }
     old_dir.inode().rename(old_name, new_dir.inode(), new_name, flags)?;
+    // Nothing was locked meanwhile: a guest may have agreed to what makes a loop.
+    let _settled = waits.then(|| RENAME.lock());
+    if waits && makes_loop(old_dir, &child, new_dir, target.as_ref().filter(|_| exchange)) {
+        return Ok(());
+    }
     match &target {
         Some(target) if exchange => {
             Dentry::exchange(&child, old_dir, old_name, target, new_dir, new_name)

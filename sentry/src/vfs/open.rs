@@ -101,7 +101,13 @@ fn open_or_create(
         let dir = walker.at.clone();
         let child = match dir.dentry.lookup(name.as_bytes(), b"") {
             Err(Errno::ENOENT) => {
-                match create(ctx, &dir, name.as_bytes(), S_IFREG | how.mode & 0o7777, 0)? {
+                match create_open(
+                    ctx,
+                    &dir,
+                    name.as_bytes(),
+                    S_IFREG | how.mode & 0o7777,
+                    how.flags,
+                )? {
                     (child, true) => {
                         let path = Path { mount: dir.mount, dentry: child };
                         let file = open_checked(t, path, how.flags - OpenFlags::TRUNC)?;
@@ -140,6 +146,20 @@ pub(crate) fn create(
     create_with(ctx, dir, name, mode, |mode, owner| dir.inode().create(name, mode, rdev, owner))
 }
 
+/// As [`create`], for a regular file that is opened next.
+fn create_open(
+    ctx: &WalkContext,
+    dir: &Path,
+    name: &[u8],
+    mode: u32,
+    flags: OpenFlags,
+) -> Result<(Arc<Dentry>, bool)> {
+    let inode = dir.inode();
+    create_with(ctx, dir, name, mode, |mode, owner| {
+        inode.create_for_open(name, mode, owner, flags - OpenFlags::TRUNC)
+    })
+}
+
 /// As [`create`], with a function that makes the inode from its mode and owner.
 pub(crate) fn create_with(
     ctx: &WalkContext,
@@ -160,7 +180,8 @@ pub(crate) fn create_with(
         return Err(Errno::ENOENT);
     }
     let dir_attr = dir.inode().attr()?;
-    permission::check_attr(&dir_attr, &ctx.creds, Access::WRITE | Access::EXEC)?;
+    let want = Access::WRITE | Access::EXEC;
+    permission::check_known(&**dir.inode(), &dir_attr, &ctx.creds, want)?;
     let (owner, mode) = permission::new_inode(&dir_attr, &ctx.creds, mode & !ctx.umask);
     let inode = make(mode, owner)?;
     let child = dir.dentry.insert(name, inode);
@@ -181,7 +202,8 @@ fn open_unnamed(
     let dir = walk::resolve(ctx, start, path, walk_flags)?;
     dir.mount.check_writable()?;
     let dir_attr = dir.inode().attr()?;
-    permission::check_attr(&dir_attr, &ctx.creds, Access::WRITE | Access::EXEC)?;
+    let want = Access::WRITE | Access::EXEC;
+    permission::check_known(&**dir.inode(), &dir_attr, &ctx.creds, want)?;
     let mode = S_IFREG | how.mode & 0o7777 & !ctx.umask;
     let (owner, mode) = permission::new_inode(&dir_attr, &ctx.creds, mode);
     let inode = dir.inode().create_unnamed(mode, owner)?;
@@ -227,11 +249,12 @@ pub fn open_path(
     {
         path.mount.check_writable()?;
     }
+    permission::check_immutable(&**path.inode(), want)?;
     let needs_attr = flags.contains(OpenFlags::NOATIME);
     // Root reads and writes what it likes; only for others must the attributes be asked for.
-    if needs_attr || !ctx.creds.has(permission::CAP_DAC_OVERRIDE) {
+    if needs_attr || path.dentry.waits() || !ctx.creds.has(permission::CAP_DAC_OVERRIDE) {
         let attr = path.inode().attr()?;
-        permission::check_attr(&attr, &ctx.creds, want)?;
+        permission::check_known(&**path.inode(), &attr, &ctx.creds, want)?;
         if needs_attr && !permission::is_owner_or_capable(&attr, &ctx.creds) {
             return Err(Errno::EPERM);
         }
@@ -254,12 +277,19 @@ fn open_by_type(t: Option<&mut CurrentTask>, path: Path, flags: OpenFlags) -> Re
         FileType::Regular => {
             let attachments = path.inode().attachments();
             let writes = flags.writable();
-            if let Some(t) = t {
-                // As in Linux, truncation alone does not count as writing here.
-                let nonblocking = flags.contains(OpenFlags::NONBLOCK);
-                lease::break_leases(t, attachments, writes, nonblocking)?;
+            if writes {
+                attachments.allow_write()?;
             }
-            if writes || flags.contains(OpenFlags::TRUNC) {
+            if let Some(t) = t {
+                // As in Linux, truncation alone does not count as writing here; who waits to write does.
+                let nonblocking = flags.contains(OpenFlags::NONBLOCK);
+                let broken = lease::break_leases(t, attachments, writes, nonblocking);
+                if broken.is_err() && writes {
+                    attachments.end_write();
+                }
+                broken?;
+            }
+            if !writes && flags.contains(OpenFlags::TRUNC) {
                 attachments.allow_write()?;
             }
             let opened = open_regular(&path, flags);

@@ -1,6 +1,6 @@
 //! Who may do what with an inode (`path_resolution(7)`, `capabilities(7)`).
 
-use super::{Attr, FileType, Inode, Owner};
+use super::{Attr, FileType, Inode, InodeFlags, Owner};
 use crate::errno::{Errno, Result};
 use crate::kernel::Credentials;
 
@@ -27,6 +27,8 @@ pub const CAP_DAC_READ_SEARCH: u32 = 2;
 pub const CAP_FOWNER: u32 = 3;
 /// `CAP_FSETID`
 pub const CAP_FSETID: u32 = 4;
+/// `CAP_LINUX_IMMUTABLE`
+pub const CAP_LINUX_IMMUTABLE: u32 = 9;
 /// `CAP_SYS_CHROOT`
 pub const CAP_SYS_CHROOT: u32 = 18;
 /// `CAP_SYS_ADMIN`
@@ -81,16 +83,43 @@ pub fn check_attr(attr: &Attr, creds: &Credentials, want: Access) -> Result<()> 
     Err(Errno::EACCES)
 }
 
-/// As [`check_attr`], for an inode.
+/// As [`check_attr`], for an inode, unless that decides by itself.
 pub fn check(inode: &dyn Inode, creds: &Credentials, want: Access) -> Result<()> {
     if want.is_empty() {
         return Ok(());
     }
-    check_attr(&inode.attr()?, creds, want)
+    check_immutable(inode, want)?;
+    match inode.permission(creds, want) {
+        Some(decided) => decided,
+        None => check_attr(&inode.attr()?, creds, want),
+    }
+}
+
+/// `EPERM` for a change of what cannot be changed.
+pub fn check_immutable(inode: &dyn Inode, want: Access) -> Result<()> {
+    let immutable = |flags: InodeFlags| flags.contains(InodeFlags::IMMUTABLE);
+    match want.contains(Access::WRITE) && inode.flags().is_some_and(immutable) {
+        true => Err(Errno::EPERM),
+        false => Ok(()),
+    }
+}
+
+/// As [`check`], for an inode whose attributes are at hand.
+pub fn check_known(
+    inode: &dyn Inode,
+    attr: &Attr,
+    creds: &Credentials,
+    want: Access,
+) -> Result<()> {
+    check_immutable(inode, want)?;
+    inode.permission(creds, want).unwrap_or_else(|| check_attr(attr, creds, want))
 }
 
 /// Whether a directory may be searched; does not ask for attributes when a capability decides.
 pub fn check_search(dir: &dyn Inode, creds: &Credentials) -> Result<()> {
+    if let Some(decided) = dir.permission(creds, Access::EXEC) {
+        return decided;
+    }
     if creds.has(CAP_DAC_OVERRIDE) || creds.has(CAP_DAC_READ_SEARCH) {
         return Ok(());
     }
@@ -104,9 +133,28 @@ pub fn is_owner_or_capable(attr: &Attr, creds: &Credentials) -> bool {
 }
 
 /// Whether a name may be removed from `dir` (`may_delete`): `EACCES` without write permission,
+/// `EPERM` if the flags of a directory, or of what is to be removed from it, forbid that.
+pub fn check_flags_of_removal(dir: &dyn Inode, victim: &dyn Inode) -> Result<()> {
+    let has = |inode: &dyn Inode, some| inode.flags().is_some_and(|flags| flags.intersects(some));
+    if has(dir, InodeFlags::APPEND) || has(victim, InodeFlags::LOCKS) {
+        return Err(Errno::EPERM);
+    }
+    Ok(())
+}
+
 /// `EPERM` for someone else's file in a sticky directory.
-pub fn check_delete(dir: &Attr, victim: &Attr, creds: &Credentials) -> Result<()> {
-    check_attr(dir, creds, Access::WRITE | Access::EXEC)?;
+pub fn check_delete(
+    inode: &dyn Inode,
+    dir: &Attr,
+    victim: &Attr,
+    creds: &Credentials,
+) -> Result<()> {
+    check_known(inode, dir, creds, Access::WRITE | Access::EXEC)?;
+    check_sticky(dir, victim, creds)
+}
+
+/// `EPERM` for someone else's file in a sticky directory.
+fn check_sticky(dir: &Attr, victim: &Attr, creds: &Credentials) -> Result<()> {
     let sticky = dir.mode & S_ISVTX != 0;
     if sticky
         && victim.uid != creds.fsuid
@@ -200,8 +248,8 @@ mod tests {
     #[test]
     fn sticky_and_setgid() {
         let dir = attr(0o041777, 0, 7);
-        assert_eq!(check_delete(&dir, &attr(0o100644, 3, 3), &user(2)), Err(Errno::EPERM));
-        assert_eq!(check_delete(&dir, &attr(0o100644, 2, 2), &user(2)), Ok(()));
+        assert_eq!(check_sticky(&dir, &attr(0o100644, 3, 3), &user(2)), Err(Errno::EPERM));
+        assert_eq!(check_sticky(&dir, &attr(0o100644, 2, 2), &user(2)), Ok(()));
         let (owner, mode) = new_inode(&attr(0o042777, 0, 7), &user(2), 0o040755);
         assert_eq!((owner.gid, mode), (7, 0o042755));
     }

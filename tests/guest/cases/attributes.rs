@@ -330,7 +330,63 @@ fn attribute_listing() {
     p!(sc!(SYS_llistxattr, c"none", 0u64, 0));
 }
 
+/// Gets or, with some to set and to clear, changes the flags of an inode.
+fn flags(path: &CStr, set: u32, clear: u32) -> String {
+    let fd = open(path, O_RDONLY | O_NONBLOCK, 0);
+    let mut flags = 0u32;
+    let got = ioctl(fd, 0x8008_6601, at_mut(&mut flags));
+    let changed = flags & !clear | set;
+    let ret = if changed == flags { got } else { ioctl(fd, 0x4008_6602, at(&changed)) };
+    close(fd);
+    format!("{ret} {:#x}", flags & 0x30)
+}
+
+fn immutable_and_append_only() {
+    const IMMUTABLE: u32 = 0x10;
+    const APPEND: u32 = 0x20;
+    put(c"f", "text");
+    mkdir(c"d", 0o755);
+    put(c"d/in", "");
+    p!(flags(c"f", IMMUTABLE, 0), flags(c"f", 0, 0));
+    let set = || sc!(SYS_setxattr, c"f", c"user.a", c"v", 1, 0);
+    let attempts = || {
+        p!(open(c"f", O_RDWR, 0).ok(), access(c"f", W_OK), access(c"f", R_OK), get(c"f"));
+        p!(
+            unlink(c"f"),
+            rename(c"f", c"g"),
+            link(c"f", c"g"),
+            chmod(c"f", 0o600),
+            chown(c"f", 1, 1)
+        );
+        p!(sc!(SYS_truncate, c"f", 0), set(), open(c"f", O_RDONLY | O_TRUNC, 0).ok());
+        let times = [[7i64, 8], [9, 10]];
+        p!(sc!(SYS_utimensat, CWD, c"f", at(&times), 0), sc!(SYS_utimensat, CWD, c"f", 0, 0));
+        let mut s: statx = zeroed();
+        p!(sc!(SYS_statx, CWD, c"f", 0, 0x7ff, at_mut(&mut s)), s.stx_attributes & 0x30);
+        p!(s.stx_attributes_mask & 0x30);
+    };
+    attempts();
+    p!(flags(c"f", APPEND, IMMUTABLE));
+    attempts();
+    let fd = open(c"f", O_WRONLY | O_APPEND, 0);
+    p!(wr(fd, " more"), ftruncate(fd, 0), get(c"f"), close(fd));
+    p!(flags(c"f", 0, APPEND), unlink(c"f"));
+    p!(flags(c"d", IMMUTABLE, 0), put(c"d/new", ""), unlink(c"d/in"), rename(c"d/in", c"in"));
+    p!(put(c"d/in", "x"), rename(c"d", c"e"), rmdir(c"d"), flags(c"d", APPEND, IMMUTABLE));
+    p!(put(c"d/new", ""), unlink(c"d/in"), rename(c"d/in", c"in"), flags(c"d", 0, APPEND));
+    symlink(c"d", c"s");
+    p!(flags(c"/dev/null", 0, 0), flags(c"/proc/self/stat", 0, 0));
+    p!(run(|| {
+        put(c"own", "");
+        chown(c"own", 5, 5);
+        sc!(SYS_setresuid, 5, 5, 5);
+        p!(flags(c"own", IMMUTABLE, 0), flags(c"own", 0x40, 0), flags(c"d", 0x40, 0));
+        0
+    }));
+}
+
 cases![
+    immutable_and_append_only,
     chmod_and_fchmod,
     chmod_follows_symlinks,
     chown_and_lchown,

@@ -173,7 +173,39 @@ fn unlinked_file_still_tells_its_directory() {
     p!(unlink(c"d/f"), wr(file, "b"), events_of(fd), close(file), events_of(fd));
 }
 
+/// `F_NOTIFY`: signals about a directory.
+fn signals_about_directories() {
+    const NOTIFY: i32 = 1026;
+    const MULTISHOT: u32 = 0x8000_0000;
+    mkdir(c"d", 0o755);
+    put(c"d/f", "text");
+    let fd = open(c"d", O_RDONLY, 0);
+    let watch = |mask: u32| fcntl(fd, NOTIFY, mask);
+    p!(
+        fcntl(open(c"d/f", O_RDONLY, 0), NOTIFY, 1),
+        fcntl(pipe(0)[0], NOTIFY, 1),
+        fcntl(99, NOTIFY, 1)
+    );
+    catch(SIGIO, 0);
+    let before = |f: &dyn Fn()| {
+        hits();
+        f();
+        hits().len()
+    };
+    let change = || {
+        chmod(c"d/f", 0o600);
+    };
+    p!(watch(0x20), before(&change), before(&change));
+    p!(watch(0x20 | MULTISHOT), before(&change), before(&change), watch(0), before(&change));
+    p!(watch(0x4 | MULTISHOT), before(&|| _ = put(c"d/new", "")), before(&change));
+    p!(watch(0), watch(0x8 | MULTISHOT), before(&|| _ = unlink(c"d/new")));
+    p!(watch(0), watch(0x10 | MULTISHOT), before(&|| _ = rename(c"d/f", c"d/g")));
+    p!(watch(0), watch(0x3 | MULTISHOT), before(&|| _ = get(c"d/g")) > 0);
+    p!(close(dup(fd)), before(&|| _ = get(c"d/g")), close(fd), before(&|| _ = get(c"d/g")));
+}
+
 cases![
+    signals_about_directories,
     unlinked_file_still_tells_its_directory,
     directory_events,
     renames_share_a_cookie,

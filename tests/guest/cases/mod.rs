@@ -10,6 +10,7 @@ mod exec;
 mod faults;
 mod filemap;
 mod files;
+mod fuse;
 mod futex;
 mod handles;
 mod inet_close;
@@ -90,6 +91,7 @@ crate::registry::areas![
     namespaces,
     mounts,
     mount_api,
+    fuse,
     seccomp,
     ptrace,
 ];

@@ -324,7 +324,31 @@ fn which_mounts_there_are() {
     });
 }
 
+fn mounts_go_beneath() {
+    own(|| {
+        const BENEATH: u32 = 0x200 | 4 | 0x40;
+        mkdir(c"a", 0o755);
+        mkdir(c"b", 0o755);
+        mkdir(c"plain", 0o755);
+        for (dir, file) in [(c"a", c"a/in-a"), (c"b", c"b/in-b")] {
+            p!(sc!(SYS_mount, c"none", dir, c"tmpfs", 0, c""), put(file, ""));
+        }
+        let tree = sc!(SYS_open_tree, CWD, c"a", 1 | O_CLOEXEC);
+        let to = |path: &CStr| open(path, O_PATH, 0);
+        p!(sc!(SYS_move_mount, tree, c"", to(c"plain"), c"", BENEATH));
+        p!(sc!(SYS_move_mount, tree, c"", to(c"b"), c"", BENEATH), list(c"b"));
+        p!(sc!(SYS_move_mount, tree, c"", to(c"b"), c"", BENEATH));
+        p!(
+            sc!(SYS_umount2, c"b", MNT_DETACH),
+            list(c"b"),
+            sc!(SYS_umount2, c"b", MNT_DETACH),
+            list(c"b")
+        );
+    });
+}
+
 cases![
+    mounts_go_beneath,
     a_file_system_step_by_step,
     context_errors,
     read_only_from_the_start,

@@ -13,6 +13,7 @@ use std::sync::Arc;
 pub fn register() {
     memory::register();
     super::tty::device::register();
+    super::fuse::device::register();
 }
 
 /// Device nodes: name, major, minor.
@@ -24,6 +25,7 @@ const NODES: &[(&str, u32, u32)] = &[
     ("urandom", 1, 9),
     ("tty", 5, 0),
     ("console", 5, 1),
+    ("fuse", 10, 229),
 ];
 
 const LINKS: &[(&str, &str)] = &[

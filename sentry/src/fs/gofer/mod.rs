@@ -105,6 +105,7 @@ impl FileSystem for GoferFs {
             blocks: [s.blocks, s.blocks_free, s.blocks_available],
             files: [s.files, s.files_free],
             name_max: s.name_length,
+            fragment_size: 0,
         })
     }
 

@@ -51,10 +51,11 @@ impl FileOps for QueueFile {
         Some(&self.inode.queue.waiters)
     }
 
-    fn flush(&self, _file: &File) {
+    fn flush(&self, _file: &File) -> Result<()> {
         if let Some(task) = kernel::current() {
             self.inode.queue.unregister(task.group());
         }
+        Ok(())
     }
 
     fn as_any(&self) -> &dyn Any {

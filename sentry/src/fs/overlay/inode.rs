@@ -5,7 +5,8 @@ use super::{OPAQUE, OverlayFs, PRIVATE, is_whiteout};
 use crate::errno::{Errno, Result};
 use crate::sync::{Mutex, rank};
 use crate::vfs::{
-    Attachments, Attr, FileOps, FileSystem, FileType, Inode, OpenFlags, Owner, Path, SetAttr,
+    Attachments, Attr, FileOps, FileSystem, FileType, Inode, InodeFlags, OpenFlags, Owner, Path,
+    SetAttr,
 };
 use std::any::Any;
 use std::sync::{Arc, Weak};
@@ -153,6 +154,18 @@ impl Inode for OverlayInode {
 
     fn set_attr(&self, changes: &SetAttr) -> Result<()> {
         self.copy_up(changes.size != Some(0))?.set_attr(changes)
+    }
+
+    fn flags(&self) -> Option<InodeFlags> {
+        if !matches!(self.kind, FileType::Regular | FileType::Directory) {
+            return None;
+        }
+        // Those of the lower layer are not known.
+        Some(self.real().ok()?.flags().unwrap_or_default())
+    }
+
+    fn set_flags(&self, flags: InodeFlags) -> Result<()> {
+        self.copy_up(true)?.set_flags(flags)
     }
 
     fn open(self: Arc<Self>, path: &Path, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {

@@ -36,7 +36,7 @@ pub fn nodes(kernel: &Arc<Kernel>) -> Vec<(&'static str, Node)> {
         ("loadavg", of_kernel(kernel, cpu::loadavg)),
         ("locks", text_fn(crate::vfs::locks::proc_locks)),
         ("meminfo", of_kernel(kernel, memory::meminfo)),
-        ("misc", text(Fixed(""))),
+        ("misc", text(Fixed("229 fuse\n"))),
         ("modules", text(Fixed(""))),
         ("partitions", text(Fixed("major minor  #blocks  name\n\n"))),
         ("stat", of_kernel(kernel, cpu::stat)),
@@ -49,10 +49,11 @@ pub fn nodes(kernel: &Arc<Kernel>) -> Vec<(&'static str, Node)> {
 }
 
 const DEVICES: &str = "Character devices:\n  1 mem\n  5 /dev/tty\n  5 /dev/console\n  5 /dev/ptmx\n\
-                       136 pts\n\nBlock devices:\n";
+                       \x2010 misc\n136 pts\n\nBlock devices:\n";
 
 const FILESYSTEMS: &str = "nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tdevtmpfs\n\
-                           nodev\tdevpts\nnodev\tmqueue\nnodev\toverlay\nnodev\tgofer\n";
+                           nodev\tdevpts\nnodev\tmqueue\nnodev\toverlay\nnodev\tgofer\n\
+                           nodev\tfuse\n";
 
 fn version() -> String {
     let names = crate::kernel::version::UTS;

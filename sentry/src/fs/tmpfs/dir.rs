@@ -117,6 +117,7 @@ impl TmpfsInode {
     ) -> Result<Arc<dyn Inode>> {
         let dir = self.directory()?;
         let child = Self::new(self.tmpfs(), mode, owner, kind)?;
+        child.inherit_flags(self);
         if is_dir(&child) {
             child.set_parent(&self.this()?);
         }

@@ -8,8 +8,8 @@ use crate::errno::{Errno, Result};
 use crate::fs::super_block::now;
 use crate::sync::{Mutex, rank};
 use crate::vfs::{
-    Attachments, Attr, File, FileOps, FileSystem, FileType, Inode, MountFlags, OpenFlags, Owner,
-    Path, SetAttr, TimeSet,
+    Attachments, Attr, File, FileOps, FileSystem, FileType, Inode, InodeFlags, MountFlags,
+    OpenFlags, Owner, Path, SetAttr, TimeSet,
 };
 use std::any::Any;
 use std::sync::{Arc, Weak};
@@ -46,6 +46,7 @@ pub(super) struct Meta {
     pub(super) btime: i64,
     /// Made by `O_TMPFILE`: may be given a name although it has none.
     linkable: bool,
+    flags: InodeFlags,
     xattrs: Option<Box<Xattrs>>,
 }
 
@@ -94,6 +95,7 @@ impl TmpfsInode {
             ctime: time,
             btime: time,
             linkable: false,
+            flags: InodeFlags::empty(),
             xattrs: None,
         };
         Arc::new_cyclic(|myself| TmpfsInode {
@@ -170,6 +172,40 @@ impl TmpfsInode {
         Ok(())
     }
 
+    /// `EPERM` if it has one of these flags.
+    pub(super) fn check_not(&self, flags: InodeFlags) -> Result<()> {
+        if self.meta.lock().flags.intersects(flags) { Err(Errno::EPERM) } else { Ok(()) }
+    }
+
+    /// `EPERM` if its flags, or those of what it calls `name`, keep that from being removed.
+    fn check_removal(&self, name: &[u8]) -> Result<()> {
+        self.check_not(InodeFlags::LOCKS)?;
+        match self.directory()?.get(name) {
+            Some(child) => child.check_not(InodeFlags::LOCKS),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes over the flags that a directory hands down.
+    pub(super) fn inherit_flags(&self, dir: &TmpfsInode) {
+        let flags = dir.meta.lock().flags & InodeFlags::INHERITED;
+        if !flags.is_empty() {
+            self.meta.lock().flags = flags;
+        }
+    }
+
+    /// `EPERM` if its flags keep it from such a change of attributes.
+    fn check_change(&self, changes: &SetAttr) -> Result<()> {
+        let given = |time: Option<TimeSet>| matches!(time, Some(TimeSet::At(_)));
+        let more = changes.mode.is_some()
+            || changes.uid.is_some()
+            || changes.gid.is_some()
+            || changes.size.is_some()
+            || given(changes.atime)
+            || given(changes.mtime);
+        self.check_not(if more { InodeFlags::LOCKS } else { InodeFlags::IMMUTABLE })
+    }
+
     /// Notes an access through `file`, as `relatime` does.
     pub(super) fn accessed(&self, file: &File) {
         if file.flags().contains(OpenFlags::NOATIME) {
@@ -182,6 +218,9 @@ impl TmpfsInode {
             return;
         }
         let mut meta = self.meta.lock();
+        if meta.flags.contains(InodeFlags::NOATIME) {
+            return;
+        }
         let time = now();
         if flags.contains(MountFlags::STRICTATIME)
             || meta.atime <= meta.mtime
@@ -239,6 +278,7 @@ impl Inode for TmpfsInode {
     }
 
     fn set_attr(&self, changes: &SetAttr) -> Result<()> {
+        self.check_change(changes)?;
         if let Some(size) = changes.size {
             match &self.kind {
                 Kind::File(contents) => contents.truncate(&self.fs, size)?,
@@ -278,7 +318,23 @@ impl Inode for TmpfsInode {
         Ok(())
     }
 
-    fn open(self: Arc<Self>, _path: &Path, _flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
+    fn flags(&self) -> Option<InodeFlags> {
+        matches!(self.kind, Kind::File(_) | Kind::Directory(_)).then(|| self.meta.lock().flags)
+    }
+
+    fn set_flags(&self, flags: InodeFlags) -> Result<()> {
+        let mut meta = self.meta.lock();
+        meta.flags = flags;
+        meta.ctime = now();
+        Ok(())
+    }
+
+    fn open(self: Arc<Self>, _path: &Path, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
+        if flags.writable() {
+            let appends = flags.contains(OpenFlags::APPEND);
+            let but = if appends { InodeFlags::IMMUTABLE } else { InodeFlags::LOCKS };
+            self.check_not(but)?;
+        }
         match &self.kind {
             Kind::File(_) => Ok(Arc::new(RegularFile::new(self))),
             Kind::Directory(_) => Ok(Arc::new(DirectoryFile::new(self))),
@@ -328,14 +384,17 @@ impl Inode for TmpfsInode {
         if target.file_type == FileType::Directory {
             return Err(Errno::EPERM);
         }
+        target.check_not(InodeFlags::LOCKS)?;
         self.link_child(name, target.this()?)
     }
 
     fn unlink(&self, name: &[u8]) -> Result<()> {
+        self.check_removal(name)?;
         self.remove_file(name)
     }
 
     fn rmdir(&self, name: &[u8]) -> Result<()> {
+        self.check_removal(name)?;
         self.remove_dir(name)
     }
 
@@ -346,7 +405,12 @@ impl Inode for TmpfsInode {
         new_name: &[u8],
         flags: u32,
     ) -> Result<()> {
-        self.rename_child(name, downcast(new_dir)?, new_name, flags)
+        let new_dir = downcast(new_dir)?;
+        self.check_removal(name)?;
+        if new_dir.directory()?.get(new_name).is_some() {
+            new_dir.check_removal(new_name)?;
+        }
+        self.rename_child(name, new_dir, new_name, flags)
     }
 
     fn readlink(&self) -> Result<Vec<u8>> {
@@ -364,6 +428,7 @@ impl Inode for TmpfsInode {
     }
 
     fn set_xattr(&self, name: &[u8], value: &[u8], flags: u32) -> Result<()> {
+        self.check_not(InodeFlags::LOCKS)?;
         let mut meta = self.meta.lock();
         meta.xattrs.get_or_insert_default().set(name, value, flags)?;
         meta.ctime = now();
@@ -375,6 +440,7 @@ impl Inode for TmpfsInode {
     }
 
     fn remove_xattr(&self, name: &[u8]) -> Result<()> {
+        self.check_not(InodeFlags::LOCKS)?;
         let mut meta = self.meta.lock();
         meta.xattrs.get_or_insert_default().remove(name)?;
         meta.ctime = now();

@@ -122,6 +122,7 @@ impl FileSystem for Tmpfs {
             blocks: [blocks, free, free],
             files: [inodes, inodes_free],
             name_max: 255,
+            fragment_size: 0,
         })
     }
 

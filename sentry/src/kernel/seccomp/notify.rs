@@ -169,7 +169,7 @@ impl Listener {
             _ => {
                 let fd = newfd as i32;
                 if let Some(old) = files.insert_at(fd, file, cloexec, limit)? {
-                    files.closed(old);
+                    let _ = files.closed(old);
                 }
                 fd
             }

@@ -5,6 +5,7 @@ use super::{Mount, dismantle, follow_mounts};
 use crate::errno::{Errno, Result};
 use crate::kernel::namespace::{Counted, Kind, UserNamespace, next_id};
 use crate::sync::{Mutex, RwLock, rank};
+use crate::vfs::FileType;
 use crate::vfs::dcache;
 use crate::vfs::dentry::Dentry;
 use crate::vfs::path::Path;
@@ -141,7 +142,10 @@ impl MountNamespace {
         if !at.mount.is_in(self) {
             return Err(Errno::EINVAL);
         }
-        if at.dentry.is_unlinked() {
+        // A link of `/proc/PID/fd` is gone before anyone could find what is mounted there.
+        let fleeting =
+            at.dentry.file_type() == FileType::Symlink && at.dentry.fs().type_name() == "proc";
+        if at.dentry.is_unlinked() || fleeting {
             return Err(Errno::ENOENT);
         }
         if mount.root.is_dir() != at.dentry.is_dir() {
@@ -231,6 +235,32 @@ impl MountNamespace {
             Err(_) => mount.hang(&at),
         }
         moved
+    }
+
+    /// Puts a detached `mount` beneath the one whose root is `to` (`MOVE_MOUNT_BENEATH`): what is seen there stays
+    /// the same until that is unmounted. `EINVAL` if nothing is mounted there that could be, or if the mount would
+    /// have to propagate.
+    pub fn attach_beneath(self: &Arc<Self>, mount: &Arc<Mount>, to: &Path) -> Result<()> {
+        let _change = TREES.lock();
+        let top = &to.mount;
+        if !top.is_in(self) || top.is_locked() || !Arc::ptr_eq(&to.dentry, &top.root) {
+            return Err(Errno::EINVAL);
+        }
+        let at = top.mountpoint().ok_or(Errno::EINVAL)?;
+        if at.mount.is_shared() || mount.tree().iter().any(|m| Arc::ptr_eq(m, top)) {
+            return Err(Errno::EINVAL);
+        }
+        if mount.root.is_dir() != at.dentry.is_dir() {
+            return Err(Errno::EINVAL);
+        }
+        if self.mounts().len() + mount.tree().len() > MOUNT_MAX {
+            return Err(Errno::ENOSPC);
+        }
+        top.unhang();
+        mount.hang(&at);
+        top.hang(&mount.root_path());
+        adopt(self, mount);
+        Ok(())
     }
 
     /// A copy of the tree below `from`, attached nowhere (`MS_BIND`); with `recursive`, what is

@@ -63,7 +63,7 @@ pub fn mounts(subject: &Subject) -> Result<Vec<u8>> {
         text.push(b' ');
         escape(&at, &mut text);
         let (fs, flags) = (mount.fs(), mount_options(mount.flags()));
-        text.extend(format!(" {} {flags}{} 0 0\n", fs.type_name(), fs_options(fs)).bytes());
+        text.extend(format!(" {} {flags}{} 0 0\n", fs.full_type(), fs_options(fs)).bytes());
     }
     Ok(text)
 }
@@ -90,7 +90,7 @@ pub fn mountinfo(subject: &Subject) -> Result<Vec<u8>> {
             tag.push_str(" unbindable");
         }
         let options = mount_options(mount.flags());
-        text.extend(format!(" {options}{tag} - {} ", fs.type_name()).bytes());
+        text.extend(format!(" {options}{tag} - {} ", fs.full_type()).bytes());
         escape(mount.source(), &mut text);
         text.extend(format!(" rw{}\n", fs_options(fs)).bytes());
     }
@@ -122,7 +122,7 @@ pub fn mountstats(subject: &Subject) -> Result<Vec<u8>> {
         escape(mount.source(), &mut text);
         text.extend_from_slice(b" mounted on ");
         escape(&at, &mut text);
-        text.extend(format!(" with fstype {}\n", mount.fs().type_name()).bytes());
+        text.extend(format!(" with fstype {}\n", mount.fs().full_type()).bytes());
     }
     Ok(text)
 }

@@ -15,7 +15,7 @@ const CLOSE_RANGE_CLOEXEC: u32 = 4;
 pub fn close(t: &mut CurrentTask, fd: Fd) -> SysResult {
     let file = t.files().remove(fd.0)?;
     crate::socket::linger(t, &file);
-    t.files().closed(file);
+    t.files().closed(file)?;
     Ok(0)
 }
 
@@ -58,7 +58,8 @@ fn duplicate_to(t: &CurrentTask, old: Fd, new: Fd, cloexec: bool) -> SysResult {
     }
     let file = t.files().get_raw(old.0)?;
     if let Some(replaced) = t.files().insert_at(new.0, file, cloexec, limit)? {
-        t.files().closed(replaced);
+        // As in Linux, what closing says nobody is told.
+        let _ = t.files().closed(replaced);
     }
     Ok(new.0 as u64)
 }

@@ -10,7 +10,7 @@ use crate::syscalls::SysResult;
 use crate::syscalls::arg::{Fd, Flags};
 use crate::vfs::async_io::{self, OwnerKind};
 use crate::vfs::locks::lease;
-use crate::vfs::{File, OpenFlags, locks, permission};
+use crate::vfs::{File, OpenFlags, dnotify, locks, permission};
 use std::sync::Arc;
 
 const F_DUPFD: u32 = 0;
@@ -31,6 +31,7 @@ const F_OFD_GETLK: u32 = 36;
 const F_OFD_SETLKW: u32 = 38;
 const F_SETLEASE: u32 = 1024;
 const F_GETLEASE: u32 = 1025;
+const F_NOTIFY: u32 = 1026;
 const F_DUPFD_QUERY: u32 = 1027;
 const F_CREATED_QUERY: u32 = 1028;
 const F_DUPFD_CLOEXEC: u32 = 1030;
@@ -92,6 +93,7 @@ pub fn fcntl(t: &mut CurrentTask, fd: Fd, cmd: Flags, arg: u64) -> SysResult {
         F_GET_SEALS => Ok(u64::from(memfd(&file)?.seals()?)),
         F_SETLEASE => lease::set(t, &file, fd.0, arg as i16).map(|()| 0),
         F_GETLEASE => Ok(lease::get(t, &file) as u64),
+        F_NOTIFY => dnotify::set(t, &file, fd.0, arg as u32).map(|()| 0),
         F_GET_RW_HINT => {
             t.mm().write_obj(UserAddr(arg), &0u64)?;
             Ok(0)

@@ -1,5 +1,6 @@
 //! `ioctl(2)`: the commands every file knows.
 
+use super::inode_flags::{self, FS_IOC_GETFLAGS, FS_IOC_SETFLAGS};
 use crate::errno::Errno;
 use crate::fs::ioctl::{FIONREAD, put_int};
 use crate::kernel::CurrentTask;
@@ -64,6 +65,11 @@ pub fn ioctl(t: &mut CurrentTask, fd: Fd, cmd: Flags, arg: u64) -> SysResult {
             }
             t.mm().write_obj(UserAddr(arg), &attr.size)?;
             Ok(0)
+        }
+        FS_IOC_GETFLAGS | FS_IOC_SETFLAGS if file.path().is_some() => {
+            let path = file.path().ok_or(Errno::ENOTTY)?;
+            let get = cmd.0 == FS_IOC_GETFLAGS;
+            if get { inode_flags::get(t, path, arg) } else { inode_flags::set(t, path, arg) }
         }
         FIGETBSZ if file.path().is_some() => put_int(t, arg, file.attr()?.blksize as usize),
         FIONREAD if is_regular(&file) => {

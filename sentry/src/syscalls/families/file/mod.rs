@@ -3,6 +3,7 @@
 mod descriptors;
 mod directory;
 mod fcntl;
+mod inode_flags;
 mod ioctl;
 mod position;
 mod space;
@@ -13,6 +14,7 @@ pub(super) use descriptors::install;
 pub use descriptors::{close, close_range, dup, dup2, dup3, memfd_create};
 pub use directory::{getdents, getdents64};
 pub use fcntl::{fcntl, flock};
+pub use inode_flags::{file_getattr, file_setattr};
 pub use ioctl::ioctl;
 pub use position::lseek;
 pub(super) use space::set_size;

@@ -271,27 +271,27 @@ pub fn write(t: &mut CurrentTask, fd: Fd, buf: UserAddr, count: u64) -> SysResul
 /// `pread(2)`.
 pub fn pread64(t: &mut CurrentTask, fd: Fd, buf: UserAddr, count: u64, offset: i64) -> SysResult {
     let at = At::offset(offset)?;
-    let file = t.file(fd.0)?;
+    let file = usable(t, fd, at, false)?;
     read_file(t, &file, &Buffers::One(buf, count), at, 0)
 }
 
 /// `pwrite(2)`.
 pub fn pwrite64(t: &mut CurrentTask, fd: Fd, buf: UserAddr, count: u64, offset: i64) -> SysResult {
     let at = At::offset(offset)?;
-    let file = t.file(fd.0)?;
+    let file = usable(t, fd, at, true)?;
     write_file(t, &file, &Buffers::One(buf, count), at, 0)
 }
 
 /// `readv(2)`.
 pub fn readv(t: &mut CurrentTask, fd: Fd, iov: UserAddr, count: u64) -> SysResult {
-    let file = t.file(fd.0)?;
+    let file = usable(t, fd, At::Position, false)?;
     let buffers = Buffers::many(t, iov, count)?;
     read_file(t, &file, &buffers, At::Position, 0)
 }
 
 /// `writev(2)`.
 pub fn writev(t: &mut CurrentTask, fd: Fd, iov: UserAddr, count: u64) -> SysResult {
-    let file = t.file(fd.0)?;
+    let file = usable(t, fd, At::Position, true)?;
     let buffers = Buffers::many(t, iov, count)?;
     write_file(t, &file, &buffers, At::Position, 0)
 }
@@ -299,7 +299,7 @@ pub fn writev(t: &mut CurrentTask, fd: Fd, iov: UserAddr, count: u64) -> SysResu
 /// `preadv(2)`.
 pub fn preadv(t: &mut CurrentTask, fd: Fd, iov: UserAddr, count: u64, offset: i64) -> SysResult {
     let at = At::offset(offset)?;
-    let file = t.file(fd.0)?;
+    let file = usable(t, fd, at, false)?;
     let buffers = Buffers::many(t, iov, count)?;
     read_file(t, &file, &buffers, at, 0)
 }
@@ -307,18 +307,35 @@ pub fn preadv(t: &mut CurrentTask, fd: Fd, iov: UserAddr, count: u64, offset: i6
 /// `pwritev(2)`.
 pub fn pwritev(t: &mut CurrentTask, fd: Fd, iov: UserAddr, count: u64, offset: i64) -> SysResult {
     let at = At::offset(offset)?;
-    let file = t.file(fd.0)?;
+    let file = usable(t, fd, at, true)?;
     let buffers = Buffers::many(t, iov, count)?;
     write_file(t, &file, &buffers, at, 0)
 }
 
-/// Position and flags of `preadv2(2)` and `pwritev2(2)`: -1 is the file's position.
-fn second_form(offset: i64, flags: Flags) -> Result<At> {
-    if flags.0 & !RWF_ALL != 0 || flags.0 & (RWF_APPEND | RWF_NOAPPEND) == RWF_APPEND | RWF_NOAPPEND
-    {
+/// The file of a descriptor, for a transfer: `EBADF`, or `ESPIPE` if it has no positions. Before buffers are looked
+/// at.
+fn usable(t: &CurrentTask, fd: Fd, at: At, write: bool) -> Result<Arc<File>> {
+    let file = t.file(fd.0)?;
+    if matches!(at, At::Offset(_)) && !file.ops().seekable() {
+        return Err(Errno::ESPIPE);
+    }
+    let mode = file.flags();
+    if if write { mode.writable() } else { mode.readable() } { Ok(file) } else { Err(Errno::EBADF) }
+}
+
+/// Position of `preadv2(2)` and `pwritev2(2)`: -1 is the file's.
+fn position(offset: i64) -> Result<At> {
+    if offset == -1 { Ok(At::Position) } else { At::offset(offset) }
+}
+
+/// Flags of `preadv2(2)` and `pwritev2(2)`: `EOPNOTSUPP` for unknown ones, `EINVAL` for two that contradict each
+/// other.
+fn check_flags(flags: u32) -> Result<()> {
+    if flags & !RWF_ALL != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
-    if offset == -1 { Ok(At::Position) } else { At::offset(offset) }
+    let both = RWF_APPEND | RWF_NOAPPEND;
+    if flags & both == both { Err(Errno::EINVAL) } else { Ok(()) }
 }
 
 /// `preadv2(2)`.
@@ -331,9 +348,10 @@ pub fn preadv2(
     _high: u64,
     flags: Flags,
 ) -> SysResult {
-    let file = t.file(fd.0)?;
+    let at = position(offset)?;
+    let file = usable(t, fd, at, false)?;
     let buffers = Buffers::many(t, iov, count)?;
-    let at = second_form(offset, flags)?;
+    check_flags(flags.0)?;
     if flags.0 & (RWF_APPEND | RWF_NOAPPEND) != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
@@ -350,9 +368,10 @@ pub fn pwritev2(
     _high: u64,
     flags: Flags,
 ) -> SysResult {
-    let file = t.file(fd.0)?;
+    let at = position(offset)?;
+    let file = usable(t, fd, at, true)?;
     let buffers = Buffers::many(t, iov, count)?;
-    let at = second_form(offset, flags)?;
+    check_flags(flags.0)?;
     write_file(t, &file, &buffers, at, flags.0)
 }
 

@@ -118,6 +118,12 @@ pub fn mmap(
                 }
                 request.max_prot -= Prot::WRITE;
             }
+            if request.shared && !file.ops().shared_writes_map() {
+                if writing {
+                    return Err(Errno::ENODEV);
+                }
+                request.max_prot -= Prot::WRITE;
+            }
             let mappable = file.ops().mappable()?;
             if map_flags.contains(MapFlags::GROWSDOWN) {
                 return Err(Errno::EINVAL);

@@ -188,6 +188,16 @@ fn parameter(
                 b"cgroup2" => {
                     matches!(key, b"nsdelegate" | b"favordynmods" | b"memory_recursiveprot")
                 }
+                name if crate::fs::fuse::is_type(name) => matches!(
+                    key,
+                    b"fd"
+                        | b"rootmode"
+                        | b"user_id"
+                        | b"group_id"
+                        | b"default_permissions"
+                        | b"allow_other"
+                        | b"max_read"
+                ),
                 _ => false,
             };
             if !known {

@@ -8,7 +8,7 @@ use crate::kernel::CurrentTask;
 use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::{Fd, PathPtr};
-use crate::vfs::mount::{Propagation, detached};
+use crate::vfs::mount::{Propagation, detached, follow_mounts};
 use crate::vfs::{File, Mount, MountFlags, OpenFlags, Path, open};
 use std::sync::Arc;
 
@@ -90,10 +90,20 @@ pub fn move_mount(
     };
     let to = find_path(t, to_dirfd, to_path, at_flags(flags >> 4))?;
     let from = find_path(t, from_dirfd, from_path, at_flags(flags))?;
-    if flags & (SET_GROUP | BENEATH) != 0 || !is_root(&from) {
+    if flags & SET_GROUP != 0 || !is_root(&from) {
         return Err(Errno::EINVAL);
     }
     let namespace = t.fs().namespace();
+    if flags & BENEATH != 0 {
+        // A mount that is somewhere already would have to leave that place first.
+        if from.mount.namespace().is_some() || from.mount.mountpoint().is_some() {
+            return Err(Errno::EINVAL);
+        }
+        let mut to = to;
+        follow_mounts(&mut to);
+        namespace.attach_beneath(&from.mount, &to)?;
+        return Ok(0);
+    }
     if from.mount.namespace().is_some() {
         namespace.move_mount(&from.mount, &to)?;
         return Ok(0);

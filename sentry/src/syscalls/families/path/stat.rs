@@ -171,6 +171,11 @@ pub fn statx(
         Target::File(file) => file.path(),
     };
     let is_root = place.is_some_and(|p| Arc::ptr_eq(&p.dentry, p.mount.root()));
+    // Immutable, append-only and left out of dumps have the same values as flags and as attributes.
+    const ATTR_FLAGS: u32 = 0x70;
+    let flags = place.and_then(|place| place.inode().flags());
+    let attributes = flags.map_or(0, |flags| u64::from(flags.bits() & ATTR_FLAGS));
+    let attributes_mask = flags.map_or(0, |_| u64::from(ATTR_FLAGS));
     let (rdev, dev) = (Device::from_rdev(attr.rdev), Device::from_rdev(attr.dev));
     let mut have = BASIC;
     if attr.btime.is_some() {
@@ -182,7 +187,7 @@ pub fn statx(
     let statx = Statx {
         mask: have,
         blksize: attr.blksize,
-        attributes: if is_root { ATTR_MOUNT_ROOT } else { 0 },
+        attributes: attributes | if is_root { ATTR_MOUNT_ROOT } else { 0 },
         nlink: attr.nlink,
         uid: t.creds().user_ns.show_uid(attr.uid),
         gid: t.creds().user_ns.show_gid(attr.gid),
@@ -191,7 +196,7 @@ pub fn statx(
         ino: attr.ino,
         size: attr.size,
         blocks: attr.blocks,
-        attributes_mask: ATTR_MOUNT_ROOT,
+        attributes_mask: attributes_mask | ATTR_MOUNT_ROOT,
         times: [
             attr.atime.into(),
             attr.btime.unwrap_or(0).into(),

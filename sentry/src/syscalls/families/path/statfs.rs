@@ -52,7 +52,7 @@ fn store(t: &CurrentTask, path: &Path, buf: UserAddr) -> SysResult {
         s.files[1],
         fs.dev(),
         s.name_max,
-        s.block_size,
+        if s.fragment_size == 0 { s.block_size } else { s.fragment_size },
         flags_of(path),
     ];
     for (word, value) in words.iter_mut().zip(values) {

@@ -60,7 +60,7 @@ fn set(t: &CurrentTask, target: Target, times: Times) -> SysResult {
         if times != NOW {
             return Err(Errno::EPERM);
         }
-        permission::check_attr(&attr, creds, Access::WRITE)?;
+        permission::check_known(&**path.inode(), &attr, creds, Access::WRITE)?;
     }
     let [atime, mtime] = times;
     path.inode().set_attr(&SetAttr { atime, mtime, ..SetAttr::default() })?;

@@ -59,7 +59,8 @@ fn check(t: &CurrentTask, path: &Path, name: &[u8], write: bool) -> Result<()> {
             _ => return Err(if write { Errno::EPERM } else { Errno::ENODATA }),
         }
     }
-    permission::check_attr(&attr, creds, if write { Access::WRITE } else { Access::READ })
+    let want = if write { Access::WRITE } else { Access::READ };
+    permission::check_known(&**path.inode(), &attr, creds, want)
 }
 
 fn get(t: &CurrentTask, path: &Path, name: UserAddr, value: UserAddr, size: u64) -> SysResult {
