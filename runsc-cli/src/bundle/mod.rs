@@ -9,6 +9,7 @@ pub mod mount_options;
 pub mod mounts;
 pub mod pod;
 pub mod process;
+mod rootfs;
 mod scheduling;
 mod submounts;
 
@@ -116,16 +117,27 @@ fn translate(
     let read_only = root.readonly().unwrap_or(false);
     let mut exports = Exports::default();
     exports.users = linux::users(spec)?;
-    let rootfs = bundle.join(root.path());
-    if !rootfs.is_dir() {
-        bail!("the root file system {} is not a directory", rootfs.display());
+    let image = rootfs::image(spec, bundle)?;
+    let mut wanted = flags.overlay();
+    if let Some(root) = image.as_ref().and_then(|image| image.overlay) {
+        wanted.root = root;
     }
-    mounts::check_places(spec.mounts().as_deref().unwrap_or_default(), &rootfs)?;
-    let wanted = flags.overlay();
+    // An image is never written to.
+    let read_only = read_only || image.is_some() && !wanted.root;
     // Mount points have to be made somewhere: for a read-only root, never in the bundle.
     let overlay = (wanted.root || read_only).then_some(wanted.size);
     let shared = flags.file_access == FileAccess::Shared;
-    let export = exports.add(&rootfs, overlay.is_some() || read_only, &[])?;
+    let (image, export) = match image {
+        Some(image) => (true, exports.add_file(image.file)?),
+        None => {
+            let rootfs = bundle.join(root.path());
+            if !rootfs.is_dir() {
+                bail!("the root file system {} is not a directory", rootfs.display());
+            }
+            mounts::check_places(spec.mounts().as_deref().unwrap_or_default(), &rootfs)?;
+            (false, exports.add(&rootfs, overlay.is_some() || read_only, &[])?)
+        }
+    };
     let mut mounts =
         mounts::translate(spec.mounts().as_deref().unwrap_or_default(), bundle, &mut exports)?;
     if wanted.mounts {
@@ -139,7 +151,7 @@ fn translate(
     }
     let mut container = ContainerSpec {
         id: id.into(),
-        root: RootSpec { export, read_only, overlay, shared },
+        root: RootSpec { export, image, read_only, overlay, shared },
         mounts,
         hostname: spec.hostname().clone().unwrap_or_else(|| "runsc".into()),
         domainname: spec.domainname().clone(),

@@ -34,6 +34,7 @@ pub fn run(global: &Global, args: DoArgs) -> anyhow::Result<u8> {
         id: format!("do-{}", std::process::id()),
         root: RootSpec {
             export: root,
+            image: false,
             read_only: false,
             overlay: Some(global.overlay().size),
             shared: false,

@@ -3,6 +3,7 @@
 use super::{BootError, ContainerSpec, MountKind, MountSpec, paths};
 use crate::errno::{Errno, Result};
 use crate::fs::dev;
+use crate::fs::erofs::ErofsFs;
 use crate::fs::filesystems::{self, Mounter};
 use crate::fs::gofer::{GoferFs, Sharing};
 use crate::fs::overlay;
@@ -45,13 +46,18 @@ fn root_mount(
         None if spec.root.shared => Sharing::Shared,
         None => Sharing::Exclusive,
     };
-    let lower = GoferFs::mount(client, spec.root.export, sharing)?;
+    let export = GoferFs::mount(client, spec.root.export, sharing)?;
+    let lower: Arc<dyn Inode> = match spec.root.image {
+        true => ErofsFs::mount(export.donated()?, kernel.memory.clone())?,
+        false => export,
+    };
     let inode = match spec.root.overlay {
         Some(size) => keep_inside(kernel, lower, size)?,
         None => lower,
     };
     let mut flags = MountFlags::RELATIME;
-    flags.set(MountFlags::RDONLY, spec.root.read_only);
+    let unchangeable = spec.root.image && spec.root.overlay.is_none();
+    flags.set(MountFlags::RDONLY, spec.root.read_only || unchangeable);
     Ok(Mount::new(inode.fs(), inode, b"root", flags))
 }
 

@@ -62,6 +62,8 @@ pub struct DeviceSpec {
 pub struct RootSpec {
     /// The gofer's export that holds it.
     pub export: u32,
+    /// The export is a file with an EROFS image, which is what is mounted.
+    pub image: bool,
     /// Mounted read-only for the guest.
     pub read_only: bool,
     /// Writes stay in the sandbox, in an overlay of at most so many bytes; `None`: they go to the

@@ -5,6 +5,7 @@ pub mod cgroup;
 pub mod dev;
 pub mod devpts;
 pub mod epoll;
+pub mod erofs;
 pub mod eventfd;
 pub mod filesystems;
 pub mod fscontext;

@@ -254,6 +254,11 @@ impl GoferInode {
         Ok(fd)
     }
 
+    /// The descriptor of a regular file, for reading, for the kernel's own use.
+    pub(crate) fn donated(&self) -> Result<Arc<OwnedFd>> {
+        if self.kind == FileType::Regular { self.descriptor(false) } else { Err(Errno::EINVAL) }
+    }
+
     /// Closes the donated descriptors, unless an open file or a mapping uses them: the name they were
     /// opened by may be gone. Returns whether it did.
     pub(super) fn close_unused(&self) -> bool {
