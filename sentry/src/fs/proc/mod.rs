@@ -19,6 +19,8 @@ use std::sync::Arc;
 /// `PROC_SUPER_MAGIC`.
 const MAGIC: u64 = 0x9fa0;
 
+pub(super) use system::memory::meminfo;
+
 /// A new instance, which shows the processes of a pid namespace; `dev` is its device number.
 pub fn mount(kernel: &Arc<Kernel>, pids: &Arc<PidNamespace>, dev: u64) -> Arc<PseudoInode> {
     PseudoFs::mount("proc", MAGIC, dev, true, Arc::new(root::Root::new(kernel, pids)))

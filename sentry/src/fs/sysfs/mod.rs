@@ -4,6 +4,7 @@ mod net;
 
 use super::pseudo::{Fixed, FixedDirectory, Node, PseudoFs, PseudoInode, directory, empty, text};
 use crate::kernel::Kernel;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// `SYSFS_MAGIC`.
@@ -59,14 +60,17 @@ fn list(cpus: u32) -> String {
     if cpus <= 1 { "0\n".into() } else { format!("0-{}\n", cpus - 1) }
 }
 
-/// A bit for each CPU, in groups of 32 from the highest, as `%*pb` prints it.
-fn mask(cpus: u32) -> String {
-    let groups = cpus.max(1).div_ceil(32);
-    let group = |g: u32| u32::MAX >> (32 - (cpus.max(1) - g * 32).min(32));
+/// A bit for each CPU of `set`, in groups of 32 from the highest, as `%*pb` prints it.
+fn mask(set: Range<u32>, cpus: u32) -> String {
+    let cpus = cpus.max(1);
+    let group = |g: u32| {
+        let bits = (g * 32..g * 32 + 32).filter(|cpu| set.contains(cpu));
+        bits.fold(0u32, |sum, cpu| sum | 1 << (cpu % 32))
+    };
     let digits = |width: u32| width.min(32).div_ceil(4) as usize;
-    let texts: Vec<String> = (0..groups)
+    let texts: Vec<String> = (0..cpus.div_ceil(32))
         .rev()
-        .map(|g| format!("{:01$x}", group(g), digits(cpus.max(1) - g * 32)))
+        .map(|g| format!("{:01$x}", group(g), digits(cpus - g * 32)))
         .collect();
     format!("{}\n", texts.join(","))
 }
@@ -91,18 +95,46 @@ fn cpus(kernel: &Arc<Kernel>) -> Node {
 }
 
 fn one_cpu(cpu: u32, count: u32) -> Node {
+    directory(vec![("online", text(Fixed("1\n"))), ("topology", topology(cpu, count))])
+}
+
+/// One package of cores with a thread each.
+fn topology(cpu: u32, count: u32) -> Node {
+    let (own, all) = (mask(cpu..cpu + 1, count), mask(0..count, count));
+    let (own_list, all_list) = (format!("{cpu}\n"), list(count));
     directory(vec![
-        ("online", text(Fixed("1\n"))),
-        (
-            "topology",
-            directory(vec![
-                ("core_id", fixed(format!("{cpu}\n"))),
-                ("core_siblings_list", fixed(list(count))),
-                ("physical_package_id", text(Fixed("0\n"))),
-                ("thread_siblings_list", fixed(format!("{cpu}\n"))),
-            ]),
-        ),
+        ("cluster_cpus", fixed(own.clone())),
+        ("cluster_cpus_list", fixed(own_list.clone())),
+        ("cluster_id", text(Fixed("65535\n"))),
+        ("core_cpus", fixed(own.clone())),
+        ("core_cpus_list", fixed(own_list.clone())),
+        ("core_id", fixed(own_list.clone())),
+        ("core_siblings", fixed(all.clone())),
+        ("core_siblings_list", fixed(all_list.clone())),
+        ("die_cpus", fixed(all.clone())),
+        ("die_cpus_list", fixed(all_list.clone())),
+        ("die_id", text(Fixed("0\n"))),
+        ("package_cpus", fixed(all)),
+        ("package_cpus_list", fixed(all_list)),
+        ("physical_package_id", text(Fixed("0\n"))),
+        ("thread_siblings", fixed(own)),
+        ("thread_siblings_list", fixed(own_list)),
     ])
+}
+
+/// The lines of `/proc/meminfo` that a node has, too.
+fn node_memory(kernel: &Arc<Kernel>) -> impl Fn() -> String + Send + Sync + use<> {
+    let kernel = Arc::downgrade(kernel);
+    move || {
+        let Some(kernel) = kernel.upgrade() else { return String::new() };
+        let all = super::proc::meminfo(&kernel);
+        let line = |line: &str| {
+            let known = ["MemTotal", "MemFree", "AnonPages", "Mapped", "Shmem", "FilePages"];
+            let (name, value) = line.split_once(':')?;
+            known.contains(&name).then(|| format!("Node 0 {name}:{value}\n"))
+        };
+        all.lines().filter_map(line).collect()
+    }
 }
 
 fn nodes(kernel: &Arc<Kernel>) -> Node {
@@ -111,10 +143,20 @@ fn nodes(kernel: &Arc<Kernel>) -> Node {
             "node0",
             directory(vec![
                 ("cpulist", fixed(list(kernel.config.cpus))),
-                ("cpumap", fixed(mask(kernel.config.cpus))),
+                ("cpumap", fixed(mask(0..kernel.config.cpus, kernel.config.cpus))),
                 ("distance", text(Fixed("10\n"))),
+                ("meminfo", super::pseudo::text_fn(node_memory(kernel))),
+                (
+                    "numastat",
+                    text(Fixed(
+                        "numa_hit 0\nnuma_miss 0\nnuma_foreign 0\ninterleave_hit 0\nlocal_node 0\nother_node 0\n",
+                    )),
+                ),
             ]),
         ),
+        ("has_cpu", text(Fixed("0\n"))),
+        ("has_memory", text(Fixed("0\n"))),
+        ("has_normal_memory", text(Fixed("0\n"))),
         ("online", text(Fixed("0\n"))),
         ("possible", text(Fixed("0\n"))),
     ])
