@@ -10,8 +10,9 @@ const PREFIX: &str = "dev.gvisor.spec.rootfs.";
 /// Where the super block of an EROFS image stands, and how it begins.
 const SUPER_OFFSET: u64 = 1024;
 const SUPER_MAGIC: [u8; 4] = [0xe2, 0xe1, 0xf5, 0xe0];
-/// Bits of its incompatible features that can be read: padding in compressed blocks, files in chunks, long prefixes.
-const KNOWN_FEATURES: u32 = 0x45;
+/// Bits of its incompatible features that can be read: files in chunks, long prefixes of attributes. The lowest bit
+/// is set where files are compressed.
+const KNOWN_FEATURES: u32 = 0x44;
 
 /// An image that becomes the root.
 pub struct RootImage {
