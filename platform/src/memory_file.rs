@@ -379,9 +379,7 @@ mod tests {
     fn congruent_offsets() {
         let file = MemoryFile::new().unwrap();
         let mut kept = Vec::new();
-        for (addr, len) in
-            [(0, P), (5 * P, HUGE_PAGE), (HUGE_PAGE - P, 7 * P), (u64::MAX & !(P - 1), P)]
-        {
+        for (addr, len) in [(0, P), (5 * P, HUGE_PAGE), (HUGE_PAGE - P, 7 * P), (!(P - 1), P)] {
             let frames = file.allocate_congruent(addr, len).unwrap();
             assert_eq!(frames.offset() % HUGE_PAGE, addr % HUGE_PAGE);
             assert_eq!(frames.len(), len);

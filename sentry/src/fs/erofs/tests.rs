@@ -163,11 +163,8 @@ fn damage() {
         (state >> 33) as usize % below
     };
     // Where something else than data stands.
-    let places: Vec<usize> = [1024..1152]
-        .into_iter()
-        .chain((1..5).map(|block| block * BLOCK..block * BLOCK + 160))
-        .flatten()
-        .collect();
+    let blocks = (1..5).flat_map(|block| block * BLOCK..block * BLOCK + 160);
+    let places: Vec<usize> = (1024..1152).chain(blocks).collect();
     for _ in 0..5_000 {
         let mut bytes = good.clone();
         for _ in 0..1 + random(4) {

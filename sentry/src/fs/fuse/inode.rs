@@ -96,7 +96,7 @@ impl FuseInode {
     }
 
     /// The inode that a reply names, of which the daemon counts one more look-up.
-    pub(super) fn from_entry(&self, entry: &Entry) -> Arc<FuseInode> {
+    pub(super) fn of_entry(&self, entry: &Entry) -> Arc<FuseInode> {
         let fs = &self.fs;
         let (attr, until) = (fs.complete(entry.told), fs.until(entry.told.valid));
         let inode = {
@@ -136,7 +136,7 @@ impl FuseInode {
         if entry.node == abi::ROOT_ID {
             return Err(Errno::EIO);
         }
-        let inode = self.from_entry(entry);
+        let inode = self.of_entry(entry);
         let until = self.fs.until(entry.valid);
         self.names.lock().set(name, Some(&inode), until);
         Ok(inode)
