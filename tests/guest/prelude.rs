@@ -35,7 +35,7 @@ pub(crate) use crate::sys::thread::{
     THREAD, await_change, futex, futex_wait, futex_wake, publish, spawn, wake_all,
 };
 pub(crate) use crate::sys::time::{
-    clock, clock_nanosleep, itimerspec, itimerval, nap, setitimer, span, took, until,
+    clock, clock_nanosleep, itimerspec, itimerval, library_clock, nap, setitimer, span, took, until,
 };
 pub(crate) use crate::sys::{Ret, at, at_mut, sc};
 pub(crate) use crate::transcript::{ok, p, say};

@@ -1,7 +1,6 @@
 //! CPU time and other usage (`getrusage(2)`, `times(2)`).
 
-use super::Task;
-use super::ThreadGroup;
+use super::{CurrentTask, Task, ThreadGroup};
 
 /// What ended threads of a process, and its reaped children, have used. Times in nanoseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,6 +46,44 @@ impl Rusage {
         self.faults = self.faults.saturating_add(other.faults);
         self.switches = self.switches.saturating_add(other.switches);
         self.max_rss = self.max_rss.max(other.max_rss);
+    }
+}
+
+/// Part of a process's time that may go into measuring its resident set, as a divisor.
+const MEASURING: u64 = 50;
+
+/// Measures the resident set of the caller's process for `ru_maxrss`, unless that was done lately: it takes
+/// longer the more memory there is, and some programs ask for their CPU time all the time.
+pub fn note_resident(t: &CurrentTask) {
+    if t.group().resident_is_due(t.kernel().time.monotonic()) {
+        measure_resident(t);
+    }
+}
+
+fn measure_resident(t: &CurrentTask) {
+    let start = t.kernel().time.monotonic();
+    let resident = t.mm().usage(0, u64::MAX).total();
+    let end = t.kernel().time.monotonic();
+    let next = end.saturating_add(end.saturating_sub(start).saturating_mul(MEASURING));
+    t.group().note_resident(resident, next);
+}
+
+/// As [`note_resident`], before `len` bytes of memory go, if that is enough to be worth it: what a process
+/// has at most is looked for where it gets less.
+pub fn note_before_release(t: &CurrentTask, len: u64) {
+    const WORTH: u64 = 1 << 20;
+    if len < WORTH {
+        return;
+    }
+    // Much of it goes at once: that costs more than to measure.
+    if len >= t.group().usage.lock().max_rss / 2 { measure_resident(t) } else { note_resident(t) }
+}
+
+/// As [`note_resident`], before a program is replaced, unless it is small: most are, right after a fork.
+pub fn note_before_exec(t: &CurrentTask) {
+    const SMALL: u64 = 8 << 20;
+    if t.mm().totals().data > SMALL {
+        note_resident(t);
     }
 }
 

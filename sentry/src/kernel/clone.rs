@@ -9,7 +9,8 @@ use super::task::{NewTask, Shared, place, work};
 use super::tree::Tree;
 use super::{CurrentTask, Kernel, Rlimit, Task, ThreadGroup, pidfd, run};
 use crate::errno::{Errno, Result};
-use crate::mm::UserAddr;
+use crate::loader::vdso;
+use crate::mm::{MemoryManager, UserAddr};
 use platform::host::thread;
 use platform::{PendingContext, Registers};
 use std::sync::Arc;
@@ -139,9 +140,6 @@ fn check(t: &CurrentTask, args: &CloneArgs) -> Result<()> {
     {
         return Err(Errno::EINVAL);
     }
-    if both(F::PIDFD, F::THREAD) {
-        return Err(Errno::EINVAL);
-    }
     Ok(())
 }
 
@@ -193,7 +191,7 @@ pub fn clone(t: &mut CurrentTask, args: &CloneArgs) -> Result<i32> {
         let mm = t.mm().clone();
         mm.fork(&mut *t.context)?
     };
-    let files = if f.contains(CloneFlags::FILES) { t.files().clone() } else { t.files().fork() };
+    let files = if f.contains(CloneFlags::FILES) { t.files().clone() } else { t.files().fork()? };
     let fs = match fs {
         Some(fs) => fs,
         None if f.contains(CloneFlags::FS) => t.fs().clone(),
@@ -203,6 +201,9 @@ pub fn clone(t: &mut CurrentTask, args: &CloneArgs) -> Result<i32> {
     let vfork = f
         .contains(CloneFlags::VFORK)
         .then(|| Arc::new(Vfork { done: AtomicBool::new(false), parent: t.task().clone() }));
+    if !f.contains(CloneFlags::VM) {
+        enter_time(t, &shared.mm, change.namespaces.as_ref())?;
+    }
     let child = insert(t, args, shared.clone(), change, &cgroup)?;
     if f.contains(CloneFlags::INTO_CGROUP) {
         cgroup.watch_limits(t.kernel());
@@ -327,6 +328,17 @@ fn insert(
     child
 }
 
+/// The vDSO of a child with memory of its own shows the clocks of the child's time namespace.
+fn enter_time(t: &CurrentTask, mm: &MemoryManager, new: Option<&Arc<Namespaces>>) -> Result<()> {
+    let own = t.namespaces();
+    let children = &new.unwrap_or(&own).time_for_children;
+    if Arc::ptr_eq(&own.time, children) {
+        return Ok(());
+    }
+    let (old, new) = (own.time.enter(t.kernel())?, children.enter(t.kernel())?);
+    vdso::replace_shifts(mm, &old, &new)
+}
+
 /// Namespaces of a child. The clocks of a time namespace begin with its first process.
 fn for_child(t: &CurrentTask, flags: CloneFlags, new: Option<Arc<Namespaces>>) -> Arc<Namespaces> {
     let namespaces = new.unwrap_or_else(|| t.namespaces());
@@ -334,7 +346,6 @@ fn for_child(t: &CurrentTask, flags: CloneFlags, new: Option<Arc<Namespaces>>) -
     if own_clock || flags.contains(CloneFlags::VM) {
         return namespaces;
     }
-    namespaces.time_for_children.freeze();
     let time = namespaces.time_for_children.clone();
     Arc::new(Namespaces { time, ..(*namespaces).clone() })
 }
@@ -439,7 +450,7 @@ fn new_group(
 /// Tells the parent, through memory and a pidfd.
 fn announce_ids(t: &mut CurrentTask, args: &CloneArgs, child: &Arc<Task>) -> Result<()> {
     if args.flags.contains(CloneFlags::PIDFD) {
-        let fd = pidfd::install(t, child.group())?;
+        let fd = pidfd::install(t, child)?;
         if let Err(e) = t.mm().write_obj(args.pidfd, &fd) {
             let _ = t.files().close(fd);
             return Err(e);

@@ -57,6 +57,7 @@ pub fn execve(t: &mut CurrentTask, program: Program) -> Result<u64> {
             platform: &*kernel.platform,
             memory: &kernel.memory,
             vdso: &kernel.vdso,
+            shifts: this.namespaces().time_for_children.enter(&kernel)?,
             file: program.file,
             filename: program.filename,
             inaccessible: program.inaccessible,
@@ -99,7 +100,9 @@ fn install(t: &mut CurrentTask, loaded: Loaded, filename: &[u8]) -> Result<()> {
         }
     };
     debug_assert_eq!(t.task().place.load(Ordering::Relaxed), place::KERNEL);
+    super::namespace::change::enter_time_for_children(t);
     t.task().runs_in(&loaded.mm, context.interrupter());
+    super::accounting::note_before_exec(t);
     let old_context = std::mem::replace(&mut t.context, context);
     let old_mm = t.set_mm(loaded.mm);
     drop(old_context);
@@ -111,7 +114,12 @@ fn install(t: &mut CurrentTask, loaded: Loaded, filename: &[u8]) -> Result<()> {
     }
     // Two references are this task's own; more means that the table is shared.
     if Arc::strong_count(t.files()) > 2 {
-        let own = t.files().fork();
+        let Ok(own) = t.files().fork() else {
+            // As Linux does it so late.
+            let killed = super::signal::send::killed_status(Signal::SIGKILL, false);
+            exit::begin_group_exit(t, killed);
+            return Err(Errno::EMFILE);
+        };
         t.set_files(own);
     }
     t.files().close_on_exec();

@@ -48,8 +48,14 @@ pub fn begin_group_exit(t: &CurrentTask, status: i32) {
     begin_exit(&mut t.group().signals(), status);
 }
 
+/// Ends a process as if `signal` had killed it, whatever it does about that signal.
+pub fn kill(group: &ThreadGroup, signal: Signal) {
+    begin_exit(&mut group.signals(), send::killed_status(signal, false));
+}
+
 /// Ends the task that the calling host thread runs. All that is left to do is to return.
 pub(super) fn exit(mut t: CurrentTask) {
+    super::coredump::take_part(&mut t);
     let status = {
         let mut signals = t.group().signals();
         let status = signals.group_exit.unwrap_or(t.exit_status);
@@ -132,6 +138,9 @@ fn leave(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, task: &Arc<Task>, statu
         let last = signals.tasks.is_empty();
         // As in Linux since 5.19, without exit_group(2) the last task's code counts.
         let status = signals.group_exit.unwrap_or(status);
+        if let Some(dump) = &signals.dump {
+            dump.thread_gone();
+        }
         if signals.exec.is_some() {
             for other in &signals.tasks {
                 other.parker.unpark();
@@ -140,6 +149,7 @@ fn leave(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, task: &Arc<Task>, statu
         (last, status, stopped)
     };
     group.absorb(task);
+    task.exit_code.store(status, Ordering::Relaxed);
     *task.pid_charge.lock() = None;
     super::ptrace::attach::tracer_ends(task);
     thread_ended(kernel, task, status);
@@ -156,6 +166,8 @@ fn leave(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, task: &Arc<Task>, statu
     }
     if last {
         end_process(kernel, group, task, status);
+    } else {
+        group.exit_queue.notify(EventMask::READABLE);
     }
 }
 
@@ -234,6 +246,7 @@ fn end_process(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, task: &Task, stat
     let mut usage = group.rusage();
     usage.add(&group.children_rusage());
     let exit = Exit { status, uid: task.creds().uid, usage };
+    group.exit_code.store(status, Ordering::Relaxed);
     let mut outbox = Outbox::new();
     let mut notify = Vec::new();
     let foreign;

@@ -50,6 +50,12 @@ pub struct Kernel {
     pub aio: super::aio::Aio,
     /// File handles that have been given out.
     pub handles: Mutex<crate::vfs::handles::Handles, { rank::LEAF }>,
+    /// Where core dumps go.
+    pub core: super::coredump::Settings,
+    /// How busy it has been.
+    pub load: super::load::LoadAverages,
+    /// What it has said.
+    pub log: super::log::Log,
     /// Keys and keyrings.
     pub keys: Mutex<super::keys::Keys, { rank::KEYS }>,
     /// Signals about files that are to be sent once no lock is held.
@@ -106,6 +112,9 @@ impl Kernel {
             outsiders: Outsiders::default(),
             aio: Default::default(),
             handles: Mutex::default(),
+            core: Default::default(),
+            load: Default::default(),
+            log: Default::default(),
             keys: Mutex::default(),
             async_signals: Default::default(),
             asks_guests: AtomicBool::new(false),

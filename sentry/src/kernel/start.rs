@@ -72,6 +72,7 @@ pub fn start_process(kernel: &Arc<Kernel>, start: ProcessStart) -> Result<Arc<Ta
         platform: &*kernel.platform,
         memory: &kernel.memory,
         vdso: &kernel.vdso,
+        shifts: start.namespaces.time.enter(kernel)?,
         file,
         filename: start.program.clone(),
         inaccessible: false,

@@ -137,6 +137,8 @@ pub struct Task {
     pub faults: AtomicU64,
     /// The system call it is in (`/proc/PID/syscall`, `wchan`); `u64::MAX` outside.
     pub syscall: AtomicU64,
+    /// Wait status with which it ended.
+    pub(super) exit_code: AtomicI32,
     /// What it counts for in its control groups; `None` once it has ended.
     pub(super) pid_charge: Mutex<Option<super::cgroup::Charge>, { rank::LEAF }>,
 }
@@ -203,6 +205,7 @@ impl Task {
             sched: Mutex::new(new.sched),
             switches: AtomicU64::new(0),
             faults: AtomicU64::new(0),
+            exit_code: AtomicI32::new(0),
             pid_charge: Mutex::new(None),
             syscall: AtomicU64::new(u64::MAX),
         })
@@ -407,6 +410,16 @@ impl Task {
             place::DEAD => 'Z',
             _ => 'R',
         }
+    }
+
+    /// True once it is gone: it will never run again.
+    pub fn has_ended(&self) -> bool {
+        self.place.load(Ordering::SeqCst) == place::DEAD
+    }
+
+    /// Wait status with which it ended.
+    pub fn exit_code(&self) -> i32 {
+        self.exit_code.load(Ordering::Relaxed)
     }
 
     /// CPU time used so far, in nanoseconds: in guest code and in the sentry.

@@ -30,7 +30,7 @@ pub struct ThreadGroup {
     pub signal_queue: WaitQueue,
     /// Told when a child has changed state (`wait4(2)`).
     pub child_queue: WaitQueue,
-    /// Told when the process has ended (pidfd).
+    /// Told when the process or a thread of it has ended (pidfd).
     pub exit_queue: WaitQueue,
     /// Interval and POSIX timers.
     pub timers: Mutex<ProcessTimers, { rank::TASK }>,
@@ -44,6 +44,10 @@ pub struct ThreadGroup {
     pub exit_signal: AtomicI32,
     /// Every task has ended.
     pub(super) dead: AtomicBool,
+    /// It has ended, and who waits for it has learned of that.
+    pub(super) reaped: AtomicBool,
+    /// Wait status with which it ended.
+    pub(super) exit_code: AtomicI32,
     /// It has executed a program since it was created (`setpgid(2)`).
     pub did_exec: AtomicBool,
     /// `PR_SET_CHILD_SUBREAPER`.
@@ -95,6 +99,8 @@ impl ThreadGroup {
             creator: AtomicI32::new(0),
             exit_signal: AtomicI32::new(exit_signal),
             dead: AtomicBool::new(false),
+            reaped: AtomicBool::new(false),
+            exit_code: AtomicI32::new(0),
             did_exec: AtomicBool::new(false),
             child_subreaper: AtomicBool::new(false),
             has_subreaper: AtomicBool::new(false),
@@ -145,6 +151,11 @@ impl ThreadGroup {
     /// True once every task has ended.
     pub fn is_dead(&self) -> bool {
         self.dead.load(Ordering::SeqCst)
+    }
+
+    /// Wait status with which it ended.
+    pub fn exit_code(&self) -> i32 {
+        self.exit_code.load(Ordering::Relaxed)
     }
 
     /// Copies what the tree says, for readers without its lock.

@@ -215,6 +215,7 @@ impl Tree {
     /// Removes a reaped process.
     pub fn remove_process(&mut self, id: i32) {
         let Some(node) = self.nodes.remove(&id) else { return };
+        node.group.reaped.store(true, Ordering::SeqCst);
         if let Some(p) = self.nodes.get_mut(&node.parent) {
             p.children.retain(|&c| c != id);
         }

@@ -17,7 +17,7 @@ pub use vdso::Vdso;
 use crate::errno::{Errno, Result};
 use crate::io::BufSink;
 use crate::kernel::Credentials;
-use crate::mm::{ExecInfo, Limits, MemoryManager};
+use crate::mm::{ExecInfo, Limits, MemoryManager, SharedMemory};
 use crate::vfs::File;
 use platform::{MemoryFile, PendingContext, Platform};
 use std::sync::Arc;
@@ -33,6 +33,8 @@ pub struct LoadRequest<'a> {
     pub memory: &'a Arc<MemoryFile>,
     /// The sandbox's vDSO.
     pub vdso: &'a Vdso,
+    /// The page that says what its time namespace adds to the clocks.
+    pub shifts: Arc<SharedMemory>,
     /// The executable, opened for execution.
     pub file: Arc<File>,
     /// Its name: the path given to `execve(2)`, or `/dev/fd/N` for `execveat(2)`.
@@ -125,7 +127,7 @@ pub fn load(request: LoadRequest<'_>) -> Result<Loaded> {
     let (mm, pending) =
         MemoryManager::new(request.platform, request.memory, request.limits, request.randomize)?;
     let image = elf::map(&mm, &file, &program, interpreter.as_ref().map(|(p, f)| (p, f)))?;
-    let vdso = request.vdso.map(&mm)?;
+    let vdso = request.vdso.map(&mm, &request.shifts)?;
     add_slots(&mm, request.platform.slots_size(), image.code.start, interpreter.is_some())?;
     let stack = stack::build(
         &mm,

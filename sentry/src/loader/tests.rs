@@ -58,6 +58,7 @@ impl World {
             platform: &Nothing,
             memory: &self.memory,
             vdso: &self.vdso,
+            shifts: self.vdso.shifts(&self.memory, (0, 0))?,
             file: self.open(path.as_bytes())?,
             filename: path.into(),
             inaccessible: false,

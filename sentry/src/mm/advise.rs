@@ -1,6 +1,6 @@
 //! Advice about memory: `madvise(2)`, `msync(2)` and `mincore(2)`.
 
-use super::manager::{Edit, MemoryManager};
+use super::manager::{Edit, MemoryManager, State};
 use super::runs::{Owner, Run};
 use super::vma::{Vma, VmaFlags};
 use super::{PAGE_SIZE, UserAddr};
@@ -29,6 +29,29 @@ pub enum Advice {
     Populate(bool),
     /// Advice that changes nothing here: access patterns, huge pages, cold pages, read-ahead.
     Hint,
+}
+
+/// A page of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PageState {
+    /// It lies in memory.
+    pub present: bool,
+    /// It is a file's, or shared anonymous memory.
+    pub of_object: bool,
+    /// No other process has it.
+    pub exclusive: bool,
+}
+
+impl State {
+    /// Whether the page at `addr` lies in memory; `None` if nothing is mapped there yet.
+    fn mapped(&self, addr: u64) -> Option<bool> {
+        let page = addr & !(PAGE_SIZE - 1);
+        let (at, run) = self.runs.find(page)?;
+        Some(match &run.source {
+            MapSource::Frames(frames) => frames.committed(page - at..page - at + PAGE_SIZE) > 0,
+            MapSource::HostFd(..) => true,
+        })
+    }
 }
 
 impl MemoryManager {
@@ -123,13 +146,27 @@ impl MemoryManager {
             return Err(Errno::ENOMEM);
         }
         for page in (start..end).step_by(PAGE_SIZE as usize) {
-            let present = state.runs.find(page).is_some_and(|(at, run)| match &run.source {
-                MapSource::Frames(frames) => frames.committed(page - at..page - at + PAGE_SIZE) > 0,
-                MapSource::HostFd(..) => true,
-            });
+            let present = match state.mapped(page) {
+                Some(present) => present,
+                // Not mapped yet: what counts is whether the object has it.
+                None => state.vmas.find(page).is_some_and(|vma| {
+                    let object = vma.backing.as_ref();
+                    object.is_some_and(|b| b.mappable.resident(vma.offset_of(page)))
+                }),
+            };
             out.push(u8::from(present));
         }
         Ok(())
+    }
+
+    /// What `/proc/PID/pagemap` shows for the page at `addr`, but for frame numbers.
+    pub fn page_state(&self, addr: u64) -> PageState {
+        let state = self.read_state();
+        let present = state.mapped(addr) == Some(true);
+        let private = state.runs.find(addr).is_some_and(|(_, run)| run.owner == Owner::Mine);
+        let of_object =
+            state.runs.find(addr).is_some_and(|(_, run)| matches!(run.owner, Owner::Object { .. }));
+        PageState { present, of_object, exclusive: private }
     }
 }
 

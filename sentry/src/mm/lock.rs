@@ -5,8 +5,9 @@
 
 use super::manager::MemoryManager;
 use super::vma::VmaFlags;
-use super::{PAGE_SIZE, UserAddr};
+use super::{Limits, PAGE_SIZE, UserAddr};
 use crate::errno::{Errno, Result};
+use crate::kernel::credentials::CAP_IPC_LOCK;
 
 impl MemoryManager {
     /// Locks the pages of a range. `privileged`: `CAP_IPC_LOCK`. `on_fault` leaves them untouched.
@@ -78,6 +79,13 @@ impl MemoryManager {
         edit.state.lock_future = false;
         edit.state.vmas.update(0, u64::MAX, |vma| vma.flags -= VmaFlags::LOCKED);
     }
+}
+
+/// Whether a mapping may not be made because with it `locked` bytes would be locked (`mlock_future_ok`). Whoever has
+/// `CAP_IPC_LOCK` has no limit.
+pub(super) fn exceeds_limit(locked: u64, limits: &Limits) -> bool {
+    let exempt = || crate::kernel::current().is_some_and(|task| task.creds().has(CAP_IPC_LOCK));
+    locked > limits.memlock() && !exempt()
 }
 
 /// The pages that contain a range, as `mlock(2)` takes it: any address will do.

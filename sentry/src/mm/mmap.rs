@@ -1,6 +1,7 @@
 //! Making and removing mappings: `mmap(2)` and `munmap(2)`.
 
 use super::layout::{Layout, STACK_GUARD_GAP};
+use super::lock::exceeds_limit;
 use super::manager::{Edit, MemoryManager};
 use super::vma::{Backing, Vma, VmaFlags, VmaName};
 use super::{PAGE_SIZE, TASK_SIZE, UserAddr};
@@ -203,7 +204,7 @@ impl Edit<'_> {
             return Err(Errno::ENOMEM);
         }
         if vma.flags.contains(VmaFlags::LOCKED)
-            && totals.locked.saturating_add(more) > limits.memlock()
+            && exceeds_limit(totals.locked.saturating_add(more), limits)
         {
             return Err(Errno::EAGAIN);
         }

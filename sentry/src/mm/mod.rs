@@ -36,7 +36,7 @@ mod vma;
 mod windows;
 
 pub use addr::UserAddr;
-pub use advise::Advice;
+pub use advise::{Advice, PageState};
 pub use fault::{FaultSignal, FaultState};
 pub use futex::FutexKey;
 pub use layout::{Layout, random_u64};

@@ -1,5 +1,6 @@
 //! Moving and resizing mappings: `mremap(2)`.
 
+use super::lock::exceeds_limit;
 use super::manager::{Edit, MemoryManager};
 use super::mmap::{MapFlags, MapRequest, max_map_count};
 use super::vma::{Vma, VmaFlags};
@@ -126,7 +127,7 @@ impl Edit<'_> {
         }
         let (limits, totals, more) = (&self.mm.limits, self.state.vmas.totals(), new_len - old_len);
         if vma.flags.contains(VmaFlags::LOCKED)
-            && totals.locked.saturating_add(more) > limits.memlock()
+            && exceeds_limit(totals.locked.saturating_add(more), limits)
         {
             return Err(Errno::EAGAIN);
         }

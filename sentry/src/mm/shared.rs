@@ -44,6 +44,11 @@ impl Mappable for SharedMemory {
         let frames = self.frames.slice(offset..end).ok_or(Errno::EINVAL)?;
         Ok(Some((end - offset, MapSource::Frames(frames))))
     }
+
+    fn resident(&self, offset: u64) -> bool {
+        self.frames.committed(offset..offset.saturating_add(PAGE_SIZE)) > 0
+    }
+
     fn punch(&self, offset: u64, len: u64) -> Result<()> {
         let end = offset.saturating_add(len).min(self.frames.len());
         self.frames.decommit(offset..end).map_err(|_| Errno::ENOMEM)

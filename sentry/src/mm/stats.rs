@@ -3,7 +3,7 @@
 use super::manager::MemoryManager;
 use super::runs::Owner;
 use super::vma::{Vma, VmaFlags, VmaName, VmaTotals};
-use crate::vfs::File;
+use crate::vfs::{File, Mappable};
 use platform::{Frames, MapSource, Prot};
 use std::sync::Arc;
 
@@ -16,6 +16,8 @@ pub struct MapsEntry {
     pub end: u64,
     /// Rights.
     pub prot: Prot,
+    /// Rights that it may be given.
+    pub max_prot: Prot,
     /// Shared or private.
     pub shared: bool,
     /// Properties.
@@ -59,6 +61,29 @@ impl MemoryManager {
         self.read_state().vmas.find_or_above(addr).map(entry)
     }
 
+    /// True if `[start, end)` has pages in memory that are the process's own.
+    pub fn has_private_pages(&self, start: u64, end: u64) -> bool {
+        let state = self.read_state();
+        state.runs.overlapping(start, end).any(|(at, run)| match (run.owner, &run.source) {
+            (Owner::Mine | Owner::Cow, MapSource::Frames(frames)) => {
+                let part = at.max(start) - at..at.wrapping_add(run.len).min(end) - at;
+                frames.committed(part) > 0
+            }
+            _ => false,
+        })
+    }
+
+    /// Where the first area of that name begins that maps `object`.
+    pub fn find_object(&self, name: VmaName, object: &Arc<dyn Mappable>) -> Option<u64> {
+        let state = self.read_state();
+        let maps = |vma: &Vma| {
+            let backing = vma.backing.as_ref();
+            backing
+                .is_some_and(|b| std::ptr::addr_eq(Arc::as_ptr(&b.mappable), Arc::as_ptr(object)))
+        };
+        state.vmas.iter().find(|vma| vma.name == name && maps(vma)).map(|vma| vma.start)
+    }
+
     /// Sizes of all areas together.
     pub fn totals(&self) -> VmaTotals {
         self.read_state().vmas.totals()
@@ -98,6 +123,7 @@ fn entry(vma: &Vma) -> MapsEntry {
         start: vma.start,
         end: vma.end,
         prot: vma.prot,
+        max_prot: vma.max_prot,
         shared: !vma.private(),
         flags: vma.flags,
         offset: vma.backing.as_ref().map_or(0, |b| b.offset),

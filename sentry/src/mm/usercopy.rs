@@ -217,11 +217,20 @@ impl MemoryManager {
     /// Touches every page of a range, as `MAP_POPULATE` does. `EFAULT` where it cannot.
     pub(super) fn populate_range(&self, addr: u64, len: u64, write: bool) -> Result<()> {
         self.edit().map_all_parts(addr, addr.saturating_add(len));
+        // Pages of an object that the stub cannot write are not made there.
+        let touched = {
+            let state = self.read_state();
+            let mut areas = state.vmas.overlapping(addr, addr.saturating_add(len));
+            areas.any(|vma| vma.private() && vma.backing.is_some())
+        };
         let (_, result) = self.walk(addr, len, write, |memory, len, _| {
             if let Memory::Frames(frames, at) = memory {
                 let start = at & !(PAGE_SIZE - 1);
                 let end = (at + len).next_multiple_of(PAGE_SIZE).min(frames.len());
                 frames.commit(start..end).map_err(|_| Errno::ENOMEM)?;
+                for page in (start..end).step_by(PAGE_SIZE as usize).filter(|_| touched) {
+                    frames.read(page, &mut [0]).map_err(|_| Errno::ENOMEM)?;
+                }
             }
             Ok(())
         });

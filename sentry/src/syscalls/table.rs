@@ -86,7 +86,7 @@ rows! { MEMORY:
 rows! { PROCESS:
     24 sched_yield [full process::sched_yield]
     39 getpid [full process::getpid]
-    56 clone(flags: u64, stack: u64, parent_tid: UserAddr, child_tid: UserAddr, tls: u64) [partial process::clone_legacy, "no pidfds of threads"]
+    56 clone(flags: u64, stack: u64, parent_tid: UserAddr, child_tid: UserAddr, tls: u64) [full process::clone_legacy]
     57 fork [full process::fork]
     58 vfork [full process::vfork]
     59 execve(pathname: PathPtr, argv: UserAddr, envp: UserAddr) [partial process::execve, "no file capabilities"]
@@ -155,7 +155,7 @@ rows! { PROCESS:
     302 prlimit64(pid: i32, resource: u32, new_limit: UserAddr, old_limit: UserAddr) [full process::prlimit64]
     308 setns(fd: Fd, nstype: u32) [full process::setns]
     309 getcpu(cpu: UserAddr, node: UserAddr) [full process::getcpu]
-    312 kcmp(pid1: i32, pid2: i32, kind: i32, idx1: u64, idx2: u64) [partial process::kcmp, "not KCMP_EPOLL_TFD"]
+    312 kcmp(pid1: i32, pid2: i32, kind: i32, idx1: u64, idx2: u64) [full process::kcmp]
     314 sched_setattr(pid: i32, attr: UserAddr, flags: u32) [partial process::sched_setattr, "kept and reported; no SCHED_DEADLINE"]
     315 sched_getattr(pid: i32, attr: UserAddr, size: u32, flags: u32) [full process::sched_getattr]
     317 seccomp(op: u32, flags: u32, args: UserAddr) [full process::seccomp]
@@ -163,8 +163,8 @@ rows! { PROCESS:
     322 execveat(dirfd: Fd, pathname: PathPtr, argv: UserAddr, envp: UserAddr, flags: u32) [partial process::execveat, "no file capabilities"]
     334 rseq [refused ENOSYS "configured out (CONFIG_RSEQ): the CPU a guest thread is told of does not change"]
     424 pidfd_send_signal(pidfd: Fd, sig: SigNo, info: UserAddr, flags: u32) [partial process::pidfd_send_signal, "a pidfd names a whole process"]
-    434 pidfd_open(pid: i32, flags: u32) [partial process::pidfd_open, "a pidfd names a whole process"]
-    435 clone3(cl_args: UserAddr, size: u64) [partial process::clone3, "no pidfds of threads"]
+    434 pidfd_open(pid: i32, flags: u32) [full process::pidfd_open]
+    435 clone3(cl_args: UserAddr, size: u64) [full process::clone3]
     438 pidfd_getfd(pidfd: Fd, targetfd: Fd, flags: u32) [full process::pidfd_getfd]
 }
 
@@ -204,7 +204,7 @@ rows! { TIME:
     159 adjtimex(buf: UserAddr) [partial time::adjtimex, "jumps act on the sandbox's clock; rates are kept and reported"]
     164 settimeofday(tv: UserAddr, tz: UserAddr) [full time::settimeofday]
     201 time(tloc: UserAddr) [full time::time]
-    222 timer_create(clockid: i32, sevp: UserAddr, timerid: UserAddr) [partial time::timer_create, "not on the CPU time of another process"]
+    222 timer_create(clockid: i32, sevp: UserAddr, timerid: UserAddr) [full time::timer_create]
     223 timer_settime(timerid: i32, flags: i32, new_value: UserAddr, old_value: UserAddr) [full time::timer_settime]
     224 timer_gettime(timerid: i32, curr_value: UserAddr) [full time::timer_gettime]
     225 timer_getoverrun(timerid: i32) [full time::timer_getoverrun]
@@ -422,11 +422,11 @@ rows! { SOCKET:
 }
 
 rows! { OTHER:
-    103 syslog [refused EPERM "the kernel log is not the sandbox's to read (dmesg_restrict)"]
+    103 syslog(action: i32, buf: UserAddr, len: i32) [full process::syslog]
     134 uselib [refused ENOSYS "obsolete, configured out (CONFIG_USELIB)"]
     153 vhangup () [full process::vhangup]
     156 _sysctl [refused ENOSYS "removed in Linux 5.5"]
-    169 reboot [refused EPERM "a sandbox ends with its first process"]
+    169 reboot(magic: u32, magic2: u32, command: u32, arg: UserAddr) [partial process::reboot, "as in a pid namespace: it ends the first process"]
     172 iopl [refused ENOSYS "configured out (CONFIG_X86_IOPL_IOPERM)"]
     173 ioperm [refused ENOSYS "configured out (CONFIG_X86_IOPL_IOPERM)"]
     174 create_module [refused ENOSYS "removed in Linux 2.6"]

@@ -79,6 +79,8 @@ pub enum Notify {
 #[derive(Debug)]
 struct PosixTimer {
     clock: ClockId,
+    /// Whose CPU time it counts, if that is another process's.
+    whose: Option<Weak<ThreadGroup>>,
     notify: Notify,
     value: u64,
     period: Period,
@@ -89,6 +91,25 @@ struct PosixTimer {
     /// Its signal is pending.
     queued: bool,
     handle: Option<TimerHandle>,
+}
+
+impl PosixTimer {
+    /// What its clock shows. `EINVAL` once what it counts has ended.
+    fn now(&self, kernel: &Kernel, group: &Arc<ThreadGroup>) -> Result<u64> {
+        match (&self.whose, self.clock) {
+            (Some(other), ClockId::ProcessCpu(_, kind)) => {
+                let other = other.upgrade().ok_or(Errno::EINVAL)?;
+                cpu_clock(kernel, &other, ClockId::ProcessCpu(0, kind))
+            }
+            (_, clock) => now_on(kernel, group, clock),
+        }
+    }
+
+    /// How many threads make its clock run.
+    fn runners(&self, own: u64) -> u64 {
+        let others = self.whose.as_ref().and_then(Weak::upgrade);
+        others.map_or(own, |other| other.tasks().len().max(1) as u64)
+    }
 }
 
 /// When CPU-time timers are looked at next.
@@ -177,26 +198,29 @@ impl ProcessTimers {
             kernel.timers.cancel(handle);
         }
         let (user, system) = group.cpu_times();
-        let total = user.saturating_add(system);
+        let mut total = user.saturating_add(system);
+        let tasks = group.tasks().len().max(1) as u64;
         let mut least = u64::MAX;
-        let mut consider = |deadline: u64, now: u64| {
+        let mut consider = |deadline: u64, now: u64, tasks: u64| {
             if deadline != 0 {
-                least = least.min(deadline.saturating_sub(now));
+                least = least.min(deadline.saturating_sub(now) / tasks);
             }
         };
-        consider(self.virt.deadline, user);
-        consider(self.prof.deadline, total);
-        consider(self.cpu.limit_at, total);
+        consider(self.virt.deadline, user, tasks);
+        consider(self.prof.deadline, total, tasks);
+        consider(self.cpu.limit_at, total, tasks);
         for timer in self.posix.values().filter(|t| t.clock.is_cpu() && !t.queued) {
-            if let Ok(now) = cpu_clock(kernel, group, timer.clock) {
-                consider(timer.period.deadline, now);
+            if let Ok(now) = timer.now(kernel, group) {
+                consider(timer.period.deadline, now, timer.runners(tasks));
+                if timer.whose.is_some() {
+                    total = total.saturating_add(now);
+                }
             }
         }
         if least == u64::MAX {
             return;
         }
-        let tasks = group.tasks().len().max(1) as u64;
-        let mut delay = (least / tasks).max(CPU_CHECK_MIN);
+        let mut delay = least.max(CPU_CHECK_MIN);
         if total == self.cpu.seen {
             // No progress: the process sleeps, and so can we for a while.
             delay = delay.max(self.cpu.delay.saturating_mul(2)).min(CPU_CHECK_MAX);
@@ -271,7 +295,7 @@ fn posix_expired(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, id: i32) {
     let message = {
         let mut timers = group.timers.lock();
         let Some(timer) = timers.posix.get_mut(&id) else { return };
-        let Ok(now) = now_on(kernel, group, timer.clock) else { return };
+        let Ok(now) = timer.now(kernel, group) else { return };
         match expire(id, timer, now) {
             Some(message) => message,
             None => {
@@ -309,7 +333,7 @@ fn next_period(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>, id: i32) -> u64 {
         return 0;
     }
     timer.queued = false;
-    let now = now_on(kernel, group, timer.clock).unwrap_or(0);
+    let now = timer.now(kernel, group).unwrap_or(0);
     timer.overrun = timer.period.advance(now);
     let overrun = timer.overrun;
     if timer.clock.is_cpu() {
@@ -367,7 +391,7 @@ fn check_cpu(kernel: &Arc<Kernel>, group: &Arc<ThreadGroup>) {
             }
         }
         for (id, timer) in timers.posix.iter_mut().filter(|(_, t)| t.clock.is_cpu()) {
-            if let Ok(now) = cpu_clock(kernel, group, timer.clock)
+            if let Ok(now) = timer.now(kernel, group)
                 && let Some(message) = expire(*id, timer, now)
             {
                 messages.push((*id, message));
@@ -440,10 +464,12 @@ pub fn set_itimer(
     old
 }
 
-/// Makes a POSIX timer; its id. `EAGAIN` when the process has too many.
+/// Makes a POSIX timer; its id. `whose` is the other process whose CPU time it counts. `EAGAIN` when the
+/// process has too many.
 pub fn create(
     group: &Arc<ThreadGroup>,
     clock: ClockId,
+    whose: Option<Weak<ThreadGroup>>,
     notify: impl FnOnce(i32) -> (Notify, u64),
 ) -> Result<i32> {
     let mut timers = group.timers.lock();
@@ -458,6 +484,7 @@ pub fn create(
     let (notify, value) = notify(id);
     let timer = PosixTimer {
         clock,
+        whose,
         notify,
         value,
         period: Period::default(),
@@ -474,31 +501,33 @@ pub fn create(
 pub fn get(kernel: &Kernel, group: &Arc<ThreadGroup>, id: i32) -> Result<(u64, u64)> {
     let timers = group.timers.lock();
     let timer = timers.posix.get(&id).ok_or(Errno::EINVAL)?;
-    let now = now_on(kernel, group, timer.clock)?;
+    let now = timer.now(kernel, group)?;
     let one_shot_over =
         timer.period.interval == 0 && timer.period.deadline != 0 && timer.period.deadline <= now;
     let remaining = if one_shot_over { 0 } else { timer.period.remaining(now) };
     Ok((remaining, timer.period.interval))
 }
 
-/// Sets a POSIX timer; what it had before. `EINVAL` if there is none.
+/// Sets a POSIX timer; what it had before. `shift` makes of an absolute time on a clock, as the guest knows
+/// it, that of the sandbox. `EINVAL` if there is none.
 pub fn set(
     kernel: &Arc<Kernel>,
     group: &Arc<ThreadGroup>,
     id: i32,
     (value, interval): (u64, u64),
     absolute: bool,
+    shift: impl FnOnce(ClockId, u64) -> u64,
 ) -> Result<(u64, u64)> {
     let old = get(kernel, group, id)?;
     let mut timers = group.timers.lock();
     let timer = timers.posix.get_mut(&id).ok_or(Errno::EINVAL)?;
-    let now = now_on(kernel, group, timer.clock)?;
+    let now = timer.now(kernel, group)?;
     timer.queued = false;
     timer.overrun = 0;
     timer.sequence = timer.sequence.wrapping_add(1);
     timer.period = match value {
         0 => Period::default(),
-        value if absolute => Period { deadline: value, interval },
+        value if absolute => Period { deadline: shift(timer.clock, value).max(1), interval },
         value => Period { deadline: now.saturating_add(value), interval },
     };
     if timer.clock.is_cpu() {

@@ -96,6 +96,11 @@ impl TimerFd {
         }
     }
 
+    /// The clock that it runs on.
+    pub fn clock(&self) -> ClockId {
+        self.timer.clock
+    }
+
     /// Time left and period, in nanoseconds.
     pub fn get(&self, kernel: &Kernel) -> (u64, u64) {
         let state = self.timer.state.lock();

@@ -5,10 +5,17 @@ use super::file::OpenFlags;
 use crate::errno::{Errno, Result};
 use crate::sync::{RwLock, rank};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
-/// Highest `RLIMIT_NOFILE` that can be set (`fs.nr_open`).
-pub const NR_OPEN: u64 = 1 << 20;
+/// Most descriptors of a table (`fs.nr_open`), also the highest `RLIMIT_NOFILE` that can be set.
+pub static NR_OPEN: AtomicU32 = AtomicU32::new(NR_OPEN_MAX);
+/// What [`NR_OPEN`] can be set to at most: tables are the sentry's memory.
+pub const NR_OPEN_MAX: u32 = 1 << 20;
+
+/// `limit`, but no more than [`NR_OPEN`] and never more than [`NR_OPEN_MAX`].
+fn bounded(limit: u64) -> u64 {
+    limit.min(NR_OPEN.load(Ordering::Relaxed).into())
+}
 
 #[derive(Clone)]
 struct Slot {
@@ -50,7 +57,7 @@ impl Table {
         from.max(word * 64)
     }
 
-    /// Puts `slot` at `index`, which is below [`NR_OPEN`]; returns what was there.
+    /// Puts `slot` at `index`, which is below [`NR_OPEN_MAX`]; returns what was there.
     fn put(&mut self, index: usize, slot: Slot) -> Option<Slot> {
         if index >= self.slots.len() {
             self.slots.resize_with((index + 1).next_multiple_of(64), || None);
@@ -123,7 +130,7 @@ impl FdTable {
         let min = usize::try_from(min).map_err(|_| Errno::EINVAL)?;
         let mut table = self.table.write();
         let index = table.lowest_free(min);
-        if index as u64 >= limit.min(NR_OPEN) {
+        if index as u64 >= bounded(limit) {
             drop(table);
             return Err(Errno::EMFILE);
         }
@@ -144,7 +151,7 @@ impl FdTable {
         limit: u64,
     ) -> Result<Option<Arc<File>>> {
         let index = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
-        if index as u64 >= limit.min(NR_OPEN) {
+        if index as u64 >= bounded(limit) {
             return Err(Errno::EBADF);
         }
         let old = self.table.write().put(index, Slot { file, cloexec });
@@ -229,14 +236,19 @@ impl FdTable {
         }
     }
 
-    /// A copy of the table (`fork(2)`, `unshare(CLONE_FILES)`).
-    pub fn fork(&self) -> Arc<FdTable> {
+    /// A copy of the table (`fork(2)`, `unshare(CLONE_FILES)`). `EMFILE` if it has descriptors beyond what
+    /// [`NR_OPEN`] has been set to meanwhile.
+    pub fn fork(&self) -> Result<Arc<FdTable>> {
         let mut table = self.table.read().clone();
         // A table that was large once should not make every later fork expensive.
         let used = table.used.iter().rposition(|w| *w != 0).map_or(0, |w| w + 1);
         table.used.truncate(used);
         table.slots.truncate(used * 64);
-        Arc::new(Self::with(table))
+        if used as u64 * 64 > bounded(u64::MAX).next_multiple_of(64) {
+            drop(table);
+            return Err(Errno::EMFILE);
+        }
+        Ok(Arc::new(Self::with(table)))
     }
 
     /// Closes everything (the last task that used the table is gone).

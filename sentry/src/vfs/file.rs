@@ -108,6 +108,11 @@ pub trait Mappable: Send + Sync {
         None
     }
 
+    /// Whether the page at `offset` lies in memory (`mincore(2)`).
+    fn resident(&self, _offset: u64) -> bool {
+        true
+    }
+
     /// Writes a shared mapping's pages back (`msync(2)`).
     fn sync(&self, _offset: u64, _len: u64) -> Result<()> {
         Ok(())

@@ -25,6 +25,7 @@ mod inotify;
 mod keys;
 mod leases;
 mod locks;
+mod machine;
 mod memory;
 mod memory_more;
 mod mount_api;
@@ -94,4 +95,5 @@ crate::registry::areas![
     fuse,
     seccomp,
     ptrace,
+    machine,
 ];

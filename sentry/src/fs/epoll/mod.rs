@@ -127,6 +127,15 @@ impl Epoll {
         Ok(())
     }
 
+    /// The id of the file that the watch of descriptor `fd` is on, after skipping `skip` of them.
+    pub fn watched(&self, fd: i32, skip: usize) -> Option<u64> {
+        let interest = self.interest.lock();
+        let mut files: Vec<u64> =
+            interest.keys().filter(|(of, _)| *of == fd).map(|(_, file)| *file).collect();
+        files.sort_unstable();
+        files.get(skip).copied()
+    }
+
     /// Takes a watch away; `file` is the watched file, perhaps in its last moments.
     fn forget(&self, key: Key, file: &File) -> bool {
         let Some(item) = self.interest.lock().remove(&key) else { return false };

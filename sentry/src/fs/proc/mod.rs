@@ -9,7 +9,7 @@ pub mod net_settings;
 pub(crate) mod process;
 mod root;
 mod sysctl;
-mod system;
+pub(crate) mod system;
 
 use super::pseudo::{PseudoFs, PseudoInode};
 use crate::kernel::Kernel;

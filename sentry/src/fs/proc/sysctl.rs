@@ -14,7 +14,7 @@ use crate::kernel::namespace::UtsNamespace;
 use crate::kernel::tree::{self, PID_MAX};
 use crate::kernel::{Kernel, version::UTS};
 use crate::mm::MAX_MAP_COUNT;
-use crate::vfs::locks::lease;
+use crate::vfs::{fd_table, locks::lease};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -59,7 +59,7 @@ fn fs(kernel: &Arc<Kernel>) -> Node {
         ("lease-break-time", text(Number { place: &lease::BREAK_TIME, range: 0..=u32::MAX })),
         ("leases-enable", text(Number { place: &lease::ENABLED, range: 0..=1 })),
         ("mqueue", mqueue()),
-        ("nr_open", text(Fixed("1048576\n"))),
+        ("nr_open", text(Number { place: &fd_table::NR_OPEN, range: 64..=fd_table::NR_OPEN_MAX })),
         ("overflowgid", text(Fixed("65534\n"))),
         ("overflowuid", text(Fixed("65534\n"))),
         ("pipe-max-size", text(PipeMax)),
@@ -222,8 +222,10 @@ fn kernel_settings(kernel: &Arc<Kernel>) -> Node {
     };
     directory(vec![
         ("cap_last_cap", text(Fixed("40\n"))),
-        ("core_pattern", text(Fixed("core\n"))),
-        ("core_uses_pid", text(Fixed("0\n"))),
+        ("core_pattern", text(Core { kernel: weak.clone(), place: CorePlace::Pattern })),
+        ("core_pipe_limit", text(Fixed("0\n"))),
+        ("core_uses_pid", text(Core { kernel: weak.clone(), place: CorePlace::UsesPid })),
+        ("dmesg_restrict", text(Fixed("1\n"))),
         ("domainname", text(Name { kernel: weak.clone(), domain: true })),
         ("hostname", text(Name { kernel: weak, domain: false })),
         ("keys", super::keys::settings(kernel)),
@@ -237,7 +239,7 @@ fn kernel_settings(kernel: &Arc<Kernel>) -> Node {
         ("overflowuid", text(Fixed("65534\n"))),
         ("perf_event_paranoid", text(Fixed("4\n"))),
         ("pid_max", text(Number { place: &tree::PID_LIMIT, range: 301..=PID_MAX as u32 })),
-        ("printk", text(Fixed("4\t4\t1\t7\n"))),
+        ("printk", text(Printk(Arc::downgrade(kernel)))),
         (
             "random",
             directory(vec![
@@ -291,6 +293,77 @@ fn vm() -> Node {
         ("overcommit_ratio", text(Fixed("50\n"))),
         ("swappiness", text(Fixed("60\n"))),
     ])
+}
+
+/// Which setting of core dumps.
+#[derive(Clone, Copy)]
+enum CorePlace {
+    Pattern,
+    UsesPid,
+}
+
+/// `kernel.core_pattern` and `kernel.core_uses_pid`.
+struct Core {
+    kernel: Weak<Kernel>,
+    place: CorePlace,
+}
+
+impl Text for Core {
+    fn read(&self) -> Result<Vec<u8>> {
+        let kernel = self.kernel.upgrade().ok_or(Errno::ENOENT)?;
+        let core = &kernel.core;
+        Ok(match self.place {
+            CorePlace::Pattern => [core.pattern().as_slice(), b"\n"].concat(),
+            CorePlace::UsesPid => {
+                format!("{}\n", core.uses_pid.load(Ordering::Relaxed)).into_bytes()
+            }
+        })
+    }
+
+    fn write(&self, data: &[u8]) -> Result<()> {
+        let kernel = self.kernel.upgrade().ok_or(Errno::ENOENT)?;
+        let core = &kernel.core;
+        match self.place {
+            CorePlace::Pattern => {
+                let line = data.split(|b| matches!(b, b'\n' | 0)).next().unwrap_or_default();
+                core.set_pattern(line)
+            }
+            CorePlace::UsesPid => {
+                let [n] = net_settings::numbers(data)?[..] else { return Err(Errno::EINVAL) };
+                let n = u32::try_from(n).map_err(|_| Errno::EINVAL)?;
+                core.uses_pid.store(n, Ordering::Relaxed);
+                Ok(())
+            }
+        }
+    }
+
+    fn rights(&self) -> Rights {
+        Rights::root(0o644)
+    }
+}
+
+/// `kernel.printk`.
+struct Printk(Weak<Kernel>);
+
+impl Text for Printk {
+    fn read(&self) -> Result<Vec<u8>> {
+        let levels = self.0.upgrade().ok_or(Errno::ENOENT)?.log.levels.all();
+        let [console, message, minimum, default] = levels;
+        Ok(format!("{console}\t{message}\t{minimum}\t{default}\n").into_bytes())
+    }
+
+    fn write(&self, data: &[u8]) -> Result<()> {
+        let kernel = self.0.upgrade().ok_or(Errno::ENOENT)?;
+        let numbers = net_settings::numbers(data)?;
+        let levels: Result<Vec<i32>> =
+            numbers.iter().map(|n| i32::try_from(*n).map_err(|_| Errno::EINVAL)).collect();
+        kernel.log.levels.set(&levels?);
+        Ok(())
+    }
+
+    fn rights(&self) -> Rights {
+        Rights::root(0o644)
+    }
 }
 
 /// `hostname` and `domainname`, which a process with `CAP_SYS_ADMIN` may write.

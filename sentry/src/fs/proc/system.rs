@@ -1,11 +1,12 @@
 //! The files of the top directory, about the sandbox as a whole.
 
-mod cpu;
-pub(super) mod memory;
+pub(crate) mod cpu;
+pub(crate) mod memory;
 
 use super::config_gz::ConfigGz;
 use crate::fs::pseudo::{Fixed, Node, text, text_fn};
 use crate::kernel::Kernel;
+use crate::time::ClockId;
 use std::fmt::Write;
 use std::sync::{Arc, Weak};
 
@@ -60,12 +61,19 @@ fn version() -> String {
     format!("{} version {} ({}) {}\n", names.sysname, names.release, "runsc", names.version)
 }
 
+/// What `CLOCK_BOOTTIME` shows in the time namespace of whoever looks.
+pub fn shown_boottime(host: u64) -> u64 {
+    let reader = crate::kernel::current();
+    reader.map_or(host, |task| task.namespaces().time.shown(ClockId::Boottime, host))
+}
+
 fn uptime(kernel: &Arc<Kernel>) -> String {
     let up = kernel.time.boottime();
     let cpus = u64::from(kernel.config.cpus);
     let idle = (up * cpus).saturating_sub(cpu::busy(kernel).0 + cpu::busy(kernel).1);
     let mut text = String::new();
     let centiseconds = |ns: u64| (ns / 1_000_000_000, ns / 10_000_000 % 100);
+    let up = shown_boottime(up);
     let ((up, up_cs), (idle, idle_cs)) = (centiseconds(up), centiseconds(idle));
     let _ = writeln!(text, "{up}.{up_cs:02} {idle}.{idle_cs:02}");
     text

@@ -9,8 +9,8 @@ mod open;
 pub use inode::PseudoInode;
 
 use crate::errno::{Errno, Result};
-use crate::kernel::ThreadGroup;
 use crate::kernel::cgroup::Cgroup;
+use crate::kernel::{Task, ThreadGroup};
 use crate::vfs::{FileSystem, FileType, Inode, Path, StatFs};
 use crate::wait::Changes;
 use std::borrow::Cow;
@@ -183,6 +183,11 @@ pub trait Text: Send + Sync {
     /// As [`Text::read_at`], writing.
     fn write_at(&self, _src: &mut dyn crate::io::Source, _offset: u64) -> Option<Result<usize>> {
         None
+    }
+
+    /// Commands of its own (`ioctl(2)`). `ENOTTY` for one that it does not know.
+    fn ioctl(&self, _task: &Task, _cmd: u32, _arg: u64) -> Result<u64> {
+        Err(Errno::ENOTTY)
     }
 }
 

@@ -3,6 +3,7 @@
 use super::{Directory, PseudoInode, Text, WRITE_MAX};
 use crate::errno::{Errno, Result};
 use crate::io::{Sink, Source};
+use crate::kernel::Task;
 use crate::sync::{Mutex, rank};
 use crate::vfs::{DirEntry, File, FileOps, FileType};
 use crate::wait::{Changes, EventMask, WaitQueue};
@@ -124,6 +125,10 @@ impl FileOps for OpenText {
         buf.truncate(n);
         self.text.write(&buf)?;
         Ok(n)
+    }
+
+    fn ioctl(&self, task: &Task, _file: &File, cmd: u32, arg: u64) -> Result<u64> {
+        self.text.ioctl(task, cmd, arg)
     }
 
     /// A change is reported once, as Linux does it for `/proc/PID/mounts`.

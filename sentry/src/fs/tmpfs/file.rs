@@ -356,6 +356,14 @@ impl Mappable for TmpfsInode {
         self.contents().ok().map(|contents| &contents.mappings)
     }
 
+    fn resident(&self, offset: u64) -> bool {
+        let Ok(contents) = self.contents() else { return false };
+        match contents.pages.lock().run(offset, PAGE_SIZE) {
+            (Run::Data(frames, at), _) => frames.committed(at..at.saturating_add(PAGE_SIZE)) > 0,
+            (Run::Hole, _) => false,
+        }
+    }
+
     fn punch(&self, offset: u64, len: u64) -> Result<()> {
         let mode = FALLOC_PUNCH_HOLE | FALLOC_KEEP_SIZE;
         self.contents()?.allocate(self.tmpfs(), mode, offset, len)?;

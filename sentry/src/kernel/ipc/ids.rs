@@ -98,9 +98,9 @@ impl<T: Object> Ids<T> {
         if *found == id { Ok(object.clone()) } else { Err(Errno::EIDRM) }
     }
 
-    /// Identifier and object at a place in the table (`SEM_STAT`, `MSG_STAT`).
+    /// Identifier and object at a place in the table (`SEM_STAT`, `MSG_STAT`), which an identifier names, too.
     pub fn at(&self, index: i32) -> Result<(i32, Arc<T>)> {
-        self.table.lock().objects.get(&index).cloned().ok_or(Errno::EINVAL)
+        self.table.lock().objects.get(&(index % SEQ_STEP)).cloned().ok_or(Errno::EINVAL)
     }
 
     /// Takes an object out of the table.

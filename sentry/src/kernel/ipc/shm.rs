@@ -34,6 +34,8 @@ pub const SHM_REMAP: u32 = 0o40000;
 pub const SHM_EXEC: u32 = 0o100000;
 /// Marked for removal.
 pub const SHM_DEST: u32 = 0o1000;
+/// Locked in memory (`SHM_LOCK`); shown, for nothing is ever swapped out here.
+pub const SHM_LOCKED: u32 = 0o2000;
 
 /// A segment.
 #[derive(Clone)]
@@ -53,6 +55,11 @@ impl Segment {
     /// Attachments now: references beyond the table's and this copy's.
     pub fn attached(&self) -> u64 {
         (Arc::strong_count(&self.file) as u64).saturating_sub(2)
+    }
+
+    /// Bytes that lie in memory.
+    fn resident(&self) -> u64 {
+        self.file.attr().map_or(0, |attr| attr.blocks.saturating_mul(512))
     }
 }
 
@@ -251,19 +258,46 @@ pub fn set(
     Ok(())
 }
 
-/// Highest place in use and number of segments, for `IPC_INFO` and `SHM_INFO`.
-pub fn usage(ns: &IpcNamespace) -> (i32, usize, u64) {
-    sweep(ns);
-    let table = ns.shm.table.lock();
-    let highest = table.segments.keys().map(|id| id % SEQ_STEP).max().unwrap_or(0);
-    let pages = table.segments.values().map(|s| s.size.div_ceil(PAGE_SIZE)).sum();
-    (highest, table.segments.len(), pages)
+/// `SHM_LOCK`, `SHM_UNLOCK`.
+pub fn set_locked(ns: &IpcNamespace, id: i32, locked: bool) {
+    update(ns, id, |s| match locked {
+        true => s.perm.mode |= SHM_LOCKED,
+        false => s.perm.mode &= !SHM_LOCKED,
+    });
 }
 
-/// The id of the segment at a place in the table (`SHM_STAT`).
+/// What is used, for `IPC_INFO` and `SHM_INFO`.
+pub struct Used {
+    /// Highest place in use.
+    pub highest: i32,
+    /// Number of segments.
+    pub segments: usize,
+    /// Their pages.
+    pub pages: u64,
+    /// Those of their pages that lie in memory.
+    pub resident: u64,
+}
+
+/// What is used.
+pub fn usage(ns: &IpcNamespace) -> Used {
+    sweep(ns);
+    let (highest, all) = {
+        let table = ns.shm.table.lock();
+        let highest = table.segments.keys().map(|id| id % SEQ_STEP).max().unwrap_or(0);
+        (highest, table.segments.values().cloned().collect::<Vec<_>>())
+    };
+    Used {
+        highest,
+        segments: all.len(),
+        pages: all.iter().map(|s| s.size.div_ceil(PAGE_SIZE)).sum(),
+        resident: all.iter().map(|s| s.resident() / PAGE_SIZE).sum(),
+    }
+}
+
+/// The id of the segment at a place in the table (`SHM_STAT`). An id names its place, too.
 pub fn id_at(ns: &IpcNamespace, index: i32) -> Result<i32> {
     sweep(ns);
-    let table = ns.shm.table.lock();
+    let (table, index) = (ns.shm.table.lock(), index % SEQ_STEP);
     table.segments.keys().find(|id| *id % SEQ_STEP == index).copied().ok_or(Errno::EINVAL)
 }
 
@@ -293,7 +327,7 @@ pub fn proc_text(ns: &IpcNamespace) -> String {
             p.gid,
             p.cuid,
             p.cgid,
-            0,
+            s.resident(),
             0
         );
     }

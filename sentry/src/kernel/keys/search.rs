@@ -206,7 +206,12 @@ impl Keys {
         }
         let ring = match destination {
             Some(found) => found.serial,
-            None => self.default_destination(t, now)?,
+            None => {
+                let serial = self.default_destination(t, now)?;
+                // One that was named has been checked already.
+                self.permit(t.creds(), Found { serial, possessed: true }, perm::WRITE)?;
+                serial
+            }
         };
         let creds = t.creds().clone();
         let perm = kind.default_perm();

@@ -8,6 +8,7 @@ use crate::errno::{Errno, Result};
 use crate::kernel::clone::CloneFlags as F;
 use crate::kernel::credentials::{ALL_CAPS, CAP_SYS_ADMIN, CAP_SYS_CHROOT};
 use crate::kernel::{Credentials, CurrentTask, Task};
+use crate::loader::vdso;
 use crate::vfs::FsContext;
 use std::sync::Arc;
 
@@ -116,7 +117,7 @@ pub fn unshare(t: &mut CurrentTask, flags: F) -> Result<()> {
         crate::kernel::ipc::sem::exit(t.group());
     }
     if flags.contains(F::FILES) {
-        let own = t.files().fork();
+        let own = t.files().fork()?;
         t.set_files(own);
     }
     match change.fs {
@@ -241,10 +242,21 @@ fn enter_user(t: &CurrentTask, ns: &Arc<UserNamespace>) -> Result<Credentials> {
     Ok(enter(t.creds(), ns.clone()))
 }
 
-/// The clocks of a time namespace begin to run for a process.
+/// The clocks of a time namespace begin to run for the caller's process.
 fn enter_time(t: &CurrentTask, time: &Arc<TimeNamespace>) -> Result<()> {
-    if !Arc::ptr_eq(time, &t.namespaces().time) {
-        time.freeze();
+    let own = t.namespaces();
+    if Arc::ptr_eq(time, &own.time) {
+        return Ok(());
     }
-    Ok(())
+    let (old, new) = (own.time.enter(t.kernel())?, time.enter(t.kernel())?);
+    vdso::replace_shifts(t.mm(), &old, &new)
+}
+
+/// A program starts in the time namespace that was made for children (`execve(2)`).
+pub(in crate::kernel) fn enter_time_for_children(t: &mut CurrentTask) {
+    let own = t.namespaces();
+    if !Arc::ptr_eq(&own.time, &own.time_for_children) {
+        let time = own.time_for_children.clone();
+        t.set_namespaces(Arc::new(Namespaces { time, ..(*own).clone() }));
+    }
 }

@@ -2,8 +2,11 @@
 
 use super::{Counted, Kind, UserNamespace, next_id};
 use crate::errno::{Errno, Result};
+use crate::kernel::Kernel;
+use crate::mm::SharedMemory;
 use crate::sync::{Mutex, rank};
-use std::sync::Arc;
+use crate::time::ClockId;
+use std::sync::{Arc, OnceLock};
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Offsets {
@@ -20,6 +23,8 @@ pub struct TimeNamespace {
     id: u64,
     user_ns: Arc<UserNamespace>,
     offsets: Mutex<Offsets, { rank::LEAF }>,
+    /// The page by which the vDSO knows the offsets, once a process runs in it.
+    page: OnceLock<Arc<SharedMemory>>,
     _counted: Option<Counted>,
 }
 
@@ -29,6 +34,7 @@ impl TimeNamespace {
             id: Kind::Time.initial_id(),
             user_ns: user_ns.clone(),
             offsets: Mutex::new(Offsets { frozen: true, ..Offsets::default() }),
+            page: OnceLock::new(),
             _counted: None,
         })
     }
@@ -41,6 +47,7 @@ impl TimeNamespace {
             id: next_id(),
             user_ns: user_ns.clone(),
             offsets: Mutex::new(offsets),
+            page: OnceLock::new(),
             _counted: counted,
         }))
     }
@@ -61,9 +68,38 @@ impl TimeNamespace {
         (offsets.monotonic, offsets.boottime)
     }
 
-    /// A process starts to run in it.
-    pub fn freeze(&self) {
-        self.offsets.lock().frozen = true;
+    /// Nanoseconds added to a clock.
+    pub fn offset(&self, clock: ClockId) -> i64 {
+        let (monotonic, boottime) = self.offsets();
+        match clock {
+            ClockId::Monotonic | ClockId::MonotonicRaw => monotonic,
+            ClockId::Boottime => boottime,
+            _ => 0,
+        }
+    }
+
+    /// What a clock shows here when it shows `host` outside.
+    pub fn shown(&self, clock: ClockId, host: u64) -> u64 {
+        host.saturating_add_signed(self.offset(clock))
+    }
+
+    /// The time outside at which a clock shows `shown` here (`timens_ktime_to_host`).
+    pub fn host(&self, clock: ClockId, shown: u64) -> u64 {
+        shown.saturating_add_signed(self.offset(clock).saturating_neg())
+    }
+
+    /// A process starts to run in it: the page that it has to have mapped. `ENOMEM` if there is no memory for it.
+    pub fn enter(&self, kernel: &Kernel) -> Result<Arc<SharedMemory>> {
+        let offsets = {
+            let mut offsets = self.offsets.lock();
+            offsets.frozen = true;
+            (offsets.monotonic, offsets.boottime)
+        };
+        if let Some(page) = self.page.get() {
+            return Ok(page.clone());
+        }
+        let page = kernel.vdso.shifts(&kernel.memory, offsets)?;
+        Ok(self.page.get_or_init(|| page).clone())
     }
 
     /// Sets the offsets that are given, in nanoseconds. `EACCES` once a process runs in it.

@@ -313,7 +313,7 @@ fn regset(t: &CurrentTask, task: &Task, set: bool, kind: u64, data: u64) -> Resu
 }
 
 /// The XSAVE area with the enabled features where debuggers look for them (`sw_reserved`).
-fn shown_xstate(state: &XState) -> Vec<u8> {
+pub(in crate::kernel) fn shown_xstate(state: &XState) -> Vec<u8> {
     const FEATURES_OFFSET: usize = 464;
     let mut bytes = state.bytes.to_vec();
     if let Some(place) = bytes.get_mut(FEATURES_OFFSET..FEATURES_OFFSET + 8) {

@@ -8,9 +8,9 @@ pub mod bpf;
 pub mod filter;
 pub mod notify;
 
-use super::signal::send::{self, begin_exit, killed_status};
+use super::CurrentTask;
+use super::signal::send::{self, killed_status};
 use super::signal::{SigFields, SigInfo, Signal};
-use super::{CurrentTask, Rlimit};
 use crate::errno::Errno;
 use bpf::Data;
 use filter::Mode;
@@ -119,8 +119,9 @@ fn filtered(t: &mut CurrentTask, again: bool) -> Verdict {
             Verdict::Skip
         }
         _ => {
-            let core = t.limit(Rlimit::Core).soft > 0;
-            begin_exit(&mut t.group().signals(), killed_status(Signal::SIGSYS, core));
+            // The call is shown as it was made.
+            t.regs.rax = t.regs.orig_rax;
+            super::coredump::end(t, &signal(&data, low));
             Verdict::Skip
         }
     }

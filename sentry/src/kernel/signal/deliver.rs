@@ -5,9 +5,8 @@ use super::frame::{self, TrapInfo};
 use super::send::{self, begin_exit, killed_status};
 use super::{DefaultAction, SigAction, SigInfo, SigSet, Signal, stop};
 use crate::errno::Errno;
-use crate::kernel::ptrace;
 use crate::kernel::task::work;
-use crate::kernel::{CurrentTask, Rlimit};
+use crate::kernel::{CurrentTask, coredump, ptrace};
 use std::sync::atomic::Ordering;
 
 /// How a task goes on.
@@ -126,11 +125,17 @@ fn default_action(t: &mut CurrentTask, info: &SigInfo) {
             }
         }
         action @ (DefaultAction::Terminate | DefaultAction::Core) => {
-            let core = action == DefaultAction::Core && t.limit(Rlimit::Core).soft > 0;
-            let mut signals = group.signals();
-            if !signals.unkillable || !info.from_user() {
-                begin_exit(&mut signals, killed_status(signal, core));
+            {
+                let mut signals = group.signals();
+                if signals.unkillable && info.from_user() {
+                    return;
+                }
+                if action == DefaultAction::Terminate {
+                    begin_exit(&mut signals, killed_status(signal, false));
+                    return;
+                }
             }
+            coredump::end(t, info);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{Pending, SigHandlers, SigSet};
 use crate::kernel::Task;
+use crate::kernel::coredump::Dump;
 use std::sync::Arc;
 
 /// Job-control state of a process.
@@ -32,6 +33,8 @@ pub struct GroupSignals {
     pub group_exit: Option<i32>,
     /// Thread id of the task that is in `execve(2)` and lets the others die.
     pub exec: Option<i32>,
+    /// A core dump that is being written.
+    pub dump: Option<Arc<Dump>>,
     /// Job control.
     pub stop: GroupStop,
     /// The first process: signals without a handler do nothing to it.
@@ -46,6 +49,7 @@ impl GroupSignals {
             shared: Pending::default(),
             group_exit: None,
             exec: None,
+            dump: None,
             stop: GroupStop::default(),
             unkillable: false,
         }

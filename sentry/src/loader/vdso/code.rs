@@ -2,8 +2,9 @@
 //! The vDSO's functions, as the guest runs them.
 //!
 //! The bytes between `vdso_start` and `vdso_end` are copied to the page behind the image's headers;
-//! the page of parameters ([`super::params::field`]) lies two pages below them. All addresses are
-//! relative to the instruction pointer. Registers are those a C function may change.
+//! the page of parameters ([`super::params::field`]) lies two pages below them, and below that the page with
+//! what the time namespace adds to each clock. All addresses are relative to the instruction pointer.
+//! Registers are those a C function may change.
 
 use super::params::field;
 
@@ -151,6 +152,7 @@ core::arch::global_asm!(
     "mul qword ptr [r8 + {mult}]",
     "shrd rax, rdx, 32",
     "add rax, [r8 + r9]",
+    "add rax, [r8 + r9 - 0x1000]",
     "cmp r10d, [r8 + {seq}]",
     "jne 1b",
     "ret",

@@ -43,7 +43,7 @@ fn deadline(
     Ok(Some(if relative {
         time.monotonic().saturating_add(nanos)
     } else {
-        time.monotonic_deadline(clock, nanos)?
+        time.monotonic_deadline(clock, t.namespaces().time.host(clock, nanos))?
     }))
 }
 

@@ -1,9 +1,12 @@
 //! `maps`, `smaps`, `smaps_rollup`: the memory map.
 
-use super::Subject;
-use crate::errno::Result;
-use crate::mm::MemoryManager;
+use super::{Subject, query};
+use crate::errno::{Errno, Result};
+use crate::fs::pseudo::{Rights, Text};
+use crate::kernel::Task;
+use crate::mm::VmaFlags;
 use crate::mm::stats::MapsEntry;
+use crate::mm::{MemoryManager, UserAddr};
 use platform::Prot;
 use std::fmt::Write;
 use std::sync::Arc;
@@ -12,6 +15,15 @@ fn mappings(subject: &Subject) -> Option<(Arc<MemoryManager>, Vec<MapsEntry>)> {
     let mm = subject.mm()?;
     let list = mm.maps();
     Some((mm, list))
+}
+
+/// What the area is called; nothing, if it has no name.
+pub(super) fn name(subject: &Subject, m: &MapsEntry) -> Result<Vec<u8>> {
+    Ok(match &m.file {
+        Some(file) => super::fd::name_of(subject, file)?,
+        None if m.shared_anonymous => b"/dev/zero (deleted)".to_vec(),
+        None => m.name.text().as_bytes().to_vec(),
+    })
 }
 
 /// The line of `maps`.
@@ -31,11 +43,7 @@ fn line(subject: &Subject, m: &MapsEntry, out: &mut Vec<u8>) -> Result<()> {
         libc::major(dev),
         libc::minor(dev),
     );
-    let name = match &m.file {
-        Some(file) => super::fd::name_of(subject, file)?,
-        None if m.shared_anonymous => b"/dev/zero (deleted)".to_vec(),
-        None => m.name.text().as_bytes().to_vec(),
-    };
+    let name = name(subject, m)?;
     if !name.is_empty() {
         // Linux starts the name in column 74.
         text = format!("{text:<72} ");
@@ -50,8 +58,31 @@ fn line(subject: &Subject, m: &MapsEntry, out: &mut Vec<u8>) -> Result<()> {
     Ok(())
 }
 
-/// `maps`
-pub fn maps(subject: &Subject) -> Result<Vec<u8>> {
+/// `maps`, which also answers questions about single areas (`PROCMAP_QUERY`).
+pub struct Maps(pub Subject);
+
+impl Text for Maps {
+    fn read(&self) -> Result<Vec<u8>> {
+        maps(&self.0)
+    }
+
+    fn rights(&self) -> Rights {
+        self.0.owned(0o444)
+    }
+
+    fn may_open(&self) -> Result<()> {
+        self.0.may_inspect()
+    }
+
+    fn ioctl(&self, task: &Task, cmd: u32, arg: u64) -> Result<u64> {
+        match cmd {
+            query::PROCMAP_QUERY => query::answer(&self.0, task, UserAddr(arg)).map(|()| 0),
+            _ => Err(Errno::ENOTTY),
+        }
+    }
+}
+
+fn maps(subject: &Subject) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     for m in mappings(subject).map(|(_, list)| list).unwrap_or_default() {
         line(subject, &m, &mut out)?;
@@ -66,6 +97,13 @@ struct Sizes {
     anonymous: u64,
     file: u64,
     shared: u64,
+    locked: u64,
+}
+
+impl Sizes {
+    fn resident(&self) -> u64 {
+        self.anonymous + self.file + self.shared
+    }
 }
 
 fn sizes(mm: &MemoryManager, m: &MapsEntry) -> Sizes {
@@ -75,6 +113,7 @@ fn sizes(mm: &MemoryManager, m: &MapsEntry) -> Sizes {
         anonymous: usage.anonymous,
         file: usage.file,
         shared: usage.shared,
+        locked: if m.flags.contains(VmaFlags::LOCKED) { usage.total() } else { 0 },
     }
 }
 
@@ -87,7 +126,7 @@ fn write_sizes(s: &Sizes, rollup: bool, out: &mut String) {
         row("KernelPageSize", 4096);
         row("MMUPageSize", 4096);
     }
-    let rss = s.anonymous + s.file + s.shared;
+    let rss = s.resident();
     row("Rss", rss);
     row("Pss", rss);
     row("Shared_Clean", s.file);
@@ -105,10 +144,10 @@ fn write_sizes(s: &Sizes, rollup: bool, out: &mut String) {
         "Private_Hugetlb",
         "Swap",
         "SwapPss",
-        "Locked",
     ] {
         row(zero, 0);
     }
+    row("Locked", s.locked);
 }
 
 /// `smaps`
@@ -125,6 +164,18 @@ pub fn smaps(subject: &Subject) -> Result<Vec<u8>> {
             flag(m.prot.contains(Prot::WRITE), "wr "),
             flag(m.prot.contains(Prot::EXEC), "ex "),
             flag(m.shared, "sh "),
+            flag(m.max_prot.contains(Prot::READ), "mr "),
+            flag(m.max_prot.contains(Prot::WRITE), "mw "),
+            flag(m.max_prot.contains(Prot::EXEC), "me "),
+            flag(m.flags.contains(VmaFlags::SHARED), "ms "),
+            flag(m.flags.contains(VmaFlags::GROWSDOWN), "gd "),
+            flag(m.flags.contains(VmaFlags::LOCKED), "lo "),
+            flag(m.flags.contains(VmaFlags::DONTFORK), "dc "),
+            flag(m.flags.contains(VmaFlags::SPECIAL), "de "),
+            flag(m.flags.contains(VmaFlags::NORESERVE), "nr "),
+            flag(m.flags.contains(VmaFlags::WIPEONFORK), "wf "),
+            flag(m.flags.contains(VmaFlags::DONTDUMP), "dd "),
+            flag(m.flags.contains(VmaFlags::SEALED), "sl "),
         ];
         let _ = writeln!(text, "THPeligible:           0\nVmFlags: {}", flags.concat());
         out.extend_from_slice(text.as_bytes());
@@ -142,6 +193,7 @@ pub fn smaps_rollup(subject: &Subject) -> Result<Vec<u8>> {
         total.anonymous += one.anonymous;
         total.file += one.file;
         total.shared += one.shared;
+        total.locked += one.locked;
     }
     let (start, end) = (list.first().map_or(0, |m| m.start), list.last().map_or(0, |m| m.end));
     let mut text = format!("{start:08x}-{end:08x} ---p 00000000 00:00 0 ");

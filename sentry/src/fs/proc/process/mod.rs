@@ -8,6 +8,8 @@ mod mem;
 pub(crate) mod mounts;
 mod namespaces;
 mod net;
+mod pagemap;
+mod query;
 mod reopen;
 mod stat;
 mod status;
@@ -121,6 +123,7 @@ const ENTRIES: &[Entry] = &[
     entry("children", |s| file(s, 0o444, texts::children)),
     entry("cmdline", |s| file(s, 0o444, texts::cmdline)),
     entry("comm", |s| Node::Text(Arc::new(texts::Comm(s.clone())))),
+    process_entry("coredump_filter", |s| Node::Text(Arc::new(texts::CoredumpFilter(s.clone())))),
     entry("cwd", links::cwd),
     entry("environ", |s| inspected(s, 0o400, texts::environ)),
     entry("exe", links::exe),
@@ -128,7 +131,7 @@ const ENTRIES: &[Entry] = &[
     entry("io", |s| inspected(s, 0o400, texts::io)),
     entry("limits", |s| file(s, 0o444, texts::limits)),
     entry("loginuid", |s| file(s, 0o644, |_| Ok(b"4294967295".to_vec()))),
-    entry("maps", |s| inspected(s, 0o444, maps::maps)),
+    entry("maps", |s| Node::Text(Arc::new(maps::Maps(s.clone())))),
     entry("mem", |s| Node::Text(Arc::new(mem::Mem(s.clone())))),
     entry("mountinfo", |s| mount_file(s, 0o444, mounts::mountinfo)),
     entry("mounts", |s| mount_file(s, 0o444, mounts::mounts)),
@@ -140,6 +143,7 @@ const ENTRIES: &[Entry] = &[
     entry("oom_score_adj", |s| {
         Node::Text(Arc::new(texts::OomScoreAdj { subject: s.clone(), old: false }))
     }),
+    entry("pagemap", |s| Node::Text(Arc::new(pagemap::Pagemap(s.clone())))),
     entry("personality", |s| inspected(s, 0o400, texts::personality)),
     entry("root", links::root),
     entry("schedstat", |s| file(s, 0o444, stat::schedstat)),

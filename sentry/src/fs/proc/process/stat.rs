@@ -45,7 +45,8 @@ pub fn stat(subject: &Subject) -> Result<Vec<u8>> {
     let comm = String::from_utf8_lossy(&comm);
     let priority = if rt > 0 { -1 - i64::from(rt) } else { 20 + i64::from(nice) };
     let faults = group.rusage().faults;
-    let start = subject.task.as_ref().map_or(group.start_time, |t| t.start_time) / TICK;
+    let start = subject.task.as_ref().map_or(group.start_time, |t| t.start_time);
+    let start = crate::fs::proc::system::shown_boottime(start) / TICK;
     let local = |id: i32| subject.pids.local(id).to_string();
     let fields = [
         local(group.ppid()),

@@ -6,6 +6,7 @@ use crate::fs::pseudo::{Fixed, Node, Rights, Text, directory, text};
 use crate::kernel::Rlimit;
 use crate::mm::UserAddr;
 use std::fmt::Write;
+use std::num::IntErrorKind;
 use std::sync::atomic::Ordering;
 
 /// Longest command line or environment that is shown, in bytes.
@@ -162,6 +163,40 @@ impl Text for Comm {
             return Err(Errno::EINVAL);
         }
         task.set_comm(data.strip_suffix(b"\n").unwrap_or(data));
+        Ok(())
+    }
+
+    fn rights(&self) -> Rights {
+        self.0.owned(0o644)
+    }
+}
+
+/// `coredump_filter`: which areas of memory a core dump has (`core(5)`).
+pub struct CoredumpFilter(pub Subject);
+
+impl Text for CoredumpFilter {
+    fn read(&self) -> Result<Vec<u8>> {
+        if self.0.mm().is_none() {
+            return Ok(Vec::new());
+        }
+        let filter = self.0.group.coredump_filter.load(Ordering::Relaxed);
+        Ok(format!("{filter:08x}\n").into_bytes())
+    }
+
+    fn write(&self, data: &[u8]) -> Result<()> {
+        const KNOWN: u32 = 0x1ff;
+        let text = std::str::from_utf8(data).map_err(|_| Errno::EINVAL)?.trim();
+        let (digits, radix) = match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
+            Some(digits) => (digits, 16),
+            None if text.len() > 1 && text.starts_with('0') => (text, 8),
+            None => (text, 10),
+        };
+        let filter = u32::from_str_radix(digits, radix).map_err(|e| match e.kind() {
+            IntErrorKind::PosOverflow => Errno::ERANGE,
+            _ => Errno::EINVAL,
+        })?;
+        self.0.mm().ok_or(Errno::ESRCH)?;
+        self.0.group.coredump_filter.store(filter & KNOWN, Ordering::Relaxed);
         Ok(())
     }
 

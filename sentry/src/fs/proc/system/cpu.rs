@@ -11,8 +11,9 @@ use std::sync::Arc;
 pub fn busy(kernel: &Arc<Kernel>) -> (u64, u64) {
     let mut total = (0u64, 0u64);
     for group in kernel.thread_groups() {
-        let (user, system) = group.cpu_times();
-        total = (total.0 + user, total.1 + system);
+        let mut usage = group.rusage();
+        usage.add(&group.children_rusage());
+        total = (total.0 + usage.user, total.1 + usage.system);
     }
     total
 }
@@ -34,7 +35,7 @@ pub fn stat(kernel: &Arc<Kernel>) -> String {
     for cpu in 0..cpus {
         line(&format!("cpu{cpu}"), cpus);
     }
-    let boot = kernel.time.realtime().saturating_sub(up) / 1_000_000_000;
+    let boot = kernel.time.realtime().saturating_sub(super::shown_boottime(up)) / 1_000_000_000;
     let running = kernel.thread_groups().iter().filter(|g| g.state() == 'R').count();
     let _ = write!(
         text,
@@ -47,14 +48,19 @@ pub fn stat(kernel: &Arc<Kernel>) -> String {
     text
 }
 
-/// `/proc/loadavg`. Load averages need a clock tick that samples, which would wake an idle sandbox: the
-/// number of runnable tasks now stands for all three.
+/// Load averages over 1, 5 and 15 minutes.
+pub fn load(kernel: &Arc<Kernel>) -> [f64; 3] {
+    let (user, system) = busy(kernel);
+    let now = kernel.time.boottime();
+    kernel.load.at(now, kernel.time.start(), user.saturating_add(system))
+}
+
+/// `/proc/loadavg`.
 pub fn loadavg(kernel: &Arc<Kernel>) -> String {
     let tasks = kernel.task_count();
-    let running = kernel.thread_groups().iter().filter(|g| g.state() == 'R').count();
-    // The reader itself runs; it does not count as load.
-    let load = running.saturating_sub(1);
-    format!("{load}.00 {load}.00 {load}.00 {}/{tasks} {}\n", running.max(1), kernel.last_pid())
+    let [one, five, fifteen] = load(kernel);
+    let running = kernel.thread_groups().iter().filter(|g| g.state() == 'R').count().max(1);
+    format!("{one:.2} {five:.2} {fifteen:.2} {running}/{tasks} {}\n", kernel.last_pid())
 }
 
 /// `/proc/interrupts`: no device interrupts a sandbox.

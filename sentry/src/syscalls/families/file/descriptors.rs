@@ -70,7 +70,7 @@ pub fn close_range(t: &mut CurrentTask, first: u32, last: u32, flags: Flags) -> 
         return Err(Errno::EINVAL);
     }
     if flags.0 & CLOSE_RANGE_UNSHARE != 0 {
-        let copy = t.files().fork();
+        let copy = t.files().fork()?;
         t.set_files(copy);
     }
     if flags.0 & CLOSE_RANGE_CLOEXEC != 0 {

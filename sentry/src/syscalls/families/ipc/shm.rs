@@ -1,8 +1,9 @@
 //! `shmget(2)`, `shmat(2)`, `shmdt(2)`, `shmctl(2)`.
 
 use crate::errno::Errno;
-use crate::kernel::CurrentTask;
+use crate::kernel::credentials::CAP_IPC_LOCK;
 use crate::kernel::ipc::{IPC_64, IPC_INFO, IPC_RMID, IPC_SET, IPC_STAT, shm};
+use crate::kernel::{CurrentTask, Rlimit};
 use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::Flags;
@@ -76,7 +77,7 @@ pub fn shmctl(t: &mut CurrentTask, shmid: i32, cmd: i32, buf: UserAddr) -> SysRe
             Ok(id as u64)
         }
         IPC_INFO => {
-            let (highest, ..) = shm::usage(ns);
+            let highest = shm::usage(ns).highest;
             let (max, n) = (
                 ns.limits.shmmax.load(Ordering::Relaxed),
                 ns.limits.shmmni.load(Ordering::Relaxed),
@@ -88,15 +89,21 @@ pub fn shmctl(t: &mut CurrentTask, shmid: i32, cmd: i32, buf: UserAddr) -> SysRe
             Ok(highest as u64)
         }
         SHM_INFO => {
-            let (highest, used, pages) = shm::usage(ns);
-            let info = [used as u64, pages, pages, 0, 0, 0];
+            let used = shm::usage(ns);
+            let info = [used.segments as u64, used.pages, used.resident, 0, 0, 0];
             let out: Vec<u8> = info.iter().flat_map(|w| w.to_ne_bytes()).collect();
             t.mm().write(buf, &out)?;
-            Ok(highest as u64)
+            Ok(used.highest as u64)
         }
-        // Nothing is swapped out here.
-        SHM_LOCK | SHM_UNLOCK => {
-            shm::find(ns, shmid)?.perm.check_owner(ns, t.creds())?;
+        lock @ (SHM_LOCK | SHM_UNLOCK) => {
+            let segment = shm::find(ns, shmid)?;
+            if !t.creds().has_in(ns.user_ns(), CAP_IPC_LOCK) {
+                let owner = [segment.perm.uid, segment.perm.cuid].contains(&t.creds().euid);
+                if !owner || lock == SHM_LOCK && t.limit(Rlimit::Memlock).soft == 0 {
+                    return Err(Errno::EPERM);
+                }
+            }
+            shm::set_locked(ns, shmid, lock == SHM_LOCK);
             Ok(0)
         }
         _ => Err(Errno::EINVAL),

@@ -3,15 +3,16 @@
 use super::CAP_SYS_ADMIN;
 use crate::errno::Errno;
 use crate::kernel::CurrentTask;
+use crate::kernel::accounting::note_before_release;
 use crate::mm::{Advice, PAGE_SIZE, UserAddr};
 use crate::syscalls::SysResult;
 
 /// `madvise(2)`
 pub fn madvise(t: &mut CurrentTask, addr: UserAddr, len: u64, advice: i32) -> SysResult {
     let advice = match advice {
-        // NORMAL, RANDOM, SEQUENTIAL, WILLNEED, MERGEABLE, UNMERGEABLE, HUGEPAGE, NOHUGEPAGE, COLD,
-        // PAGEOUT: nothing that a program could see.
-        0..=3 | 12..=15 | 20 | 21 => Advice::Hint,
+        // NORMAL, RANDOM, SEQUENTIAL, WILLNEED, HUGEPAGE, NOHUGEPAGE, COLD, PAGEOUT: nothing that a
+        // program could see.
+        0..=3 | 14 | 15 | 20 | 21 => Advice::Hint,
         4 => Advice::DontNeed { locked: false },
         8 => Advice::Free,
         9 => Advice::Remove,
@@ -26,11 +27,15 @@ pub fn madvise(t: &mut CurrentTask, addr: UserAddr, len: u64, advice: i32) -> Sy
         24 => Advice::DontNeed { locked: true },
         // HWPOISON and SOFT_OFFLINE are for the machine's administrator, which no guest is.
         100 | 101 if !t.creds().has(CAP_SYS_ADMIN) => return Err(Errno::EPERM),
-        // COLLAPSE and GUARD_INSTALL among them: unknown to this kernel.
+        // MERGEABLE and UNMERGEABLE (no CONFIG_KSM), COLLAPSE and GUARD_INSTALL among them: unknown to
+        // this kernel.
         _ => return Err(Errno::EINVAL),
     };
     if !addr.0.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL);
+    }
+    if matches!(advice, Advice::DontNeed { .. }) {
+        note_before_release(t, len);
     }
     t.mm().madvise(addr, len, advice).map(|()| 0)
 }

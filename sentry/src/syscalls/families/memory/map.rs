@@ -3,6 +3,7 @@
 use super::CAP_IPC_LOCK;
 use crate::errno::{Errno, Result};
 use crate::kernel::CurrentTask;
+use crate::kernel::accounting::note_before_release;
 use crate::mm::protect::Grows;
 use crate::mm::{Backing, MapFlags, MapRequest, PAGE_SIZE, RemapFlags, SharedMemory, UserAddr};
 use crate::syscalls::SysResult;
@@ -142,6 +143,7 @@ pub fn mmap(
 
 /// `munmap(2)`
 pub fn munmap(t: &mut CurrentTask, addr: UserAddr, len: u64) -> SysResult {
+    note_before_release(t, len);
     t.mm().munmap(addr, len).map(|()| 0)
 }
 

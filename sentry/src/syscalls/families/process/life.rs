@@ -321,7 +321,11 @@ pub fn waitid(
         P_PGID if id > 0 => WaitFor::Group(t.global_id(id)),
         P_PGID if id == 0 => WaitFor::Group(t.group().pgid()),
         P_PIDFD if id >= 0 => {
-            let group = crate::kernel::pidfd::group_of(t, id)?;
+            // A thread that does not lead its process is nobody's child.
+            let group = crate::kernel::pidfd::group_of(t, id).map_err(|e| match e {
+                Errno::ESRCH => Errno::ECHILD,
+                e => e,
+            })?;
             nonblocking_fd = t.files().get(id)?.nonblocking();
             WaitFor::Process(group.tgid())
         }
@@ -368,7 +372,7 @@ pub fn setns(t: &mut CurrentTask, fd: Fd, flags: u32) -> SysResult {
         if flags.is_empty() || !CloneFlags::NAMESPACES.contains(flags) {
             return Err(Errno::EINVAL);
         }
-        let task = pidfd.group().any_task().ok_or(Errno::ESRCH)?;
+        let task = pidfd.task()?;
         if !super::may_inspect(t, &task) {
             return Err(Errno::EPERM);
         }

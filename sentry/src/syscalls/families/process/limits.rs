@@ -2,12 +2,13 @@
 
 use super::life::RusageAbi;
 use crate::errno::{Errno, Result};
-use crate::kernel::accounting::TICK;
+use crate::kernel::accounting::{TICK, note_resident};
 use crate::kernel::credentials::CAP_SYS_RESOURCE;
-use crate::kernel::rlimit::NR_OPEN;
 use crate::kernel::{CurrentTask, Limit, Rlimit, ThreadGroup};
 use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
+use crate::vfs::fd_table::NR_OPEN;
+use std::sync::atomic::Ordering;
 
 fn read_limit(t: &CurrentTask, at: UserAddr) -> Result<Limit> {
     let [soft, hard]: [u64; 2] = t.mm().read_obj(at)?;
@@ -18,7 +19,8 @@ fn change(t: &CurrentTask, group: &ThreadGroup, resource: u32, new: Limit) -> Re
     if new.soft > new.hard {
         return Err(Errno::EINVAL);
     }
-    if resource == Rlimit::Nofile as u32 && new.hard > NR_OPEN {
+    let nr_open = u64::from(NR_OPEN.load(Ordering::Relaxed));
+    if resource == Rlimit::Nofile as u32 && new.hard > nr_open {
         return Err(Errno::EPERM);
     }
     let may_raise = t.creds().has(CAP_SYS_RESOURCE);
@@ -91,22 +93,6 @@ pub fn prlimit64(
         t.mm().write_obj(old, &[before.soft, before.hard])?;
     }
     Ok(0)
-}
-
-/// Part of a process's time that may go into measuring its resident set, as a divisor.
-const MEASURING: u64 = 50;
-
-/// Measures the resident set of the caller's process, unless that was done lately: it takes longer
-/// the more memory there is, and some programs ask for their CPU time all the time.
-fn note_resident(t: &CurrentTask) {
-    let start = t.kernel().time.monotonic();
-    if !t.group().resident_is_due(start) {
-        return;
-    }
-    let resident = t.mm().usage(0, u64::MAX).total();
-    let end = t.kernel().time.monotonic();
-    let next = end.saturating_add(end.saturating_sub(start).saturating_mul(MEASURING));
-    t.group().note_resident(resident, next);
 }
 
 /// `getrusage(2)`

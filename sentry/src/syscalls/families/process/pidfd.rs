@@ -2,6 +2,7 @@
 
 use super::ids::may_inspect;
 use crate::errno::Errno;
+use crate::fs::epoll::Epoll;
 use crate::kernel::signal::info::SIGINFO_SIZE;
 use crate::kernel::signal::send;
 use crate::kernel::{CurrentTask, Rlimit, SigInfo, Signal, pidfd};
@@ -19,12 +20,16 @@ pub fn pidfd_open(t: &mut CurrentTask, pid: i32, flags: u32) -> SysResult {
     if flags & !(PIDFD_NONBLOCK | PIDFD_THREAD) != 0 || pid <= 0 {
         return Err(Errno::EINVAL);
     }
-    let Ok(group) = t.find_group(pid) else {
-        // A thread that does not lead its process.
-        let known = t.find_task(pid).is_ok();
-        return Err(if known { Errno::EINVAL } else { Errno::ESRCH });
+    let nonblock = flags & PIDFD_NONBLOCK != 0;
+    let file = match flags & PIDFD_THREAD != 0 {
+        true => pidfd::thread_file(&t.find_task(pid)?, nonblock),
+        false => match t.find_group(pid) {
+            Ok(group) => pidfd::file(&group, nonblock),
+            // A thread that does not lead its process.
+            Err(_) if t.find_task(pid).is_ok() => return Err(Errno::EINVAL),
+            Err(error) => return Err(error),
+        },
     };
-    let file = pidfd::file(&group, flags & PIDFD_NONBLOCK != 0);
     let fd = t.files().insert(file, true, 0, t.limit(Rlimit::Nofile).soft)?;
     Ok(fd as u64)
 }
@@ -37,16 +42,35 @@ pub fn pidfd_send_signal(
     info: UserAddr,
     flags: u32,
 ) -> SysResult {
-    if flags & !7 != 0 || flags.count_ones() > 1 {
+    const THREAD: u32 = 1;
+    const THREAD_GROUP: u32 = 2;
+    const PROCESS_GROUP: u32 = 4;
+    if flags & !(THREAD | THREAD_GROUP | PROCESS_GROUP) != 0 || flags.count_ones() > 1 {
         return Err(Errno::EINVAL);
     }
-    let group = pidfd::group_to_signal(t, fd.0)?;
+    let (group, mut thread) = pidfd::to_signal(t, fd.0)?;
+    match flags {
+        THREAD if thread.is_none() => {
+            // The thread that leads the process.
+            let leader = group.any_task().filter(|task| task.is_leader());
+            thread = Some(leader.ok_or(Errno::ESRCH)?);
+        }
+        THREAD_GROUP | PROCESS_GROUP => thread = None,
+        _ => {}
+    }
     let signo = Signal::new(signal.0);
     if signo.is_none() && signal.0 != 0 {
         return Err(Errno::EINVAL);
     }
     let info = if info.is_null() {
-        signo.map(|s| SigInfo::user(s, t.tgid(), t.creds().uid))
+        let by_tid = thread.is_some();
+        signo.map(|s| {
+            let mut info = SigInfo::user(s, t.tgid(), t.creds().uid);
+            if by_tid {
+                info.code = crate::kernel::signal::info::SI_TKILL;
+            }
+            info
+        })
     } else {
         let bytes: [u8; SIGINFO_SIZE] = t.mm().read_obj(info)?;
         let parsed = signo.map(|s| SigInfo::from_bytes(s, &bytes));
@@ -65,10 +89,10 @@ pub fn pidfd_send_signal(
     }
     check_permission(t, &group, signo)?;
     if let Some(info) = info {
-        if flags & 4 != 0 {
+        if flags & PROCESS_GROUP != 0 {
             t.kernel().signal_process_group(group.pgid(), &info)?;
         } else {
-            send::send(t.kernel(), &group, None, &info, false)?;
+            send::send(t.kernel(), &group, thread.as_ref(), &info, false)?;
         }
     }
     Ok(0)
@@ -79,8 +103,7 @@ pub fn pidfd_getfd(t: &mut CurrentTask, fd: Fd, target: Fd, flags: u32) -> SysRe
     if flags != 0 {
         return Err(Errno::EINVAL);
     }
-    let group = pidfd::group_of(t, fd.0)?;
-    let task = group.any_task().ok_or(Errno::ESRCH)?;
+    let task = pidfd::task_of(t, fd.0)?;
     if !may_inspect(t, &task) {
         return Err(Errno::EPERM);
     }
@@ -96,6 +119,17 @@ const KCMP_FS: i32 = 3;
 const KCMP_SIGHAND: i32 = 4;
 const KCMP_IO: i32 = 5;
 const KCMP_SYSVSEM: i32 = 6;
+const KCMP_EPOLL_TFD: i32 = 7;
+
+/// The file that an epoll instance of `task` watches. `at` holds descriptors of the instance and of the file,
+/// and how many watches of that descriptor to skip (`struct kcmp_epoll_slot`).
+fn epoll_target(t: &CurrentTask, task: &crate::kernel::Task, at: u64) -> Result<u64, Errno> {
+    let [instance, fd, skip]: [u32; 3] = t.mm().read_obj(UserAddr(at))?;
+    let number = |n: u32| i32::try_from(n).map_err(|_| Errno::EBADF);
+    let file = task.files()?.get_raw(number(instance)?)?;
+    let epoll = file.ops_as::<Epoll>().ok_or(Errno::EINVAL)?;
+    epoll.watched(number(fd).map_err(|_| Errno::ENOENT)?, skip as usize).ok_or(Errno::ENOENT)
+}
 
 /// Orders two objects: 0 same, 1 less, 2 greater.
 fn order(a: u64, b: u64) -> u64 {
@@ -149,6 +183,11 @@ pub fn kcmp(
                 if undoes { task.tgid() as u64 } else { 0 }
             };
             order(list(&a), list(&b))
+        }
+        KCMP_EPOLL_TFD => {
+            let fd = i32::try_from(idx1).map_err(|_| Errno::EBADF)?;
+            let file = a.files()?.get_raw(fd)?;
+            order(file.id(), epoll_target(t, &b, idx2)?)
         }
         _ => return Err(Errno::EINVAL),
     })

@@ -6,6 +6,7 @@ use crate::kernel::credentials::{CAP_SYS_ADMIN, CAP_SYS_TTY_CONFIG};
 use crate::kernel::version::UTS;
 use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
+use crate::time::ClockId;
 use std::sync::atomic::Ordering;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
@@ -85,13 +86,18 @@ struct SysInfo {
     pad3: u32,
 }
 
+/// Binary places of the load averages (`SI_LOAD_SHIFT`).
+const LOAD_SHIFT: u32 = 16;
+
 /// `sysinfo(2)`
 pub fn sysinfo(t: &mut CurrentTask, at: UserAddr) -> SysResult {
     let kernel = t.kernel();
-    let used = kernel.memory.committed_bytes().unwrap_or(0);
-    let total = kernel.limits.memory().max(used);
+    let (total, used) = crate::fs::proc::system::memory::usage(kernel);
+    let loads = crate::fs::proc::system::cpu::load(kernel);
+    let uptime = t.namespaces().time.shown(ClockId::Boottime, kernel.time.boottime());
     let info = SysInfo {
-        uptime: (kernel.time.uptime() / crate::time::NANOS) as i64,
+        uptime: uptime.div_ceil(crate::time::NANOS) as i64,
+        loads: loads.map(|load| (load * f64::from(1 << LOAD_SHIFT)) as u64),
         totalram: total,
         freeram: total.saturating_sub(used),
         procs: u16::try_from(kernel.task_count()).unwrap_or(u16::MAX),

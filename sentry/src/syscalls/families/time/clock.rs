@@ -17,7 +17,10 @@ pub(super) fn read(t: &CurrentTask, clock: ClockId) -> Result<u64> {
             cpu_clock(t.kernel(), t.group(), ClockId::ThreadCpu(t.tid(), kind))
         }
         clock if clock.is_cpu() => cpu_clock(t.kernel(), t.group(), clock),
-        clock => t.kernel().time.now(clock),
+        clock => {
+            let now = t.kernel().time.now(clock)?;
+            Ok(t.namespaces().time.shown(clock, now))
+        }
     }
 }
 

@@ -6,6 +6,7 @@ use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
 use crate::time::process_timers::{self as timers, Notify};
 use crate::time::{ClockId, Itimerspec};
+use std::sync::Arc;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 const SIGEV_SIGNAL: i32 = 0;
@@ -46,17 +47,19 @@ pub fn timer_create(
     id_at: UserAddr,
 ) -> SysResult {
     let mut id = ClockId::decode(clock)?;
+    let mut whose = None;
     match (id, clock) {
         (ClockId::MonotonicRaw, _) | (_, 5 | 6) => return Err(Errno::EOPNOTSUPP),
         (ClockId::ThreadCpu(0, kind), _) => id = ClockId::ThreadCpu(t.tid(), kind),
-        (ClockId::ProcessCpu(pid, kind), _) if pid == t.tgid() => {
+        (ClockId::ProcessCpu(pid, kind), _) if pid == t.ns_tgid() => {
             id = ClockId::ProcessCpu(0, kind);
         }
-        // The CPU time of another process can be read, but not waited for.
-        (ClockId::ProcessCpu(pid, _), _) if pid != 0 => return Err(Errno::EINVAL),
+        (ClockId::ProcessCpu(pid, _), _) if pid != 0 => {
+            whose = Some(Arc::downgrade(&t.find_group(pid).map_err(|_| Errno::EINVAL)?));
+        }
         _ => {}
     }
-    if id.is_cpu() {
+    if id.is_cpu() && whose.is_none() {
         timers::cpu_clock(t.kernel(), t.group(), id)?;
     }
     let event = if event.is_null() { None } else { Some(t.mm().read_obj::<Sigevent>(event)?) };
@@ -66,7 +69,7 @@ pub fn timer_create(
     };
     // Without an event: SIGALRM that carries the timer's id.
     let default = |id: i32| (Notify::Process(Signal::SIGALRM), id as u64);
-    let timer = timers::create(t.group(), id, |id| given.unwrap_or_else(|| default(id)))?;
+    let timer = timers::create(t.group(), id, whose, |id| given.unwrap_or_else(|| default(id)))?;
     if let Err(e) = t.mm().write_obj(id_at, &timer) {
         timers::delete(t.kernel(), t.group(), timer)?;
         return Err(e);
@@ -87,7 +90,8 @@ pub fn timer_settime(
     }
     let new = t.mm().read_obj::<Itimerspec>(new)?.to_nanos()?;
     let absolute = flags & TIMER_ABSTIME != 0;
-    let before = timers::set(t.kernel(), t.group(), id, new, absolute)?;
+    let shift = |clock, at| t.namespaces().time.host(clock, at);
+    let before = timers::set(t.kernel(), t.group(), id, new, absolute, shift)?;
     if !old.is_null() {
         t.mm().write_obj(old, &Itimerspec::from_nanos(before))?;
     }

@@ -13,7 +13,7 @@ const TIMER_ABSTIME: i32 = 1;
 /// `nanosleep(2)`
 pub fn nanosleep(t: &mut CurrentTask, duration: UserAddr, remaining: UserAddr) -> SysResult {
     let nanos = t.mm().read_obj::<Timespec>(duration)?.to_nanos()?;
-    let until = t.kernel().time.monotonic().saturating_add(nanos);
+    let until = read(t, ClockId::Monotonic)?.saturating_add(nanos);
     sleep_until(t, ClockId::Monotonic, until, Some(remaining))
 }
 

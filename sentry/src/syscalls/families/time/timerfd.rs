@@ -54,6 +54,13 @@ pub fn timerfd_settime(
     let file = t.file(fd.0)?;
     let timer: &TimerFd = file.ops_as().ok_or(Errno::EINVAL)?;
     let (absolute, cancel) = (flags & TFD_TIMER_ABSTIME != 0, flags & TFD_TIMER_CANCEL_ON_SET != 0);
+    let new = match new {
+        // An absolute time is one in the caller's namespace; 0 stops the timer.
+        (at, interval) if absolute && at != 0 => {
+            (t.namespaces().time.host(timer.clock(), at).max(1), interval)
+        }
+        new => new,
+    };
     let before = timer.set(t.kernel(), new, absolute, cancel)?;
     if !old.is_null() {
         t.mm().write_obj(old, &Itimerspec::from_nanos(before))?;
