@@ -18,9 +18,12 @@ trap finish EXIT
 
 ip link set lo up
 mkdir -p "$work/data"
-echo "{}" >"$work/daemon.json"
+cat >"$work/daemon.json" <<JSON
+{"default-runtime": "runsc", "runtimes": {"runsc": {"path": "$runsc"},
+ "kept": {"path": "$runsc", "runtimeArgs": ["--overlay2=none"]}}}
+JSON
 dockerd --host "unix://$work/docker.sock" --data-root "$work/data" --exec-root "$work/exec" --pidfile "$work/pid" \
-    --config-file "$work/daemon.json" --cgroup-parent "/$group" --add-runtime "runsc=$runsc" --default-runtime runsc \
+    --config-file "$work/daemon.json" --cgroup-parent "/$group" \
     --bip 10.88.7.1/24 --default-address-pool base=10.88.128.0/17,size=24 >"$work/daemon.log" 2>&1 &
 daemon=$!
 until_true d version || { tail -n 20 "$work/daemon.log"; echo "0 passed, 1 failed"; exit 1; }

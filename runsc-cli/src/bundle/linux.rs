@@ -103,6 +103,13 @@ pub fn users(spec: &Spec) -> anyhow::Result<Option<Users>> {
     Ok(Some(Users { uids, gids }))
 }
 
+/// The maps of users and groups, as the container sees them.
+pub fn id_maps(users: Option<&Users>) -> [Vec<(u32, u32, u32)>; 2] {
+    let maps = users.map(|users| [&users.uids, &users.gids]);
+    let one = |map: &IdMap| (map.inside, map.outside, map.count);
+    maps.map(|maps| maps.map(|map| map.iter().map(one).collect())).unwrap_or_default()
+}
+
 /// The personality of a 32-bit system.
 const PER_LINUX32: u32 = 8;
 

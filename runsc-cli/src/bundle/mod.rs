@@ -160,6 +160,7 @@ fn translate(
         masked_paths: linux::masked_paths(spec),
         read_only_paths: linux::read_only_paths(spec),
         limits: linux::limits(resources),
+        id_maps: linux::id_maps(exports.users.as_ref()),
         allow_suid: flags.allow_suid,
         process: ProcessSpec {
             make_cwd: true,

@@ -83,7 +83,8 @@ fn one(
             "unknown type {other:?}; known are bind, tmpfs, proc, sysfs, devpts, mqueue and cgroup"
         ),
     };
-    all.push(MountSpec { destination, kind, flags: options.flags });
+    let source = mount.source().as_ref().and_then(|source| source.to_str()).map(String::from);
+    all.push(MountSpec { destination, kind, source, flags: options.flags });
     Ok(())
 }
 
@@ -99,6 +100,7 @@ fn bind(
     let top = MountSpec {
         destination: destination.clone(),
         kind: MountKind::Gofer { export, overlay: None },
+        source: None,
         flags: options.flags,
     };
     all.push(top);
@@ -112,6 +114,7 @@ fn bind(
         all.push(MountSpec {
             destination,
             kind: MountKind::Gofer { export, overlay: None },
+            source: None,
             flags,
         });
     }

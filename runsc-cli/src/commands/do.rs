@@ -24,6 +24,7 @@ pub fn run(global: &Global, args: DoArgs) -> anyhow::Result<u8> {
         mounts.push(MountSpec {
             destination: volume.destination,
             kind: MountKind::Gofer { export, overlay: None },
+            source: None,
             flags,
         });
     }
@@ -47,6 +48,7 @@ pub fn run(global: &Global, args: DoArgs) -> anyhow::Result<u8> {
         masked_paths: Vec::new(),
         read_only_paths: Vec::new(),
         limits: LimitSpec::default(),
+        id_maps: Default::default(),
         allow_suid: global.allow_suid,
         process: process(&args, host_root)?,
     };
@@ -71,8 +73,12 @@ pub fn run(global: &Global, args: DoArgs) -> anyhow::Result<u8> {
 /// The mounts every sandbox of `do` has.
 fn system_mounts() -> Vec<MountSpec> {
     let secure = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-    let mount =
-        |destination: &str, kind, flags| MountSpec { destination: destination.into(), kind, flags };
+    let mount = |destination: &str, kind, flags| MountSpec {
+        destination: destination.into(),
+        kind,
+        source: None,
+        flags,
+    };
     vec![
         mount("/proc", MountKind::Proc, secure),
         mount("/sys", MountKind::Sysfs, secure | libc::MS_RDONLY),

@@ -31,7 +31,8 @@ pub fn run(global: &Global, args: &ExecArgs) -> anyhow::Result<u8> {
             phase.name()
         ),
     }
-    let spec = describe(&container, args)?;
+    let mut spec = describe(&container, args)?;
+    spec.personality = container.state()?.personality;
     if args.console_socket.is_some() && !spec.terminal {
         bail!("--console-socket is of no use without --tty");
     }

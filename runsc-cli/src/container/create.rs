@@ -8,7 +8,7 @@ use crate::log;
 use crate::sandbox::control::{Control, listen_at};
 use crate::sandbox::network::egress;
 use crate::sandbox::network::publish::Publish;
-use crate::sandbox::{self, Detached, Life, Member, Running, Sandbox, duplicate, standard_streams};
+use crate::sandbox::{self, Detached, Life, Member, Running, Sandbox, inherited, standard_streams};
 use crate::state::process::ProcessId;
 use crate::state::{Entry, SOCKET, State, time};
 use anyhow::{Context, bail};
@@ -65,6 +65,7 @@ pub fn create(
         process: config.process().clone(),
         hooks: config.hooks().clone(),
         pod: bundle::pod::sandbox_of(&config, id)?,
+        personality: spec.process.personality,
         network_later: false,
         cgroup: None,
     };
@@ -272,12 +273,14 @@ fn files(process: &sentry::boot::ProcessSpec, options: &Options) -> anyhow::Resu
     Ok(files)
 }
 
-/// Adds descriptors of this process that a container gets: so many from 3 on, and those that are named with their
-/// numbers there.
+/// Adds descriptors that this process was started with and a container gets: those of so many from 3 on that there are, and
+/// those that are named with their numbers there.
 pub fn pass_on(files: &mut Files, preserved: u32, named: &[(i32, i32)]) -> anyhow::Result<()> {
-    let first = 3..3 + i32::try_from(preserved).unwrap_or(0);
-    for (host, guest) in first.map(|fd| (fd, fd)).chain(named.iter().copied()) {
-        let fd = duplicate(host)
+    let first = 3..i32::try_from(preserved).unwrap_or(0).saturating_add(3);
+    let there: Vec<_> = first.filter_map(|fd| Some((fd, inherited(fd)?))).collect();
+    files.extend(there);
+    for &(host, guest) in named {
+        let fd = inherited(host)
             .with_context(|| format!("descriptor {host}, which is to be passed on, is not open"))?;
         if guest < 0 || files.iter().any(|(taken, _)| *taken == guest) {
             bail!("descriptor {guest} of the container is given twice, or is none");

@@ -20,6 +20,13 @@ pub fn duplicate(fd: RawFd) -> Option<OwnedFd> {
     (new >= 0).then(|| unsafe { OwnedFd::from_raw_fd(new) })
 }
 
+/// True for a descriptor that whoever started this process has left open for it: its own are closed on execution.
+pub fn is_inherited(fd: RawFd) -> bool {
+    // SAFETY: F_GETFD takes an integer and returns flags or -1.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
+}
+
 /// Makes a terminal the controlling one of this session, which tells of its size by a signal. The signal is
 /// blocked, for one thread of the sentry to take; the terminal's end is noticed where it is read.
 pub fn take_terminal(console: OwnedFd) -> anyhow::Result<()> {

@@ -254,9 +254,10 @@ pub fn standard_streams() -> Vec<(i32, OwnedFd)> {
     (0..3).filter_map(|fd| Some((fd, confine::duplicate(fd)?))).collect()
 }
 
-/// This process's descriptor `fd`, under a number of its own; `None` if it is closed.
-pub fn duplicate(fd: i32) -> Option<OwnedFd> {
-    confine::duplicate(fd)
+/// A descriptor `fd` that this process was started with, under a number of its own; `None` if there is none. Descriptors that
+/// this process has opened itself are nobody else's.
+pub fn inherited(fd: i32) -> Option<OwnedFd> {
+    confine::is_inherited(fd).then(|| confine::duplicate(fd)).flatten()
 }
 
 /// Opens `/dev/kvm` where it may be used; the sentry cannot any more. That it is not there or not for us

@@ -65,6 +65,9 @@ pub struct State {
     /// The container whose sandbox it shares.
     #[serde(default)]
     pub pod: Option<String>,
+    /// `personality(2)` of its processes.
+    #[serde(default)]
+    pub personality: u32,
     /// What is in its network namespace when it is started is for it.
     #[serde(default)]
     pub network_later: bool,

@@ -138,6 +138,7 @@ fn attach_inode(
 ) -> Result<()> {
     let at = mount_point(namespace, spec.destination.as_bytes(), inode.attr()?.is_dir())?;
     let flags = MountFlags::from_bits_truncate(u32::try_from(spec.flags).unwrap_or(0));
+    let source = spec.source.as_ref().map_or(source, String::as_bytes);
     let mount = Mount::new(inode.fs(), inode, source, times(flags));
     namespace.attach(mount, &at)
 }

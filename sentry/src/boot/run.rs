@@ -8,6 +8,7 @@ use super::protocol::Reply;
 use super::stdio::Console;
 use super::{mounts, server};
 use crate::fs::dev;
+use crate::kernel::namespace::user::{Extent, UserNamespace};
 use crate::kernel::{Kernel, KernelConfig, LogSink, panic};
 use crate::socket::inet::uplink::{Network, Uplink};
 use gofer::Client;
@@ -80,6 +81,7 @@ pub fn run(mut config: Config) -> Result<ExitStatus, BootError> {
     .map_err(BootError::Kernel)?;
     kernel.set_limits(config.spec.limits.tasks, config.spec.limits.memory);
     dev::register();
+    show_maps(&config.spec.id_maps);
     let mut later = None;
     match config.network {
         Some(network) => {
@@ -132,6 +134,14 @@ pub fn run(mut config: Config) -> Result<ExitStatus, BootError> {
     }
     pod.wait_reports();
     Ok(status)
+}
+
+/// Lets the root user namespace look like the container's on the host.
+fn show_maps(maps: &[Vec<(u32, u32, u32)>; 2]) {
+    if maps.iter().all(|map| !map.is_empty()) {
+        let extent = |&(first, lower, count): &(u32, u32, u32)| Extent { first, lower, count };
+        UserNamespace::show_root_as(maps.each_ref().map(|map| map.iter().map(extent).collect()));
+    }
 }
 
 /// The host's terminal is that of the sentry's session: its size changes with a signal, which is blocked in

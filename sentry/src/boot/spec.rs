@@ -25,6 +25,9 @@ pub struct ContainerSpec {
     pub read_only_paths: Vec<String>,
     /// What it may use.
     pub limits: LimitSpec,
+    /// The maps of users and groups that its user namespace would have on the host, as `/proc/PID/uid_map` shows
+    /// them: first id inside, first outside, count. Empty: everybody is himself.
+    pub id_maps: [Vec<(u32, u32, u32)>; 2],
     /// Programs with set-user-ID and set-group-ID bits get that user's and group's rights.
     pub allow_suid: bool,
     /// The first process.
@@ -80,6 +83,8 @@ pub struct MountSpec {
     pub destination: String,
     /// What is mounted.
     pub kind: MountKind,
+    /// What `/proc/PID/mountinfo` names as its source; `None` for what is usual.
+    pub source: Option<String>,
     /// `MS_*` flags of `mount(2)` that apply to the mount itself (`MS_RDONLY`, `MS_NOSUID`,
     /// `MS_NODEV`, `MS_NOEXEC`, `MS_NOSYMFOLLOW`, and those for access times).
     pub flags: u64,

@@ -229,6 +229,10 @@ pub fn for_exec(old: &Credentials, file: &ExecFile) -> (Credentials, bool) {
     let root = new.securebits & SECBIT_NOROOT == 0 && (root_euid || new.is_root_uid(new.uid));
     if root {
         new.permitted = new.bounding | new.inheritable;
+        if old.no_new_privs {
+            // No more than it had.
+            new.permitted &= old.permitted;
+        }
         new.effective = if root_euid { new.permitted } else { new.ambient };
     } else {
         new.permitted = new.ambient;
@@ -265,6 +269,16 @@ mod tests {
         let held = Credentials { no_new_privs: true, ..user(1000) };
         let (new, secure) = for_exec(&held, &file);
         assert_eq!((new.euid, new.effective, secure), (1000, 0, false));
+    }
+
+    #[test]
+    fn root_gains_nothing_without_new_privileges() {
+        let few = Credentials { permitted: 0x21, no_new_privs: true, ..user(0) };
+        let file = ExecFile { uid: None, gid: None };
+        let (new, _) = for_exec(&few, &file);
+        assert_eq!((new.permitted, new.effective), (0x21, 0x21));
+        let (new, _) = for_exec(&Credentials { no_new_privs: false, ..few }, &file);
+        assert_eq!(new.permitted, ALL_CAPS);
     }
 
     #[test]

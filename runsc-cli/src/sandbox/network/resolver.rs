@@ -77,7 +77,8 @@ impl Resolver {
         }
         let file = self.file().context("cannot make a file for the sandbox's /etc/resolv.conf")?;
         let kind = MountKind::Gofer { export: exports.add_file(file)?, overlay: None };
-        Ok(Some(MountSpec { destination: PATH.into(), kind, flags: libc::MS_RDONLY }))
+        let (destination, source, flags) = (PATH.into(), None, libc::MS_RDONLY);
+        Ok(Some(MountSpec { destination, kind, source, flags }))
     }
 
     /// The file, which has no name. Not a memory file: Landlock has no rules for these.

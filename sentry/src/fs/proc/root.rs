@@ -27,6 +27,8 @@ impl Root {
         fixed.push(("net", link(crate::fs::pseudo::FixedLink("self/net"))));
         fixed.extend(super::keys::nodes(kernel));
         fixed.push(("sysvipc", sysvipc()));
+        // Empty where there is no ACPI; container managers mask it.
+        fixed.push(("acpi", directory::<&str>(Vec::new())));
         Self { kernel: Arc::downgrade(kernel), pids: pids.clone(), fixed }
     }
 }

@@ -8,7 +8,7 @@ use crate::errno::{Errno, Result};
 use crate::kernel::Credentials;
 use crate::kernel::credentials::{CAP_SETFCAP, CAP_SETGID, CAP_SETUID, CAP_SYS_ADMIN};
 use crate::sync::{RwLock, rank};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 /// Shown for an id that has no name in a namespace (`/proc/sys/kernel/overflowuid`).
 pub const OVERFLOW_ID: u32 = 65534;
@@ -91,6 +91,9 @@ impl PartialEq for UserNamespace {
 }
 
 impl Eq for UserNamespace {}
+
+/// What the maps of the root namespace look like, where that is not what they are.
+static SHOWN: OnceLock<[Vec<Extent>; 2]> = OnceLock::new();
 
 static ROOT: LazyLock<Arc<UserNamespace>> = LazyLock::new(|| {
     let all = Map(vec![Extent { first: 0, lower: 0, count: u32::MAX }]);
@@ -250,8 +253,20 @@ impl UserNamespace {
         Ok(())
     }
 
+    /// Says what the root namespace's maps, users and groups, look like from inside: those of the container's user namespace
+    /// on the host, where it was given one. Its own files and processes have all ids. Called once, before the first task.
+    pub fn show_root_as(maps: [Vec<Extent>; 2]) {
+        // Said twice, the first one holds.
+        let _ = SHOWN.set(maps);
+    }
+
     /// A map as `/proc/PID/uid_map` shows it to a reader in namespace `reader`.
     pub fn map_text(&self, kind: MapKind, reader: &UserNamespace) -> String {
+        if let Some([users, groups]) = SHOWN.get().filter(|_| self.parent.is_none()) {
+            let map = if kind == MapKind::User { users } else { groups };
+            let line = |e: &Extent| format!("{:>10} {:>10} {:>10}\n", e.first, e.lower, e.count);
+            return map.iter().map(line).collect();
+        }
         let lower = match &self.parent {
             Some(parent) if reader == self => parent,
             _ => reader,
