@@ -172,6 +172,7 @@ fn a_daemon_dies() {
 
 fn waiting_is_interrupted() {
     with(PLAIN, |_| {
+        put(c"m/f", "f");
         let waits = child(|| stat(c"m/silent").ret.errno());
         until(|| seen(0) == 1);
         catch(SIGUSR1, 0);
@@ -180,7 +181,7 @@ fn waiting_is_interrupted() {
         kill(interrupted, SIGUSR1);
         p!(wait(interrupted), seen(36) >= 1);
         // Others go on.
-        p!(stat(c"m/other").ret, put(c"m/f", "f"), get(c"m/f"));
+        p!(stat(c"m/other").ret, get(c"m/f"));
         kill(waits, SIGKILL);
         p!(wait(waits));
     });
