@@ -29,7 +29,7 @@ fn inode(
     behind: &[u8],
 ) {
     let at = (1 + block) * BLOCK;
-    let xattrs: u16 = if mode & 0o170000 == 0o100000 && layout == 0 { 4 } else { 0 };
+    let xattrs: u16 = if mode & 0o170000 == 0o100000 && layout == 0 { 3 } else { 0 };
     for (offset, value) in [(0, layout << 1), (2, xattrs), (4, mode), (6, 1), (24, 7), (26, 8)] {
         put(image, at + offset, &value.to_le_bytes());
     }
@@ -74,8 +74,8 @@ fn sample() -> Vec<u8> {
     let table = [u32::MAX.to_le_bytes(), (DATA + 2).to_le_bytes()].concat();
     inode(&mut image, 1, 4, 0o100644, BLOCK as u32 + 3, 0, &table);
     inode(&mut image, 2, 2, 0o120777, 5, 0, b"plain");
-    // Four words of attributes behind the header: `user.a` is `xyz`.
-    let xattrs = [&[0; 12][..], &[1, 1, 3, 0], b"axyz", &[0, 0, 0, 0]].concat();
+    // Two words of attributes behind the header: `user.a` is `xyz`.
+    let xattrs = [&[0; 12][..], &[1, 1, 3, 0], b"axyz"].concat();
     inode(&mut image, 3, 0, 0o100600, BLOCK as u32 + 2, DATA, &xattrs);
     image[DATA as usize * BLOCK..][..BLOCK + 2].fill(b'p');
     put(&mut image, (DATA as usize + 2) * BLOCK, b"end");
