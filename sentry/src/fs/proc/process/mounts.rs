@@ -17,6 +17,8 @@ fn visible(subject: &Subject) -> Result<Vec<(Arc<Mount>, Vec<u8>)>> {
             visible.push((mount, text.bytes));
         }
     }
+    // As Linux since 6.8: in the order in which they were made.
+    visible.sort_by_key(|(mount, _)| mount.id());
     Ok(visible)
 }
 
