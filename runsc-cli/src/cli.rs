@@ -7,6 +7,7 @@ use crate::log::Format;
 use crate::sandbox::network::publish::Publish;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use netproxy::policy::Rule;
+use sentry::boot::EventKinds;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -53,6 +54,13 @@ pub struct Global {
     /// The debug log says more.
     #[arg(long)]
     pub debug: bool,
+    /// File that gets a line of JSON for every event that matters for security: programs that are executed, files
+    /// opened for writing, connections, changes of privileges, and calls that are refused. Patterns as in --debug-log.
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// Kinds of events that it gets: exec, open, connect, privilege, refused.
+    #[arg(long, value_name = "KINDS", value_delimiter = ',', value_parser = event_kind)]
+    pub trace_events: Vec<EventKinds>,
     /// File for the debug log (default: standard error). %ID% becomes the container's name, %COMMAND% the command's and
     /// %TIMESTAMP% the time; in a directory (with a slash at the end) the file is runsc.log.%TIMESTAMP%.%COMMAND%.
     #[arg(long, value_name = "FILE")]
@@ -114,6 +122,11 @@ pub struct Global {
     /// Programs with set-user-ID and set-group-ID bits get the rights of their file's user and group.
     #[arg(long)]
     pub allow_suid: bool,
+    /// Apply the seccomp profile of config.json (`linux.seccomp`) inside the sandbox, to its processes and those of
+    /// `exec`. What it refuses is refused by the sandbox's kernel; the sandbox itself has filters of its own.
+    #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true,
+        default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub oci_seccomp: bool,
     /// Leave the host's cgroups alone.
     #[arg(long)]
     pub ignore_cgroups: bool,
@@ -172,6 +185,26 @@ pub enum PlatformName {
     Systrap,
     /// A virtual machine: a system call is one exit; needs /dev/kvm and a CPU with VMX or SVM, and Linux 5.16.
     Kvm,
+}
+
+/// Values of `debug --log-level`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogLevelName {
+    /// What went wrong, and may go wrong.
+    Warning,
+    /// What happens.
+    Info,
+    /// Everything.
+    Debug,
+}
+
+/// A kind of events by its name.
+pub fn event_kind(name: &str) -> Result<EventKinds, String> {
+    let known = EventKinds::NAMES.iter().find(|(known, _)| *known == name);
+    known.map(|(_, kind)| *kind).ok_or_else(|| {
+        let names: Vec<_> = EventKinds::NAMES.iter().map(|(name, _)| *name).collect();
+        format!("there is no such kind of event; there are {}", names.join(", "))
+    })
 }
 
 /// Values of `--host-seccomp`.
@@ -300,6 +333,8 @@ pub enum Command {
     Install(InstallArgs),
     /// Take this runtime out of Docker's or containerd's configuration.
     Uninstall(RuntimeEntry),
+    /// Write files of a container as a tar archive.
+    Tar(TarArgs),
     /// Write a default config.json.
     Spec(SpecArgs),
     /// Print what this runtime can do.
@@ -639,9 +674,17 @@ pub struct DebugArgs {
     /// The same as --stacks.
     #[arg(long)]
     pub ps: bool,
-    /// Print every system call of the whole sandbox, until interrupted.
-    #[arg(long)]
-    pub strace: bool,
+    /// Print every system call of the whole sandbox, until interrupted. With a value, change which calls get a line in
+    /// the sandbox's debug log: all, off, or names with commas between them.
+    #[arg(long, value_name = "CALLS", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub strace: Option<String>,
+    /// Print events that matter for security as JSON, until interrupted: of all kinds, or of these (exec, open, connect,
+    /// privilege, refused; with commas between them).
+    #[arg(long, value_name = "KINDS", num_args = 0..=1, require_equals = true, default_missing_value = "")]
+    pub trace: Option<String>,
+    /// Change how much the sandbox says of itself in its debug log.
+    #[arg(long, value_enum, value_name = "LEVEL")]
+    pub log_level: Option<LogLevelName>,
     /// Send a signal, by number or name, to the process of the host that is the sandbox; one that is not caught
     /// there ends it.
     #[arg(long, value_name = "SIGNAL")]
@@ -663,6 +706,33 @@ pub struct PortForwardArgs {
     /// Port of the host's loopback interface (the same if it is left out, any free one for 0), and of the container's.
     #[arg(value_name = "[LOCAL:]REMOTE")]
     pub ports: String,
+}
+
+/// `runsc tar`
+#[derive(Debug, Args)]
+pub struct TarArgs {
+    /// Which files.
+    #[command(subcommand)]
+    pub what: TarWhat,
+}
+
+/// What `runsc tar` writes.
+#[derive(Debug, Subcommand)]
+pub enum TarWhat {
+    /// What the container has changed of its root: the upper layer of its overlay, with whiteouts (character devices
+    /// 0:0) for what it has removed.
+    RootfsUpper(RootfsUpperArgs),
+}
+
+/// `runsc tar rootfs-upper`
+#[derive(Debug, Args)]
+pub struct RootfsUpperArgs {
+    /// File for the archive (default: standard output).
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Name of the container.
+    #[arg(value_name = "CONTAINER-ID")]
+    pub id: String,
 }
 
 /// `runsc usage`

@@ -52,7 +52,7 @@ bundle() {
     if ! [ -d "$dir" ]; then
         mkdir -p "$dir/rootfs/bin" "$dir/rootfs/etc" "$dir/rootfs/tmp"
         cp /bin/busybox "$dir/rootfs/bin/busybox"
-        for applet in sh ls cat mount id hostname df sleep true false echo ps kill stat touch dd head wc test tr grep nc chown cut; do
+        for applet in sh ls cat mount id hostname df sleep true false echo ps kill stat touch dd mkdir head wc test tr grep nc chown cut; do
             ln -s busybox "$dir/rootfs/bin/$applet"
         done
         echo 'root:x:0:0:root:/root:/bin/sh

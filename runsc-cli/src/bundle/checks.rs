@@ -26,13 +26,10 @@ const PROPAGATION: [&str; 9] = [
 pub fn check(spec: &Spec, joins: bool) -> anyhow::Result<()> {
     if let Some(process) = spec.process() {
         check_process(process)?;
+        warn_of_affinity(process);
     }
     if let Some(linux) = spec.linux() {
         check_linux(linux, joins)?;
-    }
-    let start = spec.hooks().as_ref().and_then(|hooks| hooks.start_container().as_ref());
-    if start.is_some_and(|hooks| !hooks.is_empty()) {
-        log::warn("startContainer hooks are not run: they would have to run inside the sandbox");
     }
     Ok(())
 }
@@ -44,6 +41,12 @@ fn check_process(process: &Process) -> anyhow::Result<()> {
         bail!("\"process.oomScoreAdj\" is {score}: it must lie between -1000 and 1000");
     }
     Ok(())
+}
+
+fn warn_of_affinity(process: &Process) {
+    if process.exec_cpu_affinity().is_some() {
+        log::warn("execCPUAffinity is ignored: processes of exec may use all CPUs of the sandbox");
+    }
 }
 
 fn check_linux(linux: &Linux, joins: bool) -> anyhow::Result<()> {

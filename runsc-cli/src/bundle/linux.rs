@@ -4,7 +4,7 @@ use anyhow::{Context, bail};
 use gofer::process::{IdMap, Users};
 use oci_spec::runtime::{
     LinuxDeviceType, LinuxIdMapping, LinuxNamespace, LinuxNamespaceType, LinuxPersonalityDomain,
-    LinuxResources, Spec,
+    LinuxResources, LinuxSeccomp, Spec,
 };
 use sentry::boot::{DeviceSpec, LimitSpec};
 
@@ -58,8 +58,8 @@ pub fn sysctl(spec: &Spec) -> anyhow::Result<Vec<(String, String)>> {
     Ok(list)
 }
 
-/// The limits that act inside, too; the cgroups of the host hold for the sandbox as a whole. Zero means "as
-/// before" and a negative number "none".
+/// The limits that act inside, on one container; the cgroups of the host hold for the sandbox as a whole. Zero means
+/// "as before" and a negative number "none".
 pub fn limits(resources: Option<&LinuxResources>) -> LimitSpec {
     let limit = |value: Option<i64>| match value {
         None | Some(0) => None,
@@ -67,7 +67,10 @@ pub fn limits(resources: Option<&LinuxResources>) -> LimitSpec {
     };
     let memory = resources.and_then(|resources| resources.memory().as_ref());
     let pids = resources.and_then(|resources| resources.pids().as_ref());
+    let cpu = resources.and_then(|resources| resources.cpu().as_ref());
     LimitSpec {
+        cpu_quota: limit(cpu.and_then(|cpu| cpu.quota())),
+        cpu_period: cpu.and_then(|cpu| cpu.period()).filter(|period| *period != 0),
         tasks: limit(pids.map(|pids| pids.limit())),
         memory: limit(memory.and_then(|memory| memory.limit())),
     }
@@ -120,6 +123,11 @@ pub fn personality(spec: &Spec) -> u32 {
         Some(LinuxPersonalityDomain::PerLinux32) => PER_LINUX32,
         Some(LinuxPersonalityDomain::PerLinux) | None => 0,
     }
+}
+
+/// The profile of system calls.
+pub fn seccomp(spec: &Spec) -> Option<&LinuxSeccomp> {
+    spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref())
 }
 
 /// Paths that look empty.

@@ -4,6 +4,9 @@
 
 pub mod capabilities;
 mod checks;
+#[cfg(test)]
+mod fuzz;
+mod hooks;
 pub mod linux;
 pub mod mount_options;
 pub mod mounts;
@@ -11,6 +14,7 @@ pub mod pod;
 pub mod process;
 mod rootfs;
 mod scheduling;
+pub mod seccomp;
 mod submounts;
 
 use crate::cli::{FileAccess, Global};
@@ -73,6 +77,13 @@ pub fn rootfs(config: &Spec, directory: &Path) -> Option<PathBuf> {
 pub fn network_namespace(linux: &Linux) -> Option<PathBuf> {
     let namespaces = linux.namespaces().as_deref().unwrap_or_default();
     let found = namespaces.iter().find(|n| n.typ() == LinuxNamespaceType::Network)?;
+    found.path().clone().filter(|path| !path.as_os_str().is_empty())
+}
+
+/// The pid namespace of another container that a container joins.
+pub fn pid_namespace(linux: &Linux) -> Option<PathBuf> {
+    let namespaces = linux.namespaces().as_deref().unwrap_or_default();
+    let found = namespaces.iter().find(|n| n.typ() == LinuxNamespaceType::Pid)?;
     found.path().clone().filter(|path| !path.as_os_str().is_empty())
 }
 
@@ -162,6 +173,12 @@ fn translate(
         limits: linux::limits(resources),
         id_maps: linux::id_maps(exports.users.as_ref()),
         allow_suid: flags.allow_suid,
+        seccomp: match linux::seccomp(spec).filter(|_| flags.oci_seccomp) {
+            Some(profile) => seccomp::compile(profile)?,
+            None => Vec::new(),
+        },
+        pids_of: None,
+        hooks: hooks::inside(spec, bundle, id)?,
         process: ProcessSpec {
             make_cwd: true,
             personality: linux::personality(spec),

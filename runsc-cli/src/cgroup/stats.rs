@@ -17,8 +17,10 @@ fn keyed(dir: &Path, file: &str, key: &str) -> Option<u64> {
 }
 
 /// Statistics in the form of `runc events`. Processes are the guest's own; memory and CPU time are those
-/// of the cgroup, with the sentry's share, or without a cgroup what the sandbox itself counts.
+/// of the cgroup, with the sentry's share. Without a cgroup, and in a sandbox of several containers, they are what the
+/// sandbox itself counts: the cgroup's figures are not those of one container then.
 pub fn stats(group: Option<&Cgroup>, inside: &Stats) -> Value {
+    let group = group.filter(|_| !inside.shared);
     let at = |controller| group.and_then(|g| g.dir(controller));
     let total = at("cpuacct").and_then(|(dir, v2)| match v2 {
         true => keyed(dir, "cpu.stat", "usage_usec ").map(|us| us * 1000),
@@ -33,16 +35,26 @@ pub fn stats(group: Option<&Cgroup>, inside: &Stats) -> Value {
         number(dir, if v2 { "memory.peak" } else { "memory.max_usage_in_bytes" })
     });
     let usage = memory.unwrap_or(inside.memory);
+    let peak = peak.or(group.is_none().then_some(inside.memory_peak));
     json!({
         "cpu": { "usage": {
             "total": total.unwrap_or(inside.user.saturating_add(inside.system)),
             "user": inside.user,
             "kernel": inside.system,
+        }, "throttling": {
+            "periods": inside.periods,
+            "throttledPeriods": inside.throttled_periods,
+            "throttledTime": inside.throttled_time,
         }},
         "memory": {
-            "usage": { "usage": usage, "limit": limit.unwrap_or(u64::MAX), "max": peak.unwrap_or(usage) },
-            "raw": { "guest": inside.memory },
+            "usage": { "usage": usage, "limit": limit.unwrap_or(inside.memory_limit), "max": peak.unwrap_or(usage) },
+            "raw": { "guest": inside.memory, "oom_kill": inside.oom_kills },
         },
-        "pids": { "current": inside.threads },
+        "pids": { "current": inside.threads, "limit": pids_limit(inside) },
     })
+}
+
+/// The most threads; 0, as runc has it, for no limit.
+fn pids_limit(inside: &Stats) -> u64 {
+    if inside.tasks_limit == u64::MAX { 0 } else { inside.tasks_limit }
 }

@@ -5,7 +5,9 @@ use crate::cli::{DoArgs, Global};
 use crate::sandbox::{Exports, Life, Sandbox, standard_streams, terminal::Terminal};
 use anyhow::{Context, bail};
 use nix::unistd::{getegid, geteuid, getgroups};
-use sentry::boot::{ContainerSpec, Ids, LimitSpec, MountKind, MountSpec, ProcessSpec, RootSpec};
+use sentry::boot::{
+    ContainerSpec, HooksSpec, Ids, LimitSpec, MountKind, MountSpec, ProcessSpec, RootSpec,
+};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -50,6 +52,9 @@ pub fn run(global: &Global, args: DoArgs) -> anyhow::Result<u8> {
         limits: LimitSpec::default(),
         id_maps: Default::default(),
         allow_suid: global.allow_suid,
+        seccomp: Vec::new(),
+        pids_of: None,
+        hooks: HooksSpec::default(),
         process: process(&args, host_root)?,
     };
     let files = standard_streams();

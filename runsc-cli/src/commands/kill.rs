@@ -15,7 +15,9 @@ pub fn run(global: &Global, args: &KillArgs) -> anyhow::Result<u8> {
     let to = match (args.all, args.pid, args.pgid) {
         (true, None, None) => Target::All,
         (false, None, Some(pgid)) => Target::Group(pgid),
-        (false, pid, None) => Target::Process(pid.unwrap_or(1)),
+        (false, Some(pid), None) => Target::Process(pid),
+        // The container's first process, which need not have the number 1.
+        (false, None, None) => Target::Own,
         _ => bail!("--all, --pid and --pgid exclude each other"),
     };
     // Not locked: a container that hangs in another command must still be killed.

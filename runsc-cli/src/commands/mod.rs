@@ -19,6 +19,7 @@ mod spec;
 mod start;
 mod state;
 mod syscalls;
+mod tar;
 pub mod update;
 mod usage;
 pub mod wait;
@@ -49,6 +50,7 @@ pub fn dispatch(cli: Cli) -> anyhow::Result<u8> {
         Command::Update(args) => update::run(global, &args),
         Command::Debug(args) => debug::run(global, &args),
         Command::PortForward(args) => port_forward::run(global, &args),
+        Command::Tar(args) => tar::run(global, &args.what),
         Command::Usage(args) => usage::run(global, &args),
         Command::ExportMetrics(args) => metrics::export(global, &args.id),
         Command::MetricServer(args) => metrics::serve(global, &args),

@@ -22,10 +22,7 @@ pub fn run(global: &Global, args: &UpdateArgs) -> anyhow::Result<u8> {
             args.id
         )),
     }
-    // Of several containers in a sandbox each has a cgroup; what holds inside is the sandbox's.
-    if container.state()?.pod.is_none() {
-        control.ask(&Request::Limit(limits(Some(&resources))), &[])?;
-    }
+    control.ask(&Request::Limit(limits(Some(&resources))), &[])?;
     Ok(0)
 }
 

@@ -81,6 +81,9 @@ pub fn create(
         let (files, console) = with_console(files, options, spec.process.terminal_size)?;
         if let Some(pod) = state.pod.clone() {
             let (attached, exit) = (options.attached, Some(entry.exit_file()?));
+            let mut spec = spec;
+            let shared = linux.and_then(bundle::pid_namespace);
+            spec.pids_of = shared.map(|path| owner_of_pids(global, &pod, &path));
             let member = Member { spec, exports, files, console, exit, attached };
             return join(global, &entry, &mut state, &pod, member, options, oom_score_adj);
         }
@@ -177,6 +180,21 @@ fn join(
     }
     let control = super::connect(entry.dir(), Some(pod), &id)?;
     Ok(Running { sentry, control, gofer, proxy: None, takeover: None })
+}
+
+/// The container of a pod whose process ids a namespace of the host stands for: that of the process which stands for
+/// the container. For any other it is the pod's first one, whose ids Kubernetes shares.
+fn owner_of_pids(global: &Global, pod: &str, path: &Path) -> String {
+    let process = path.strip_prefix("/proc").ok().and_then(|rest| rest.iter().next());
+    let pid: Option<i32> = process.and_then(|name| name.to_str()?.parse().ok());
+    let root = global.state_root();
+    let mut members = crate::state::list(&root).unwrap_or_default().into_iter().filter(|id| {
+        let Ok(container) = Container::look(&root, id) else { return false };
+        let Ok(state) = container.state() else { return false };
+        state.pod.as_deref() == Some(pod) && state.sandbox.map(|process| process.pid) == pid
+    });
+    let owner = if pid.is_some() { members.next() } else { None };
+    owner.unwrap_or_else(|| pod.to_owned())
 }
 
 /// Lets the sandbox live on without this process.

@@ -28,7 +28,7 @@ pub use sentry::give_network;
 
 use crate::cli::{Global, NetworkName, PlatformName};
 use ::sentry::boot::protocol::{Reply, Request};
-use ::sentry::boot::{ContainerSpec, Network};
+use ::sentry::boot::{ContainerSpec, EventKinds, Network};
 use anyhow::{Context, bail};
 use control::Control;
 use netproxy::policy::Rule;
@@ -136,6 +136,7 @@ impl Sandbox {
         let panic_log = global.panic_log.as_deref();
         let panic_log =
             panic_log.map(|path| open_file(path, &self.spec.id, "panic log")).transpose()?;
+        let trace = open_trace(global, &self.spec.id)?;
         let pcap = network::open_pcap(global, &self.spec.id)?;
         let user = global.network == NetworkName::User;
         if !user && !self.publish.is_empty() {
@@ -194,6 +195,7 @@ impl Sandbox {
             log_format: global.debug_log_format,
             debug: global.debug,
             panic_log,
+            trace,
             strace: global.strace,
             strace_calls: global.strace_syscalls.clone(),
             files: self.files,
@@ -277,6 +279,22 @@ fn open_file(pattern: &Path, id: &str, what: &str) -> anyhow::Result<OwnedFd> {
         format!("cannot open the {what} {}: is its directory there and writable?", path.display())
     })?;
     Ok(file.into())
+}
+
+/// Opens the file for events that the flags ask for.
+fn open_trace(global: &Global, id: &str) -> anyhow::Result<Option<(OwnedFd, EventKinds)>> {
+    let Some(path) = &global.trace else {
+        if !global.trace_events.is_empty() {
+            bail!("--trace-events is of no use without --trace");
+        }
+        return Ok(None);
+    };
+    let file = open_file(path, id, "file for --trace")?;
+    let kinds = match &*global.trace_events {
+        [] => EventKinds::all(),
+        some => some.iter().copied().collect(),
+    };
+    Ok(Some((file, kinds)))
 }
 
 /// Opens the debug log that the flags ask for.

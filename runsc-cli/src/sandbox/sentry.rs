@@ -11,7 +11,7 @@ use anyhow::{Context, bail};
 use nix::unistd::Pid;
 use sentry::boot::protocol::{Connection, Reply, Request};
 use sentry::boot::{
-    self, ContainerSpec, EgressSpec, Network, NetworkMessage, NetworkSpec, UserNetwork,
+    self, ContainerSpec, EgressSpec, EventKinds, Network, NetworkMessage, NetworkSpec, UserNetwork,
 };
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -40,6 +40,8 @@ pub struct Setup {
     pub debug: bool,
     /// Gets the report if the sentry has a bug.
     pub panic_log: Option<OwnedFd>,
+    /// A file that gets events, and of which kinds.
+    pub trace: Option<(OwnedFd, EventKinds)>,
     /// Write a line for each system call to the log.
     pub strace: bool,
     /// For these only, if there are any.
@@ -187,6 +189,7 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
         log_format,
         debug,
         panic_log,
+        trace,
         strace,
         strace_calls,
         files,
@@ -225,6 +228,7 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
         .chain(&kvm)
         .chain(&pcap)
         .chain(&panic_log)
+        .chain(trace.iter().map(|(file, _)| file))
         .chain(files.iter().map(|(_, fd)| fd));
     let links = network.iter().flat_map(sockets);
     // Refusals are written there.
@@ -267,6 +271,7 @@ fn enter(setup: Setup, control: Arc<Connection>) -> anyhow::Result<i32> {
         },
         log_level: if debug { LevelFilter::DEBUG } else { LevelFilter::INFO },
         panic_log,
+        trace,
         exit,
         strace,
         strace_calls,

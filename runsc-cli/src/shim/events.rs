@@ -14,6 +14,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Longest wait for containerd.
 const TIMEOUT: Duration = Duration::from_secs(5);
+/// Time between two tries.
+const PAUSE: Duration = Duration::from_secs(1);
 /// How often an event is sent while containerd is started again.
 const TRIES: u32 = 5;
 
@@ -91,6 +93,8 @@ fn publish(
         if tried == TRIES {
             return Err(e);
         }
-        std::thread::sleep(Duration::from_secs(1));
+        // There is nothing to wait for: containerd's socket exists before it listens there, and whether it is started
+        // again at all nobody knows. Only this thread is held up, and only while there is nobody to talk to.
+        std::thread::sleep(PAUSE);
     }
 }

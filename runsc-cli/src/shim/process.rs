@@ -8,9 +8,10 @@ use containerd_shim_protos::events::task::TaskExit;
 use containerd_shim_protos::protobuf::well_known_types::timestamp::Timestamp;
 use containerd_shim_protos::topics::TASK_EXIT_EVENT_TOPIC;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
@@ -31,6 +32,8 @@ pub struct Exit {
 pub struct Now {
     /// The host's process that stands for it; 0 before it is there.
     pub pid: i32,
+    /// A descriptor of that process: its id may be another's by the time that somebody sends a signal.
+    handle: Option<Arc<OwnedFd>>,
     /// It has been started.
     pub started: bool,
     /// It has ended.
@@ -63,6 +66,18 @@ impl Process {
     /// How it is. Whoever holds this delays the news of its end.
     pub fn now(&self) -> MutexGuard<'_, Now> {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a signal to the host's process that stands for it, which passes it on; false if that has gone.
+    pub fn signal(&self, number: i32) -> anyhow::Result<bool> {
+        let signal =
+            Signal::from_named_raw(number).with_context(|| format!("invalid signal {number}"))?;
+        let Some(handle) = self.now().handle.clone() else { return Ok(false) };
+        match pidfd_send_signal(&handle, signal) {
+            Ok(()) => Ok(true),
+            Err(Errno::SRCH) => Ok(false),
+            Err(e) => Err(e).with_context(|| format!("cannot send signal {number}")),
+        }
     }
 
     /// Waits for its end.
@@ -113,6 +128,10 @@ impl Process {
         let pid = fs::read_to_string(&pid_file)
             .with_context(|| format!("cannot read {}", pid_file.display()))?;
         now.pid = pid.trim().parse().context("bad process id")?;
+        // It is a child of ours by now, or will be, and nobody reaps it before `watch` is told of its end. One that
+        // cannot be found has ended.
+        let pid = Pid::from_raw(now.pid);
+        now.handle = pid.and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok()).map(Arc::new);
         now.held = held;
         Ok(())
     }
@@ -120,15 +139,14 @@ impl Process {
     /// Starts a thread that waits for its end, asks `status` how it ended, and tells containerd.
     pub fn watch(
         self: &Arc<Self>,
-        pid: i32,
+        started: &Now,
         events: Sender<Event>,
         status: impl FnOnce() -> u32 + Send + 'static,
     ) {
         let process = Arc::clone(self);
-        // One that has gone has ended.
-        let fd = Pid::from_raw(pid).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
+        let (pid, handle) = (started.pid, started.handle.clone());
         std::thread::spawn(move || {
-            if let Some(fd) = fd {
+            if let Some(fd) = handle {
                 let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
                 while poll(&mut fds, PollTimeout::NONE).is_err() {}
             }

@@ -22,8 +22,6 @@ use containerd_shim_protos::protobuf::well_known_types::empty::Empty;
 use containerd_shim_protos::topics;
 use containerd_shim_protos::ttrpc::{self, Code, TtrpcContext};
 use containerd_shim_protos::types::task::ProcessInfo;
-use nix::sys::signal::kill;
-use nix::unistd::Pid;
 use sentry::boot::protocol::{Reply, Request, Target};
 use serde_json::Value;
 use std::collections::HashMap;
@@ -100,7 +98,7 @@ impl Entry {
         created.io = Some(io).into();
         let _ = events.send((topics::TASK_CREATE_EVENT_TOPIC, Box::new(created)));
         let (root, id) = (self.settings.global.state_root(), self.id.clone());
-        process.watch(now.pid, events, move || {
+        process.watch(&now, events, move || {
             let status = Container::look(&root, &id).ok().and_then(|found| found.exit_status());
             status.map_or(KILLED, u32::from)
         });
@@ -122,7 +120,7 @@ impl Entry {
         started.exec_id.clone_from(&process.exec_id);
         started.pid = u32::try_from(now.pid).unwrap_or(0);
         let _ = events.send((topics::TASK_EXEC_STARTED_EVENT_TOPIC, Box::new(started)));
-        process.watch(now.pid, events, move || {
+        process.watch(&now, events, move || {
             let text = std::fs::read_to_string(&exit).unwrap_or_default();
             text.parse().unwrap_or(KILLED)
         });
@@ -407,11 +405,13 @@ impl Task for Service {
         let number = i32::try_from(request.signal).unwrap_or(0);
         if !request.exec_id.is_empty() {
             // What stands for it passes signals on.
-            let signal = nix::sys::signal::Signal::try_from(number)
-                .map_err(|_| refuse(Code::INVALID_ARGUMENT, format!("invalid signal {number}")))?;
-            return kill(Pid::from_raw(pid), signal).map(|()| empty()).map_err(|_| gone());
+            return match process.signal(number) {
+                Ok(true) => Ok(empty()),
+                Ok(false) => Err(gone()),
+                Err(e) => Err(refuse(Code::INVALID_ARGUMENT, format!("{e:#}"))),
+            };
         }
-        let target = if request.all { Target::All } else { Target::Process(1) };
+        let target = if request.all { Target::All } else { Target::Own };
         match entry.look().and_then(|container| container.kill(target, number)) {
             Ok(()) => Ok(empty()),
             Err(e) if format!("{e:#}").contains("not running") => Err(gone()),

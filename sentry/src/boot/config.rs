@@ -1,5 +1,6 @@
 //! What the sentry process is handed by the CLI, and what it gives back.
 
+use super::EventKinds;
 use super::Network;
 use super::log::LogFormat;
 use super::protocol::Connection;
@@ -67,6 +68,8 @@ pub struct Config {
     pub exit: Option<OwnedFd>,
     /// A file that gets the report if the sentry itself has a bug, besides standard error.
     pub panic_log: Option<OwnedFd>,
+    /// A file that gets events of these kinds.
+    pub trace: Option<(OwnedFd, EventKinds)>,
     /// Write a line for each system call to the log.
     pub strace: bool,
     /// For these only, by name, unless there are none.
@@ -144,6 +147,9 @@ pub enum BootError {
     /// Each container of a sandbox has a name of its own.
     #[error("container {0:?} exists: container with given ID already exists in the sandbox")]
     Exists(String),
+    /// It was to share something of a container that is not in the sandbox.
+    #[error("there is no container {0:?} in the sandbox whose process ids could be shared")]
+    NoContainer(String),
     /// There is no second start.
     #[error("cannot start a container that is not created: it was started before")]
     Started,
@@ -153,6 +159,17 @@ pub enum BootError {
     /// The working directory could not be entered.
     #[error("cannot enter the working directory {0}: {1}")]
     Cwd(String, crate::Errno),
+    /// A hook could not be run, or failed.
+    #[error("startContainer hook {path} failed: {reason}")]
+    Hook {
+        /// Its program.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+    /// The filter of system calls cannot be used.
+    #[error("the seccomp profile makes a filter that is not valid or too long: {0}")]
+    Seccomp(crate::Errno),
     /// No such user or group.
     #[error("{0}")]
     User(String),

@@ -1,32 +1,41 @@
 //! A container that runs, or is about to: what the control protocol acts on.
 
-use super::process::{self, Prepared};
+use super::process::{self, Prepared, Surroundings};
 use super::protocol::{MemoryUsage, ProcessInfo, Stats, Status, Target, ThreadInfo};
 use super::stdio::{self, Console, Files};
-use super::{BootError, ProcessSpec};
+use super::{BootError, ContainerSpec, HooksSpec, LimitSpec, ProcessSpec, hooks};
 use crate::errno::Errno;
+use crate::fs::overlay;
+use crate::io::from_host;
+use crate::kernel::cgroup::Cgroup;
 use crate::kernel::namespace::{Namespaces, PidNamespace};
 use crate::kernel::signal::{SigInfo, Signal};
 use crate::kernel::{Kernel, Task, ThreadGroup};
 use crate::socket::inet::net::Net;
-use crate::vfs::MountNamespace;
-use std::sync::atomic::{AtomicI32, Ordering};
+use crate::vfs::{Inode, MountNamespace};
+use platform::host::{Errno as HostErrno, io};
+use std::os::fd::BorrowedFd;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-/// Pid namespaces of the containers that joined a sandbox: what is in them is not its first container's.
-pub type Joined = Arc<parking_lot::Mutex<Vec<Arc<PidNamespace>>>>;
+/// How many containers have joined a sandbox.
+pub type Joined = Arc<AtomicUsize>;
 
-/// A container of a sandbox. Its processes are those of a pid namespace: the first container's is the root, in
-/// which those of the others can be seen.
+/// A container of a sandbox. Its processes are those of its control group.
 pub struct Container {
     /// Its name.
     pub id: String,
     /// The kernel it runs on.
     pub kernel: Arc<Kernel>,
-    namespaces: Arc<Namespaces>,
-    mounts: Arc<MountNamespace>,
+    inside: Surroundings,
     joined: Joined,
+    /// Its root file system.
+    root: Arc<dyn Inode>,
+    /// What is run before the first process.
+    hooks: Option<(HooksSpec, ProcessSpec)>,
+    /// It is being started, or has been.
+    starting: AtomicBool,
     /// The first process, until it is started.
     waiting: parking_lot::Mutex<Option<Prepared>>,
     /// The kernel's id of the first process; 0 until it is started.
@@ -42,20 +51,22 @@ pub struct Container {
 
 /// What a container is made from.
 pub struct Parts<'a> {
-    /// Its name.
-    pub id: &'a str,
     /// The kernel.
     pub kernel: Arc<Kernel>,
     /// Its namespaces; its mounts are made already.
     pub namespaces: Arc<Namespaces>,
     /// Its mounts.
     pub mounts: Arc<MountNamespace>,
+    /// Its control group.
+    pub cgroup: Arc<Cgroup>,
+    /// Its pid namespace is its own.
+    pub owns_pids: bool,
     /// Shared by all containers of the sandbox.
     pub joined: Joined,
     /// Files of the first process.
     pub files: Files,
-    /// The first process.
-    pub process: &'a ProcessSpec,
+    /// What it is to be.
+    pub spec: &'a ContainerSpec,
 }
 
 /// A process of `runsc exec`.
@@ -68,21 +79,34 @@ pub struct Started {
     pub console: Option<Arc<Console>>,
 }
 
+/// Nanoseconds in a microsecond, the unit of CPU limits.
+const US: u64 = 1000;
+/// Shortest and longest period of a CPU limit, and its shortest quota, in microseconds (`cpu.max`).
+const CPU_PERIODS: (u64, u64) = (1_000, 1_000_000);
+const CPU_LEAST_QUOTA: u64 = 1_000;
+
 /// Signal that is sent to check whether there is anyone.
 const PROBE: i32 = 0;
 
 impl Container {
     /// A container whose mounts are there. Its first process can be started, as far as one can say before.
     pub fn new(parts: Parts<'_>) -> Result<Container, BootError> {
-        let Parts { id, kernel, namespaces, mounts, joined, files, process } = parts;
-        let (files, console) = stdio::open(&kernel, &mounts, files, process, true)?;
-        let waiting = process::prepare(&kernel, &mounts, &namespaces, files, process)?;
+        let Parts { kernel, namespaces, mounts, cgroup, owns_pids, joined, files, spec } = parts;
+        let filter = process::filter(&spec.seccomp)?;
+        let (files, console) = stdio::open(&kernel, &mounts, files, &spec.process, true)?;
+        let root = mounts.root().dentry.inode().clone();
+        let inside = Surroundings { mounts, namespaces, cgroup, filter, owns_pids };
+        let waiting = process::prepare(&kernel, &inside, files, &spec.process, owns_pids)?;
+        let hooks =
+            (!spec.hooks.list.is_empty()).then(|| (spec.hooks.clone(), spec.process.clone()));
         Ok(Container {
-            id: id.into(),
+            id: spec.id.clone(),
             kernel,
-            namespaces,
-            mounts,
+            inside,
             joined,
+            root,
+            hooks,
+            starting: AtomicBool::new(false),
             waiting: parking_lot::Mutex::new(Some(waiting)),
             first: AtomicI32::new(0),
             ended: parking_lot::Mutex::new(None),
@@ -94,12 +118,22 @@ impl Container {
 
     /// Its pid namespace.
     pub fn space(&self) -> &Arc<PidNamespace> {
-        &self.namespaces.pid_for_children
+        &self.inside.namespaces.pid_for_children
     }
 
     /// True for the container that the sandbox was started with, and ends with.
     pub fn is_first(&self) -> bool {
-        self.space().is_root()
+        Arc::ptr_eq(&self.inside.cgroup, &self.kernel.cgroup)
+    }
+
+    /// The kernel's id for a process id of its own; 0 if there is none.
+    pub fn global(&self, pid: i32) -> i32 {
+        self.space().global(pid)
+    }
+
+    /// Its pid namespace is another container's.
+    pub fn shares_processes(&self) -> bool {
+        !self.inside.owns_pids
     }
 
     /// The kernel's id of its first process; 0 before it is started.
@@ -145,16 +179,75 @@ impl Container {
         }
     }
 
-    /// Its processes, zombies included.
+    /// Its living processes.
     fn groups(&self) -> Vec<Arc<ThreadGroup>> {
-        let mut groups = self.kernel.thread_groups();
-        if self.is_first() {
-            let others = self.joined.lock();
-            groups.retain(|group| !others.iter().any(|space| space.contains(group.pid_ns())));
-        } else {
-            groups.retain(|group| self.space().contains(group.pid_ns()));
-        }
+        let mut groups = self.inside.cgroup.members_below(&self.kernel);
+        groups.sort_by_key(|group| group.tgid());
         groups
+    }
+
+    /// Lets none of its processes run, or go on; false if it was so already. The first container takes those that
+    /// joined with it.
+    pub fn pause(&self, paused: bool) -> bool {
+        if self.inside.owns_pids {
+            return match paused {
+                true => self.kernel.pause(self.space()),
+                false => self.kernel.resume(self.space()),
+            };
+        }
+        let changes = self.inside.cgroup.freeze_wanted() != paused;
+        self.inside.cgroup.set_frozen(&self.kernel, paused);
+        changes
+    }
+
+    /// Writes what it has changed of its root to a file of the host, as a tar archive. `EINVAL` if its root has no
+    /// overlay.
+    pub fn archive(&self, file: BorrowedFd<'_>) -> Result<(), Errno> {
+        overlay::archive(&self.root, &mut |mut bytes| {
+            while !bytes.is_empty() {
+                match io::write(file, bytes, None) {
+                    Ok(n) => bytes = bytes.get(n..).unwrap_or_default(),
+                    Err(HostErrno::EINTR) => {}
+                    Err(e) => return Err(from_host(e)),
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn is_paused(&self) -> bool {
+        self.space().is_paused() || self.inside.cgroup.freeze_wanted()
+    }
+
+    /// Another container shares the sandbox: what that uses is not this one's alone.
+    fn is_alone(&self) -> bool {
+        self.is_first() && self.joined.load(Ordering::SeqCst) == 0
+    }
+
+    /// Changes its limits. What is `None` stays.
+    pub fn limit(&self, limits: &LimitSpec) {
+        let group = &self.inside.cgroup;
+        if self.is_alone() {
+            self.kernel.limits.set(limits.tasks, limits.memory);
+        }
+        if let Some(tasks) = limits.tasks {
+            group.pids.max.store(tasks, Ordering::Relaxed);
+        }
+        if let Some(memory) = limits.memory {
+            group.memory.max.store(memory, Ordering::Relaxed);
+            group.watch_memory(&self.kernel);
+        }
+        if limits.cpu_quota.is_some() || limits.cpu_period.is_some() {
+            group.set_bandwidth(&self.kernel, |bandwidth| {
+                if let Some(period) = limits.cpu_period {
+                    let (least, most) = CPU_PERIODS;
+                    bandwidth.period = period.clamp(least, most).saturating_mul(US);
+                }
+                if let Some(quota) = limits.cpu_quota {
+                    bandwidth.quota = quota.max(CPU_LEAST_QUOTA).saturating_mul(US);
+                }
+            });
+        }
     }
 
     /// Says now what would keep the first process from being started later.
@@ -164,6 +257,14 @@ impl Container {
 
     /// Starts the first process; its id.
     pub fn start(&self) -> Result<i32, BootError> {
+        if self.starting.swap(true, Ordering::SeqCst) {
+            return Err(BootError::Started);
+        }
+        if let Some((hooks, process)) = &self.hooks {
+            let output = self.waiting.lock().as_ref().and_then(Prepared::standard_error);
+            hooks::run(&self.kernel, &self.inside, process, hooks, output.as_ref())?;
+        }
+        // It may have been ended meanwhile.
         let waiting = self.waiting.lock().take().ok_or(BootError::Started)?;
         let task = waiting.start(&self.kernel)?;
         if let Some(console) = &self.console {
@@ -178,8 +279,9 @@ impl Container {
         if self.status() == Status::Created {
             return Err(BootError::NotStarted);
         }
-        let (files, console) = stdio::open(&self.kernel, &self.mounts, files, spec, false)?;
-        let prepared = process::prepare(&self.kernel, &self.mounts, &self.namespaces, files, spec)?;
+        let mounts = &self.inside.mounts;
+        let (files, console) = stdio::open(&self.kernel, mounts, files, spec, false)?;
+        let prepared = process::prepare(&self.kernel, &self.inside, files, spec, false)?;
         let task = prepared.start(&self.kernel)?;
         if let Some(console) = &console {
             console.give_to(&task);
@@ -191,7 +293,7 @@ impl Container {
     pub fn status(&self) -> Status {
         if self.waiting.lock().is_some() {
             Status::Created
-        } else if self.space().is_paused() {
+        } else if self.is_paused() {
             Status::Paused
         } else {
             Status::Running
@@ -209,7 +311,7 @@ impl Container {
                 self.groups().into_iter().filter(|group| group.pgid() == pgid).collect()
             }
             Target::Process(pid) => {
-                self.kernel.thread_group(self.space().global(pid)).into_iter().collect()
+                self.kernel.thread_group(self.global(pid)).into_iter().collect()
             }
         };
         let living: Vec<_> = groups.into_iter().filter(|g| !g.is_dead()).collect();
@@ -273,29 +375,38 @@ impl Container {
 
     /// What it uses.
     pub fn stats(&self) -> Stats {
+        let group = &self.inside.cgroup;
         let groups = self.groups();
-        let times = groups.iter().map(|group| {
-            let (user, system) = group.cpu_times();
-            let children = group.children_rusage();
-            (user.saturating_add(children.user), system.saturating_add(children.system))
-        });
-        let (user, system) = times.fold((0u64, 0u64), |(u, s), (user, system)| {
-            (u.saturating_add(user), s.saturating_add(system))
-        });
-        let living = groups.iter().filter(|group| !group.is_dead()).count();
+        let (user, all) = group.cpu_used(&self.kernel);
         let threads = groups.iter().map(|group| group.tasks().len() as u64).sum();
-        let memory = match self.is_first() && self.joined.lock().is_empty() {
-            true => self.kernel.memory.committed_bytes().unwrap_or(0),
-            false => groups.iter().map(memory_of).sum(),
+        let mapped = group.in_memory(&self.kernel).charged();
+        let memory = match self.is_alone() {
+            true => self.kernel.memory.committed_bytes().unwrap_or(mapped),
+            false => mapped,
         };
-        Stats { user, system, memory, processes: living as u64, threads }
+        let bandwidth = group.cpu.bandwidth();
+        Stats {
+            user,
+            system: all.saturating_sub(user),
+            memory,
+            processes: groups.len() as u64,
+            threads,
+            memory_peak: group.memory.peak.load(Ordering::Relaxed).max(memory),
+            memory_limit: group.memory.max.load(Ordering::Relaxed),
+            oom_kills: group.memory.events.oom_kill.load(Ordering::Relaxed),
+            tasks_limit: group.pids.max.load(Ordering::Relaxed),
+            periods: bandwidth.periods,
+            throttled_periods: bandwidth.throttled_periods,
+            throttled_time: bandwidth.throttled_time,
+            shared: !self.is_alone(),
+        }
     }
 }
 
 impl Container {
     /// The network that its processes see at first.
     pub fn net(&self) -> &Arc<Net> {
-        self.namespaces.net.net()
+        self.inside.namespaces.net.net()
     }
 
     /// What it uses memory for.
@@ -308,18 +419,12 @@ impl Container {
             file = file.saturating_add(usage.file);
             shared = shared.saturating_add(usage.shared);
         }
-        let alone = self.is_first() && self.joined.lock().is_empty();
+        let alone = self.is_alone();
         let mapped = anonymous.saturating_add(shared);
         let total = self.stats().memory;
         let unmapped = if alone { total.saturating_sub(mapped) } else { 0 };
         MemoryUsage { anonymous, file, shared, unmapped, total }
     }
-}
-
-/// Memory of a process, in bytes; what it shares with another one counts for both.
-fn memory_of(group: &Arc<ThreadGroup>) -> u64 {
-    let mm = group.any_task().and_then(|task| task.mm().ok());
-    mm.map_or(0, |mm| mm.usage(0, u64::MAX).total())
 }
 
 /// Longest command line that is shown, in bytes.

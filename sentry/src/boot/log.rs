@@ -2,6 +2,7 @@
 
 use crate::kernel::LogSink;
 use platform::host::io;
+use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, OnceLock};
 use tracing::level_filters::LevelFilter;
@@ -15,6 +16,27 @@ pub enum LogFormat {
     Text,
     /// A JSON object in each.
     Json,
+}
+
+/// How much the sentry says of itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum LogLevel {
+    /// What went wrong, and may go wrong.
+    Warning,
+    /// What happens.
+    Info,
+    /// Everything.
+    Debug,
+}
+
+impl From<LogLevel> for LevelFilter {
+    fn from(level: LogLevel) -> LevelFilter {
+        match level {
+            LogLevel::Warning => LevelFilter::WARN,
+            LogLevel::Info => LevelFilter::INFO,
+            LogLevel::Debug => LevelFilter::DEBUG,
+        }
+    }
 }
 
 /// Changes what is said.

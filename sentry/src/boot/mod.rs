@@ -6,6 +6,7 @@
 pub mod config;
 mod container;
 mod forward;
+mod hooks;
 pub mod log;
 mod mounts;
 mod network;
@@ -18,15 +19,16 @@ mod server;
 pub mod spec;
 mod stdio;
 
+pub use crate::kernel::trace::EventKinds;
 pub use crate::socket::inet::host::{HostInterface, HostNetwork};
 pub use crate::socket::inet::uplink::{
     EgressSpec, InterfaceSpec, Network, NetworkSpec, RouteSpec, UserNetwork,
 };
 pub use config::{BootError, Config, ExitStatus, HostSeccomp, PlatformKind};
-pub use log::LogFormat;
+pub use log::{LogFormat, LogLevel};
 pub use network::NetworkMessage;
 pub use run::run;
 pub use spec::{
-    CapabilitySets, ContainerSpec, DeviceSpec, Ids, LimitSpec, MountKind, MountSpec, ProcessSpec,
-    RlimitSpec, RootSpec, SchedulerSpec,
+    CapabilitySets, ContainerSpec, DeviceSpec, FilterInstruction, HookSpec, HooksSpec, Ids,
+    LimitSpec, MountKind, MountSpec, ProcessSpec, RlimitSpec, RootSpec, SchedulerSpec,
 };

@@ -5,16 +5,21 @@
 //! than its first one.
 
 use super::container::{Container, Joined, Parts};
+use super::protocol::Target;
 use super::stdio::Files;
 use super::{BootError, ContainerSpec, EgressSpec, Network, NetworkMessage, NetworkSpec, mounts};
+use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
-use crate::kernel::namespace::Namespaces;
+use crate::kernel::cgroup::{Access, CONTAINER_PREFIX, Cgroup};
+use crate::kernel::namespace::{CgroupNamespace, Namespaces};
+use crate::kernel::signal::Signal;
 use crate::socket::inet::uplink::Uplink;
 use gofer::Client;
-use platform::host::{Errno, thread};
+use platform::host::{Errno as HostErrno, thread};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 /// Stack of a thread that waits, in bytes.
@@ -77,7 +82,7 @@ impl Pod {
         sockets: Vec<OwnedFd>,
     ) -> Result<(), BootError> {
         let Some(Later { egress, pcap }) = self.later.lock().take() else {
-            return Err(BootError::Network(crate::Errno::EEXIST));
+            return Err(BootError::Network(Errno::EEXIST));
         };
         let spec = NetworkSpec { egress, ..message.join(sockets) };
         let net = self.first.kernel.namespaces.net.net();
@@ -119,20 +124,36 @@ impl Pod {
         let kernel: &Arc<Kernel> = &self.first.kernel;
         let gofer = Arc::new(Client::connect(channels).map_err(BootError::Gofer)?);
         let root = &kernel.namespaces.pid_for_children;
-        let space = root.create(root.user_ns()).map_err(BootError::Kernel)?;
-        let namespaces = Namespaces { pid_for_children: space, ..(*kernel.namespaces).clone() };
+        let owner = match &spec.pids_of {
+            None => None,
+            Some(id) => Some(self.find(id).ok_or_else(|| BootError::NoContainer(id.clone()))?),
+        };
+        let space = match &owner {
+            Some(owner) => owner.space().clone(),
+            None => root.create_separate(root.user_ns()).map_err(BootError::Kernel)?,
+        };
+        let cgroup = self.group_for(&spec.id).map_err(BootError::Kernel)?;
+        let user_ns = kernel.namespaces.cgroup.user_ns();
+        let cgroup_ns = CgroupNamespace::create(user_ns, cgroup.clone());
+        let namespaces = Namespaces {
+            pid_for_children: space,
+            cgroup: cgroup_ns.map_err(BootError::Kernel)?,
+            ..(*kernel.namespaces).clone()
+        };
         let namespaces = Arc::new(namespaces);
         let mounts = mounts::build(kernel, &namespaces, &gofer, spec)?;
         let container = Arc::new(Container::new(Parts {
-            id: &spec.id,
+            cgroup,
+            owns_pids: owner.is_none(),
             kernel: kernel.clone(),
             namespaces,
             mounts,
             joined: self.joined.clone(),
             files,
-            process: &spec.process,
+            spec,
         })?);
         container.check()?;
+        container.limit(&spec.limits);
         let _ = container.gofer.set(gofer.clone());
         watch_gofer(&container, gofer).map_err(super::run::thread_failed)?;
         match self.others.lock().entry(spec.id.clone()) {
@@ -143,8 +164,22 @@ impl Pod {
                 place.insert(container.clone());
             }
         }
-        self.joined.lock().push(container.space().clone());
+        if self.joined.fetch_add(1, Ordering::SeqCst) == 0 {
+            // What was the limit of the whole sandbox is that of its first container from now on.
+            kernel.limits.set(Some(u64::MAX), Some(u64::MAX));
+        }
         Ok(container)
+    }
+
+    /// A control group for a further container, beside the first one's: its own processes see nothing above it.
+    fn group_for(&self, id: &str) -> Result<Arc<Cgroup>> {
+        let kernel = &self.first.kernel;
+        let above = kernel.cgroup.parent().ok_or(Errno::ENODEV)?;
+        let access = Access { mode: 0o755, uid: 0, gid: 0 };
+        let name = group_name(id);
+        // What an earlier container of that name could not take with it has ended since, or is in the way.
+        let _ = above.remove(kernel, &name);
+        above.create(kernel, &name, access)
     }
 
     /// Starts the first process of a container; its id there.
@@ -156,6 +191,10 @@ impl Pod {
                 let status = watched.kernel.outsiders.wait(watched.first());
                 if let Some(console) = &watched.console {
                     console.finish();
+                }
+                if watched.shares_processes() {
+                    // No pid namespace ends with it. There may be nobody left.
+                    let _ = watched.signal(Target::All, 0, Signal::SIGKILL.number());
                 }
                 watched.finish(status.unwrap_or(0));
             };
@@ -170,14 +209,24 @@ impl Pod {
         let mut others = self.others.lock();
         if others.get(&container.id).is_some_and(|known| Arc::ptr_eq(known, container)) {
             others.remove(&container.id);
+            self.joined.fetch_sub(1, Ordering::SeqCst);
         }
         drop(others);
-        self.joined.lock().retain(|space| !Arc::ptr_eq(space, container.space()));
+        let kernel = &self.first.kernel;
+        if let Some(above) = kernel.cgroup.parent() {
+            // A process that does not die keeps its group; see `group_for`.
+            let _ = above.remove(kernel, &group_name(&container.id));
+        }
     }
 }
 
+/// Name of the control group of a container that joined; the first one's has no such prefix.
+fn group_name(id: &str) -> Vec<u8> {
+    [CONTAINER_PREFIX, id.as_bytes()].concat()
+}
+
 /// A container without files is of no use: it ends with its gofer.
-fn watch_gofer(container: &Arc<Container>, gofer: Arc<Client>) -> Result<(), Errno> {
+fn watch_gofer(container: &Arc<Container>, gofer: Arc<Client>) -> Result<(), HostErrno> {
     let watched = Arc::downgrade(container);
     thread::spawn("gofer-watch", STACK, move || {
         gofer.wait_for_death();

@@ -1,16 +1,18 @@
 //! Processes of the container that are started from outside: who runs what, where.
 
-use super::{BootError, Ids, ProcessSpec};
+use super::{BootError, FilterInstruction, Ids, ProcessSpec};
 use crate::errno::{Errno, Result};
 use crate::kernel::cgroup::Cgroup;
 use crate::kernel::namespace::Namespaces;
 use crate::kernel::rlimit::{NR_OPEN, RLIM_INFINITY};
 use crate::kernel::sched::Sched;
+use crate::kernel::seccomp::bpf::Raw;
+use crate::kernel::seccomp::filter::Filter;
 use crate::kernel::start::{self, ProcessStart, start_process};
 use crate::kernel::{Credentials, Kernel, Limit, Limits, Rlimit, Task};
 use crate::vfs::open::{OpenHow, open_at};
 use crate::vfs::walk::{self, WalkContext, WalkFlags};
-use crate::vfs::{FdTable, FsContext, MountNamespace, OpenFlags};
+use crate::vfs::{FdTable, File, FsContext, MountNamespace, OpenFlags};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -22,14 +24,30 @@ pub struct Prepared {
     oom_score_adj: i32,
 }
 
-/// Finds out who runs what, where.
+/// What the processes of a container have in common.
+#[derive(Clone)]
+pub struct Surroundings {
+    /// Its mounts.
+    pub mounts: Arc<MountNamespace>,
+    /// Its namespaces.
+    pub namespaces: Arc<Namespaces>,
+    /// Its control group.
+    pub cgroup: Arc<Cgroup>,
+    /// Its pid namespace is its own, and its first process has the number 1.
+    pub owns_pids: bool,
+    /// The filter of system calls that they start with.
+    pub filter: Option<Arc<Filter>>,
+}
+
+/// Finds out who runs what, where. With `init` it is the container's first process.
 pub fn prepare(
     kernel: &Kernel,
-    namespace: &Arc<MountNamespace>,
-    namespaces: &Arc<Namespaces>,
+    container: &Surroundings,
     files: Arc<FdTable>,
     spec: &ProcessSpec,
+    init: bool,
 ) -> Result<Prepared, BootError> {
+    let namespace = &container.mounts;
     let (ids, home) = identity(namespace, spec)?;
     let sets = &spec.capabilities;
     // As capset(2) says once the bounding set has been dropped.
@@ -72,29 +90,31 @@ pub fn prepare(
     let name = spec.args.first().cloned().unwrap_or_default();
     let candidates = candidates(&name, &envp);
     let argv = spec.args.clone();
-    let (program, namespaces) = (Vec::new(), namespaces.clone());
-    let sched = scheduling(kernel, spec);
-    let cgroup = spec.cgroup.as_deref().map(|path| cgroup(kernel, path)).transpose()?;
-    let personality = spec.personality;
+    let cgroup = match spec.cgroup.as_deref() {
+        Some(path) => cgroup(&container.cgroup, path)?,
+        None => container.cgroup.clone(),
+    };
     let start = ProcessStart {
-        program,
+        program: Vec::new(),
         argv,
         envp,
         creds,
         files,
         fs,
         limits,
-        namespaces,
-        sched,
-        personality,
+        namespaces: container.namespaces.clone(),
         cgroup,
+        sched: scheduling(kernel, spec),
+        personality: spec.personality,
+        init,
+        filter: container.filter.clone(),
     };
     Ok(Prepared { name, candidates, start, oom_score_adj: spec.oom_score_adj })
 }
 
-/// The control group at a path.
-fn cgroup(kernel: &Kernel, path: &str) -> Result<Arc<Cgroup>, BootError> {
-    let mut at = kernel.cgroup.clone();
+/// The control group at a path below a container's.
+fn cgroup(root: &Arc<Cgroup>, path: &str) -> Result<Arc<Cgroup>, BootError> {
+    let mut at = root.clone();
     for name in path.split('/').filter(|name| !matches!(*name, "" | ".")) {
         at = at.child(name.as_bytes()).ok_or_else(|| {
             BootError::User(format!(
@@ -126,6 +146,18 @@ fn scheduling(kernel: &Kernel, spec: &ProcessSpec) -> Sched {
 }
 
 impl Prepared {
+    /// With this program, whatever it is called by.
+    pub fn of_program(mut self, path: &[u8]) -> Self {
+        self.name = path.to_vec();
+        self.candidates = vec![path.to_vec()];
+        self
+    }
+
+    /// Where its standard error leads.
+    pub fn standard_error(&self) -> Option<Arc<File>> {
+        self.start.files.get(2).ok()
+    }
+
     /// Says now what would keep the program from being started later.
     pub fn check(&mut self) -> Result<(), BootError> {
         self.first(start::check_program)
@@ -151,6 +183,16 @@ impl Prepared {
         }
         result.map_err(|e| exec_error(&self.name, e))
     }
+}
+
+/// The filter of system calls that the processes of a container start with.
+pub fn filter(program: &[FilterInstruction]) -> Result<Option<Arc<Filter>>, BootError> {
+    if program.is_empty() {
+        return Ok(None);
+    }
+    let raw = |i: &FilterInstruction| Raw { code: i.code, jt: i.jt, jf: i.jf, k: i.k };
+    let program: Vec<Raw> = program.iter().map(raw).collect();
+    Filter::from_outside(&program).map(Some).map_err(BootError::Seccomp)
 }
 
 /// Where the program may be: itself if it has a slash, else in the directories of `PATH`.

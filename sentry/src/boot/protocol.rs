@@ -76,6 +76,14 @@ pub enum Request {
     /// Write a line for every system call to the descriptor that comes along, until the connection is closed.
     /// Answer: [`Reply::Done`].
     Strace,
+    /// Write a line of JSON for every event of these kinds ([`EventKinds`](super::EventKinds)) of the sandbox to the
+    /// descriptor that comes along, until the connection is closed. Answer: [`Reply::Done`].
+    Trace(u32),
+    /// Write a line for these system calls, by their names, to the debug log, for all if none is named; `None`: for no
+    /// call. Answer: [`Reply::Done`].
+    LogCalls(Option<Vec<String>>),
+    /// Change how much the sentry says of itself in the debug log. Answer: [`Reply::Done`].
+    LogLevel(super::LogLevel),
     /// What every thread of the container is doing. Answer: [`Reply::Threads`].
     Threads,
     /// Answer: [`Reply::Stats`].
@@ -85,7 +93,10 @@ pub enum Request {
     Forward(u16),
     /// Answer: [`Reply::Usage`].
     Usage,
-    /// Change what the sandbox may use. Answer: [`Reply::Done`].
+    /// Write what the container has changed of its root as a tar archive to the descriptor that comes along. Answer:
+    /// [`Reply::Done`], when all of it is written.
+    RootfsUpper,
+    /// Change what the container may use. Answer: [`Reply::Done`].
     Limit(LimitSpec),
 }
 
@@ -185,7 +196,7 @@ pub struct ThreadInfo {
     pub call: Option<String>,
 }
 
-/// What a sandbox uses.
+/// What a container uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
     /// CPU time of the guest's code, in nanoseconds.
@@ -198,6 +209,22 @@ pub struct Stats {
     pub processes: u64,
     /// Threads.
     pub threads: u64,
+    /// Most memory that was seen in use, in bytes.
+    pub memory_peak: u64,
+    /// Most that may be; [`u64::MAX`]: no limit. The same for threads.
+    pub memory_limit: u64,
+    /// Processes killed because of that limit.
+    pub oom_kills: u64,
+    /// Most threads.
+    pub tasks_limit: u64,
+    /// Periods of the CPU limit that have passed.
+    pub periods: u64,
+    /// Periods in which the limit was reached.
+    pub throttled_periods: u64,
+    /// Nanoseconds that it kept threads waiting.
+    pub throttled_time: u64,
+    /// The sandbox has other containers: only these figures are of this one alone.
+    pub shared: bool,
 }
 
 /// What a container uses memory for, in bytes. What processes share counts for each of them in the first three.

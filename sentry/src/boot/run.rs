@@ -2,7 +2,7 @@
 
 use super::config::{BootError, Config, ExitStatus, PlatformKind};
 use super::container::{Container, Joined, Parts};
-use super::log::Log;
+use super::log::{Log, LogFormat};
 use super::pod::{Later, Pod};
 use super::protocol::Reply;
 use super::stdio::Console;
@@ -71,15 +71,20 @@ pub fn run(mut config: Config) -> Result<ExitStatus, BootError> {
                 .into_bytes(),
             memory_total: config.memory_total,
             setuid_exec: config.spec.allow_suid,
-            strace: log.filter(|_| config.strace),
-            strace_calls: config.strace_calls,
+            container: config.spec.id.clone(),
+            log: log.clone(),
             ..KernelConfig::default()
         },
         platform,
         memory,
     )
     .map_err(BootError::Kernel)?;
-    kernel.set_limits(config.spec.limits.tasks, config.spec.limits.memory);
+    if let Some(log) = log.filter(|_| config.strace) {
+        kernel.call_logs.add(log, &config.strace_calls);
+    }
+    if let Some((file, kinds)) = config.trace {
+        kernel.call_logs.add_events(Arc::new(Log::new(file, LogFormat::Text)), kinds);
+    }
     dev::register();
     show_maps(&config.spec.id_maps);
     let mut later = None;
@@ -98,14 +103,16 @@ pub fn run(mut config: Config) -> Result<ExitStatus, BootError> {
     watch_gofer(&client)?;
     let joined = Joined::default();
     let container = Arc::new(Container::new(Parts {
-        id: &config.spec.id,
         kernel: kernel.clone(),
         namespaces,
         mounts,
+        cgroup: kernel.cgroup.clone(),
+        owns_pids: true,
         joined: joined.clone(),
         files: config.files,
-        process: &config.spec.process,
+        spec: &config.spec,
     })?);
+    container.limit(&config.spec.limits);
     let pod = Pod::new(container.clone(), joined, later);
     if config.start {
         container.start()?;

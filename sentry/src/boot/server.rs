@@ -2,12 +2,12 @@
 
 use super::container::{Container, Started};
 use super::forward::Forward;
-use super::log::{Log, LogFormat};
+use super::log::{self, Log, LogFormat};
 use super::pod::Pod;
 use super::protocol::{Connection, Reply, Request, Target};
 use super::run::exit;
 use super::stdio::Console;
-use super::{BootError, ContainerSpec};
+use super::{BootError, ContainerSpec, EventKinds};
 use crate::errno::Errno;
 use crate::kernel::LogSink;
 use crate::kernel::signal::Signal;
@@ -24,6 +24,10 @@ const CONNECTIONS_MAX: usize = 256;
 
 /// Nanoseconds until the next try when there was no descriptor for a connection.
 const DESCRIPTORS_RETRY: u64 = 100_000_000;
+
+/// What is said to who wants to change what goes there.
+const NO_LOG: &str =
+    "the sandbox has no debug log: it has to be started with --debug-log or --debug";
 
 /// Exit status when the owner has gone.
 const EXIT_FAILED: i32 = 128;
@@ -102,6 +106,8 @@ struct Session {
     detached: bool,
     /// The log of system calls that ends with the connection.
     strace: Option<Arc<dyn LogSink>>,
+    /// Who gets events until the connection ends.
+    trace: Option<Arc<dyn LogSink>>,
     /// What is forwarded, and ends with the connection.
     forward: Weak<Forward>,
 }
@@ -110,8 +116,19 @@ impl Session {
     fn new(pod: Arc<Pod>, connection: Arc<Connection>) -> Self {
         let container = pod.first.clone();
         let (own, owns_container, console, detached) = (0, false, None, false);
-        let (strace, forward) = (None, Weak::new());
-        Self { pod, container, connection, own, owns_container, console, detached, strace, forward }
+        let (strace, trace, forward) = (None, None, Weak::new());
+        Self {
+            pod,
+            container,
+            connection,
+            own,
+            owns_container,
+            console,
+            detached,
+            strace,
+            trace,
+            forward,
+        }
     }
 
     fn of_owner(pod: Arc<Pod>, connection: Arc<Connection>) -> Self {
@@ -133,6 +150,9 @@ impl Session {
     fn close(&self) {
         if let Some(log) = &self.strace {
             self.container.kernel.call_logs.remove(log);
+        }
+        if let Some(sink) = &self.trace {
+            self.container.kernel.call_logs.remove_events(sink);
         }
         if let Some(forward) = self.forward.upgrade() {
             forward.finish();
@@ -224,7 +244,7 @@ impl Session {
                 let status = if pid == 1 {
                     Some(self.container.wait())
                 } else {
-                    let id = self.container.space().global(pid);
+                    let id = self.container.global(pid);
                     self.container.kernel.outsiders.wait(id)
                 };
                 let reply = match status {
@@ -237,9 +257,9 @@ impl Session {
                 return None;
             }
             Request::Processes => Reply::Processes(self.container.processes()),
-            Request::Pause if self.container.kernel.pause(self.container.space()) => Reply::Done,
+            Request::Pause if self.container.pause(true) => Reply::Done,
             Request::Pause => refused("container paused"),
-            Request::Resume if self.container.kernel.resume(self.container.space()) => Reply::Done,
+            Request::Resume if self.container.pause(false) => Reply::Done,
             Request::Resume => refused("container not paused"),
             Request::Status => Reply::Status(self.container.status()),
             Request::Strace if self.strace.is_some() => refused("the connection has a log already"),
@@ -252,6 +272,25 @@ impl Session {
                 }
                 None => refused("a log needs a descriptor"),
             },
+            Request::Trace(_) if self.trace.is_some() => {
+                refused("the connection has events already")
+            }
+            Request::Trace(kinds) => match fds.into_iter().next() {
+                Some(fd) => {
+                    let sink: Arc<dyn LogSink> = Arc::new(Log::new(fd, LogFormat::Text));
+                    let kinds = EventKinds::from_bits_truncate(kinds);
+                    self.container.kernel.call_logs.add_events(sink.clone(), kinds);
+                    self.trace = Some(sink);
+                    Reply::Done
+                }
+                None => refused("events need a descriptor"),
+            },
+            Request::LogCalls(calls) => self.log_calls(calls),
+            Request::LogLevel(_) if self.container.kernel.config.log.is_none() => refused(NO_LOG),
+            Request::LogLevel(level) => {
+                log::set_level(level.into());
+                Reply::Done
+            }
             Request::Threads => Reply::Threads(self.container.threads()),
             Request::Forward(_) if self.forward.strong_count() > 0 => {
                 refused("the connection forwards something already")
@@ -273,14 +312,32 @@ impl Session {
             }
             Request::Usage => Reply::Usage(self.container.memory_usage()),
             Request::Stats => Reply::Stats(self.container.stats()),
-            Request::Limit(_) if !self.container.is_first() => {
-                refused("the limits inside are the sandbox's, not one container's")
+            Request::RootfsUpper => {
+                match fds.first().map(|file| self.container.archive(file.as_fd())) {
+                    None => refused("an archive needs a descriptor"),
+                    Some(Ok(())) => Reply::Done,
+                    Some(Err(Errno::EINVAL)) => refused(
+                        "the container's root has no overlay: its changes are in the bundle",
+                    ),
+                    Some(Err(e)) => refused(&format!("cannot write the archive: {e}")),
+                }
             }
             Request::Limit(limits) => {
-                self.container.kernel.set_limits(limits.tasks, limits.memory);
+                self.container.limit(&limits);
                 Reply::Done
             }
         })
+    }
+
+    /// Changes which system calls get a line in the debug log.
+    fn log_calls(&self, calls: Option<Vec<String>>) -> Reply {
+        let kernel = &self.container.kernel;
+        let Some(log) = &kernel.config.log else { return refused(NO_LOG) };
+        match calls {
+            Some(names) => kernel.call_logs.add(log.clone(), &names),
+            None => kernel.call_logs.remove(log),
+        }
+        Reply::Done
     }
 
     /// Makes a container that the connection owns, and is told of its end.

@@ -30,17 +30,62 @@ pub struct ContainerSpec {
     pub id_maps: [Vec<(u32, u32, u32)>; 2],
     /// Programs with set-user-ID and set-group-ID bits get that user's and group's rights.
     pub allow_suid: bool,
+    /// The filter of system calls that every process from outside starts with (`seccomp(2)`); empty: none.
+    pub seccomp: Vec<FilterInstruction>,
+    /// In a sandbox that it joins: the container whose process ids it shares.
+    pub pids_of: Option<String>,
+    /// Programs that are run in the container before the first process, one after the other.
+    pub hooks: HooksSpec,
     /// The first process.
     pub process: ProcessSpec,
 }
 
-/// What a sandbox may use; `None`: as much as there is, or what it was before.
+/// The hooks of the point `startContainer` (OCI runtime specification, POSIX-platform hooks).
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HooksSpec {
+    /// What is run.
+    pub list: Vec<HookSpec>,
+    /// What each reads on its standard input: the container's state, as JSON.
+    pub state: Vec<u8>,
+}
+
+/// A hook.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct HookSpec {
+    /// The program, absolute.
+    pub path: Vec<u8>,
+    /// Its arguments, its name first.
+    pub args: Vec<Vec<u8>>,
+    /// Its environment, `NAME=value`.
+    pub env: Vec<Vec<u8>>,
+    /// Seconds after which it is killed.
+    pub timeout: Option<u64>,
+}
+
+/// An instruction of a filter of system calls (`struct sock_filter`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FilterInstruction {
+    /// Operation.
+    pub code: u16,
+    /// Instructions to skip if true.
+    pub jt: u8,
+    /// Instructions to skip if false.
+    pub jf: u8,
+    /// Operand.
+    pub k: u32,
+}
+
+/// What a container may use; `None`: as much as there is, or what it was before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct LimitSpec {
     /// Most tasks (processes and threads) at a time; `clone(2)` fails with `EAGAIN` beyond.
     pub tasks: Option<u64>,
     /// Memory that programs are told of, in bytes.
     pub memory: Option<u64>,
+    /// CPU time in a period, in microseconds; [`u64::MAX`]: as much as there is.
+    pub cpu_quota: Option<u64>,
+    /// Length of such a period, in microseconds.
+    pub cpu_period: Option<u64>,
 }
 
 /// A device node.

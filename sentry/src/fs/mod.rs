@@ -22,5 +22,6 @@ pub mod proc;
 pub mod pseudo;
 pub mod super_block;
 pub mod sysfs;
+pub mod tar;
 pub mod tmpfs;
 pub mod tty;

@@ -556,25 +556,34 @@ impl ThreadGroup {
     }
 }
 
+/// Id of the first process, which nothing else gets.
+const FIRST_PID: i32 = 1;
+
+/// What the first task of a process from outside is made from.
+pub(super) struct FirstTask {
+    pub namespaces: Arc<Namespaces>,
+    pub shared: Shared,
+    pub creds: Arc<super::Credentials>,
+    pub limits: super::Limits,
+    pub sched: super::sched::Sched,
+    pub cgroup: Arc<Cgroup>,
+    /// It gets the number 1 of its pid namespace; others leave that to it.
+    pub init: bool,
+}
+
 /// The first task of the first process, or of one that is started from outside.
-pub(super) fn first_task(
-    kernel: &Arc<Kernel>,
-    namespaces: Arc<Namespaces>,
-    shared: Shared,
-    creds: Arc<super::Credentials>,
-    limits: super::Limits,
-    comm: &[u8],
-) -> Result<Arc<Task>> {
+pub(super) fn first_task(kernel: &Arc<Kernel>, first: FirstTask, comm: &[u8]) -> Result<Arc<Task>> {
+    let FirstTask { namespaces, shared, creds, limits, sched, cgroup, init } = first;
     let space = namespaces.pid_for_children.clone();
     let mut tree = kernel.tree();
-    let tid = tree.allocate_pid();
-    tree.number(tid, &space, &[])?;
+    space.reserve_first();
+    let tid = if init && space.is_root() { FIRST_PID } else { tree.allocate_pid() };
+    tree.number(tid, &space, if init { &[FIRST_PID] } else { &[] })?;
     let ns_tid = space.local(tid);
     let now = kernel.time.boottime();
     let handlers = Arc::new(SigHandlers::default());
     let exit_signal = Signal::SIGCHLD.number();
-    let group =
-        ThreadGroup::new(tid, space, handlers, limits, exit_signal, now, kernel.cgroup.clone());
+    let group = ThreadGroup::new(tid, space, handlers, limits, exit_signal, now, cgroup.clone());
     let new = NewTask {
         tid,
         ns_tid,
@@ -583,13 +592,13 @@ pub(super) fn first_task(
         creds,
         comm: super::task::comm_from(comm),
         blocked: SigSet::EMPTY,
-        sched: super::sched::Sched::new(kernel.config.cpus),
+        sched,
         personality: 0,
         timer_slack: 50_000,
     };
     let task = Task::new(kernel.clone(), group.clone(), new);
-    // The sandbox's own group is never removed, and its limits do not keep anyone out from outside.
-    *task.pid_charge.lock() = Some(Charge::moved(&kernel.cgroup));
+    // The limits of a container's group do not keep anyone out from outside.
+    *task.pid_charge.lock() = Some(Charge::moved(&cgroup));
     group.enter_cgroup()?;
     kernel.pause_new(&task);
     {
@@ -609,6 +618,6 @@ pub(super) fn first_task(
     debug_assert_eq!(task.place.load(Ordering::Relaxed), place::KERNEL);
     debug_assert_eq!(task.work() & work::KILL, 0);
     drop(tree);
-    kernel.cgroup.watch_limits(kernel);
+    cgroup.watch_limits(kernel);
     Ok(task)
 }

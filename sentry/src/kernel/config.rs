@@ -12,6 +12,8 @@ pub trait LogSink: Send + Sync {
 /// What a sandbox is configured with. Plain data, but for the log.
 #[derive(Clone)]
 pub struct KernelConfig {
+    /// Name of the container that the sandbox is started with.
+    pub container: String,
     /// `uname(2)`'s nodename.
     pub hostname: Vec<u8>,
     /// `uname(2)`'s domainname.
@@ -22,10 +24,8 @@ pub struct KernelConfig {
     pub max_tasks: usize,
     /// Memory of the host, in bytes: the most that programs are told of.
     pub memory_total: u64,
-    /// Where every system call is logged from the beginning; `None`: nowhere.
-    pub strace: Option<Arc<dyn LogSink>>,
-    /// The calls that are, by name; empty: all.
-    pub strace_calls: Vec<String>,
+    /// The debug log.
+    pub log: Option<Arc<dyn LogSink>>,
     /// As on Linux, signals without a handler do nothing to the first process; false lets Ctrl-C and
     /// `kill` end it.
     pub init_immune: bool,
@@ -37,13 +37,13 @@ impl Default for KernelConfig {
     fn default() -> Self {
         let cpus = platform::host::thread::affinity(0).map_or(1, |set| set.cpus().count());
         KernelConfig {
+            container: String::new(),
             hostname: b"runsc".to_vec(),
             domainname: b"(none)".to_vec(),
             cpus: u32::try_from(cpus).unwrap_or(1),
             max_tasks: 32_000,
             memory_total: 4 << 30,
-            strace: None,
-            strace_calls: Vec::new(),
+            log: None,
             init_immune: false,
             setuid_exec: true,
         }
@@ -97,7 +97,7 @@ impl std::fmt::Debug for KernelConfig {
         f.debug_struct("KernelConfig")
             .field("cpus", &self.cpus)
             .field("max_tasks", &self.max_tasks)
-            .field("strace", &self.strace.is_some())
+            .field("log", &self.log.is_some())
             .finish_non_exhaustive()
     }
 }

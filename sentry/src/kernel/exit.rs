@@ -372,6 +372,10 @@ fn abandon_children(
         }
         reaper = node.parent;
     }
+    if !tree.nodes.contains_key(&reaper) {
+        // The first process has not been started: those that a hook leaves belong to nobody.
+        reaper = 0;
+    }
     let own = tree.nodes.get(&id).map_or((0, 0), |n| (n.pgid, n.sid));
     for child in children {
         let before = tree.nodes.get(&child).map_or((0, 0), |n| (n.pgid, n.sid));

@@ -38,7 +38,7 @@ pub mod signal;
 pub mod start;
 pub mod task;
 pub mod thread_group;
-mod trace;
+pub mod trace;
 pub mod tree;
 pub mod tty;
 pub mod version;

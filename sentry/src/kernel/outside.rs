@@ -6,6 +6,7 @@
 use parking_lot::{Condvar, Mutex};
 use rustc_hash::FxHashMap;
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 /// How many ends are remembered. Nobody starts as many processes from outside before those who started them have asked.
 const REMEMBERED: usize = 4096;
@@ -52,12 +53,25 @@ impl Outsiders {
     /// Waits for the end of one; the result is its wait status (`wait(2)`). `None` if there is no such
     /// process, or its end is long ago. Several may wait for the same one, and after its end.
     pub fn wait(&self, pid: i32) -> Option<i32> {
+        self.wait_for(pid, None)
+    }
+
+    /// As [`Outsiders::wait`], for a limited time; `None` when that is over, too.
+    pub fn wait_for(&self, pid: i32, limit: Option<Duration>) -> Option<i32> {
+        let end = limit.and_then(|limit| Instant::now().checked_add(limit));
         let mut ended = self.ended.lock();
         loop {
             if let Some(status) = *ended.status.get(&pid)? {
                 return Some(status);
             }
-            self.changed.wait(&mut ended);
+            match end {
+                None => self.changed.wait(&mut ended),
+                Some(end) if self.changed.wait_until(&mut ended, end).timed_out() => {
+                    // It may have ended in the same moment.
+                    (*ended.status.get(&pid)?)?;
+                }
+                Some(_) => {}
+            }
         }
     }
 }
@@ -66,6 +80,7 @@ impl Outsiders {
 mod tests {
     use super::{Outsiders, REMEMBERED};
     use std::sync::Arc;
+    use std::time::Duration;
 
     #[test]
     fn the_end_is_reported_to_all_who_ask() {
@@ -76,6 +91,10 @@ mod tests {
         outsiders.finish(7, 0x100);
         assert_eq!(waiter.join().unwrap(), Some(0x100));
         assert_eq!(outsiders.wait(7), Some(0x100));
+        outsiders.register(9);
+        assert_eq!(outsiders.wait_for(9, Some(Duration::ZERO)), None);
+        outsiders.finish(9, 0);
+        assert_eq!(outsiders.wait_for(9, Some(Duration::ZERO)), Some(0));
         assert_eq!(outsiders.wait(8), None);
     }
 

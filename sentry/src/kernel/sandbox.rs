@@ -42,7 +42,7 @@ pub struct Kernel {
     pub cgroup: Arc<Cgroup>,
     /// Where files of `memfd_create(2)` live; made on first use.
     pub memfd_mount: OnceLock<Arc<crate::vfs::Mount>>,
-    /// Who gets a line for every system call.
+    /// Who is told of system calls.
     pub call_logs: CallLogs,
     /// Processes that were started from outside.
     pub outsiders: Outsiders,
@@ -101,7 +101,7 @@ impl Kernel {
             memory,
             platform,
             limits: SandboxLimits::new(&config),
-            call_logs: CallLogs::new(config.strace.clone(), &config.strace_calls),
+            call_logs: CallLogs::default(),
             config,
             timers: TimerQueue::new(),
             futexes: FutexTable::new(),
@@ -147,18 +147,12 @@ impl Kernel {
         self.tree().nodes.values().map(|n| n.group.clone()).collect()
     }
 
-    /// Changes what the sandbox may use: what programs are told, and the limits of the control group that
-    /// it starts in. What is `None` stays.
-    pub fn set_limits(&self, tasks: Option<u64>, memory: Option<u64>) {
-        self.limits.set(tasks, memory);
-        if let Some(tasks) = tasks {
-            self.cgroup.pids.max.store(tasks, Ordering::Relaxed);
-        }
-        if let Some(kernel) = self.myself.upgrade()
-            && let Some(memory) = memory
-        {
-            self.cgroup.memory.max.store(memory, Ordering::Relaxed);
-            self.cgroup.watch_memory(&kernel);
+    /// Name of the container that a control group belongs to.
+    pub fn container_of(&self, group: &Arc<Cgroup>) -> Vec<u8> {
+        let top = group.top();
+        match top.strip_prefix(super::cgroup::CONTAINER_PREFIX) {
+            Some(name) => name.to_vec(),
+            None => self.config.container.clone().into_bytes(),
         }
     }
 

@@ -1,14 +1,16 @@
 //! The first process of a container, and processes started from outside (`runsc exec`).
 
 use super::cgroup::Cgroup;
-use super::clone::{Start, first_task};
+use super::clone::{FirstTask, Start, first_task};
 use super::credentials;
 use super::exec::exec_file;
 use super::namespace::Namespaces;
 use super::sched::Sched;
+use super::seccomp::action;
+use super::seccomp::filter::Filter;
 use super::task::Shared;
 use super::{Credentials, Kernel, Limits, Rlimit, Task};
-use crate::errno::Result;
+use crate::errno::{Errno, Result};
 use crate::loader::{self, LoadRequest};
 use crate::vfs::walk::{self, WalkContext, WalkFlags};
 use crate::vfs::{FdTable, File, FsContext};
@@ -35,12 +37,33 @@ pub struct ProcessStart {
     pub limits: Limits,
     /// Its namespaces.
     pub namespaces: Arc<Namespaces>,
+    /// Its control group.
+    pub cgroup: Arc<Cgroup>,
     /// How it is scheduled.
     pub sched: Sched,
     /// `personality(2)`
     pub personality: u32,
-    /// Its control group, if it is not the root of all.
-    pub cgroup: Option<Arc<Cgroup>>,
+    /// It is the first process of its pid namespace, with the number 1. Others leave that number to it.
+    pub init: bool,
+    /// The filter of its system calls, of which `execve(2)` of the program is the first.
+    pub filter: Option<Arc<Filter>>,
+}
+
+/// Number of `execve(2)`.
+const EXECVE: i32 = 59;
+
+impl ProcessStart {
+    /// Whether its filter lets it execute its program. The error is the filter's, or `EPERM` where the call would
+    /// have ended the process.
+    fn may_execute(&self) -> Result<()> {
+        let value = self.filter.as_ref().map_or(action::ALLOW, |f| f.verdict(EXECVE, [0; 6]));
+        match value & action::MASK {
+            action::ALLOW | action::LOG => Ok(()),
+            action::ERRNO => Err(Errno::from_raw((value & !action::MASK) as i32)),
+            action::TRACE => Err(Errno::ENOSYS),
+            _ => Err(Errno::EPERM),
+        }
+    }
 }
 
 /// Opens a program as the process itself would (`open_exec`).
@@ -53,13 +76,15 @@ fn open_program(start: &ProcessStart, path: &[u8]) -> Result<Arc<File>> {
 
 /// Whether a program could be executed, without executing it. Errors are those of `execve(2)`.
 pub fn check_program(start: &ProcessStart) -> Result<()> {
+    start.may_execute()?;
     open_program(start, &start.program).map(drop)
 }
 
-/// Starts a process without a parent in the sandbox: the first one becomes process 1, later ones are
+/// Starts a process without a parent in the sandbox: process 1, or one of the
 /// [`Outsiders`](super::outside::Outsiders). Errors are those of `execve(2)`; `ENOMEM` if its pid namespace has
 /// lost its first process.
 pub fn start_process(kernel: &Arc<Kernel>, start: ProcessStart) -> Result<Arc<Task>> {
+    start.may_execute()?;
     let file = open_program(&start, &start.program)?;
     let limit = |which| start.limits.get(which).soft;
     let limits = crate::mm::Limits::new(
@@ -90,12 +115,19 @@ pub fn start_process(kernel: &Arc<Kernel>, start: ProcessStart) -> Result<Arc<Ta
     let shared = Shared { mm: loaded.mm, files: start.files, fs: start.fs };
     let comm = start.program.rsplit(|b| *b == b'/').next().unwrap_or_default();
     let (creds, limits) = (loaded.credentials, start.limits);
-    let task = first_task(kernel, start.namespaces, shared.clone(), creds, limits, comm)?;
-    *task.sched.lock() = start.sched;
+    let new = FirstTask {
+        namespaces: start.namespaces,
+        shared: shared.clone(),
+        creds,
+        limits,
+        sched: start.sched,
+        cgroup: start.cgroup,
+        init: start.init,
+    };
+    let task = first_task(kernel, new, comm)?;
     task.personality.store(start.personality, Ordering::Relaxed);
-    if let Some(group) = start.cgroup {
-        // One that was removed in this moment is as good as none.
-        let _ = group.attach(kernel, task.group());
+    if let Some(filter) = start.filter {
+        task.restrict(filter);
     }
     Start {
         task: task.clone(),

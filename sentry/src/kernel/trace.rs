@@ -1,82 +1,153 @@
-//! Who gets a line for every system call: the debug log, and whoever asks for it while the sandbox runs.
+//! Who is told of system calls: a line for each (`--strace`), and events of those that matter for security
+//! (`--trace`). The debug log, files given at the start, and whoever asks while the sandbox runs.
 
 use super::config::LogSink;
 use crate::sync::{Mutex, rank};
 use crate::syscalls::table;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-/// A log, and the calls that it is about.
-#[derive(Clone)]
-struct CallLog {
-    sink: Arc<dyn LogSink>,
-    /// Numbers; none: all.
-    only: Arc<[u64]>,
-}
-
-impl CallLog {
-    /// Names that no call has are about nothing.
-    fn new(sink: Arc<dyn LogSink>, names: &[String]) -> CallLog {
-        let number = |name: &String| match table::number_of(name) {
-            Some(number) => number,
-            None => {
-                tracing::warn!("there is no system call {name:?} to be logged");
-                u64::MAX
-            }
-        };
-        CallLog { sink, only: names.iter().map(number).collect() }
-    }
-
-    fn wants(&self, nr: u64) -> bool {
-        self.only.is_empty() || self.only.contains(&nr)
+bitflags::bitflags! {
+    /// Kinds of events.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct EventKinds: u32 {
+        /// Programs are executed.
+        const EXEC = 1;
+        /// Files are opened for writing.
+        const OPEN = 2;
+        /// Sockets are connected.
+        const CONNECT = 4;
+        /// A process changes its user, groups, capabilities, root or namespaces.
+        const PRIVILEGE = 8;
+        /// A call fails for want of rights, or a filter does not let it pass.
+        const REFUSED = 16;
     }
 }
+
+impl EventKinds {
+    /// Every kind and its name.
+    pub const NAMES: [(&'static str, EventKinds); 5] = [
+        ("exec", EventKinds::EXEC),
+        ("open", EventKinds::OPEN),
+        ("connect", EventKinds::CONNECT),
+        ("privilege", EventKinds::PRIVILEGE),
+        ("refused", EventKinds::REFUSED),
+    ];
+
+    /// The name of the first kind in it.
+    pub fn name(self) -> &'static str {
+        let known = Self::NAMES.iter().find(|(_, kind)| self.intersects(*kind));
+        known.map_or("", |(name, _)| name)
+    }
+}
+
+/// What [`CallLogs::watched`] gives.
+pub mod watched {
+    /// Somebody gets a line for calls.
+    pub const CALLS: u32 = 1;
+    /// Somebody gets events.
+    pub const EVENTS: u32 = 2;
+}
+
+/// Numbers of system calls, a bit for each.
+type CallSet = [u64; 8];
+
+/// Who gets lines, and of which calls; `None`: of all.
+type Sinks<F> = Mutex<Vec<(Arc<dyn LogSink>, F)>, { rank::LEAF }>;
 
 /// The logs of system calls.
+#[derive(Default)]
 pub struct CallLogs {
-    /// There are some; asked before every system call.
-    on: AtomicBool,
-    logs: Mutex<Vec<CallLog>, { rank::LEAF }>,
+    /// Bits of [`watched`]; asked before every system call.
+    on: AtomicU32,
+    sinks: Sinks<Option<CallSet>>,
+    events: Sinks<EventKinds>,
 }
 
 impl CallLogs {
-    /// With one log from the beginning, about the calls that are named or about all, or none.
-    pub fn new(first: Option<Arc<dyn LogSink>>, names: &[String]) -> Self {
-        let logs: Vec<_> = first.into_iter().map(|sink| CallLog::new(sink, names)).collect();
-        Self { on: AtomicBool::new(!logs.is_empty()), logs: Mutex::new(logs) }
-    }
-
-    /// True if somebody wants to know of some calls.
-    pub fn is_on(&self) -> bool {
+    /// Bits of [`watched`]: what somebody wants to know.
+    pub fn watched(&self) -> u32 {
         self.on.load(Ordering::Relaxed)
     }
 
-    /// True if somebody wants to know of this call.
-    pub fn wants(&self, nr: u64) -> bool {
-        self.logs.lock().iter().any(|log| log.wants(nr))
+    fn update(&self, bit: u32, on: bool) {
+        match on {
+            true => self.on.fetch_or(bit, Ordering::Relaxed),
+            false => self.on.fetch_and(!bit, Ordering::Relaxed),
+        };
     }
 
-    /// Writes a line about a call to all who want to know.
+    /// True if somebody gets a line for calls of this number.
+    pub fn wants(&self, nr: u64) -> bool {
+        self.sinks.lock().iter().any(|(_, calls)| contains(calls, nr))
+    }
+
+    /// Writes a line about a call to all who want it.
     pub fn line(&self, nr: u64, line: &str) {
         // Written without the lock: a log may be a pipe that nobody reads for a while.
-        let logs = self.logs.lock().clone();
-        for log in logs.iter().filter(|log| log.wants(nr)) {
-            log.sink.line(line);
+        let sinks = self.sinks.lock().clone();
+        for (sink, _) in sinks.iter().filter(|(_, calls)| contains(calls, nr)) {
+            sink.line(line);
         }
     }
 
-    /// Adds a log, about the calls that are named, or about all.
+    /// Adds a log of the calls that are named, or of all; of one that is there already the calls change. Names that no
+    /// call has are about nothing.
     pub fn add(&self, sink: Arc<dyn LogSink>, names: &[String]) {
-        let log = CallLog::new(sink, names);
-        let mut logs = self.logs.lock();
-        logs.push(log);
-        self.on.store(true, Ordering::Relaxed);
+        let calls = (!names.is_empty()).then(|| {
+            let mut set = CallSet::default();
+            for name in names {
+                let number = table::number_of(name).and_then(|nr| usize::try_from(nr).ok());
+                match number.and_then(|nr| Some((set.get_mut(nr / 64)?, nr % 64))) {
+                    Some((word, bit)) => *word |= 1 << bit,
+                    None => tracing::warn!("there is no system call {name:?} to be logged"),
+                }
+            }
+            set
+        });
+        let mut sinks = self.sinks.lock();
+        sinks.retain(|(known, _)| !Arc::ptr_eq(known, &sink));
+        sinks.push((sink, calls));
+        self.update(watched::CALLS, true);
     }
 
     /// Takes a log away.
     pub fn remove(&self, sink: &Arc<dyn LogSink>) {
-        let mut logs = self.logs.lock();
-        logs.retain(|known| !Arc::ptr_eq(&known.sink, sink));
-        self.on.store(!logs.is_empty(), Ordering::Relaxed);
+        let mut sinks = self.sinks.lock();
+        sinks.retain(|(known, _)| !Arc::ptr_eq(known, sink));
+        self.update(watched::CALLS, !sinks.is_empty());
     }
+
+    /// The kinds of events that anybody wants.
+    pub fn event_kinds(&self) -> EventKinds {
+        let kinds = self.events.lock().iter().map(|(_, kinds)| *kinds).collect::<Vec<_>>();
+        kinds.into_iter().fold(EventKinds::empty(), EventKinds::union)
+    }
+
+    /// Writes an event of these kinds to all who want one of them.
+    pub fn event(&self, kinds: EventKinds, line: &str) {
+        let sinks = self.events.lock().clone();
+        for (sink, _) in sinks.iter().filter(|(_, wanted)| wanted.intersects(kinds)) {
+            sink.line(line);
+        }
+    }
+
+    /// Adds somebody who wants events.
+    pub fn add_events(&self, sink: Arc<dyn LogSink>, kinds: EventKinds) {
+        self.events.lock().push((sink, kinds));
+        self.update(watched::EVENTS, true);
+    }
+
+    /// Takes somebody away who wanted events.
+    pub fn remove_events(&self, sink: &Arc<dyn LogSink>) {
+        let mut sinks = self.events.lock();
+        sinks.retain(|(known, _)| !Arc::ptr_eq(known, sink));
+        self.update(watched::EVENTS, !sinks.is_empty());
+    }
+}
+
+fn contains(calls: &Option<CallSet>, nr: u64) -> bool {
+    let Some(calls) = calls else { return true };
+    let word = usize::try_from(nr / 64).ok().and_then(|i| calls.get(i));
+    word.is_some_and(|word| word & 1 << (nr % 64) != 0)
 }

@@ -86,7 +86,8 @@ pub struct Tree {
 impl Default for Tree {
     fn default() -> Self {
         Tree {
-            pids: PidNamespace { last: 0, tasks: FxHashMap::default() },
+            // The number 1 waits for the first process.
+            pids: PidNamespace { last: 1, tasks: FxHashMap::default() },
             nodes: BTreeMap::new(),
             pgroups: FxHashMap::default(),
             sessions: FxHashMap::default(),

@@ -9,6 +9,7 @@ pub mod blocking;
 pub mod dispatch;
 pub mod docs;
 pub mod entry;
+pub mod events;
 pub mod families;
 pub mod strace;
 pub mod table;

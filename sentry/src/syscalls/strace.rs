@@ -1,8 +1,7 @@
 //! `--strace`: one line for every system call.
 
 use super::entry::Entry;
-use super::{SysResult, table};
-use crate::errno::Errno;
+use super::{SysResult, dispatch, table};
 use crate::kernel::CurrentTask;
 use std::fmt::Write;
 
@@ -24,10 +23,7 @@ pub fn call(t: &mut CurrentTask, nr: u64, args: [u64; 6]) -> SysResult {
         t.kernel().call_logs.line(nr, &line);
     }
     let start = t.kernel().time.monotonic();
-    let result = match entry {
-        Some(entry) => (entry.handler)(t, args),
-        None => Err(Errno::ENOSYS),
-    };
+    let result = dispatch::make(t, nr, args);
     let micros = t.kernel().time.monotonic().saturating_sub(start) / 1000;
     let _ = match result {
         Ok(value) if value >= 1 << 32 => write!(line, " = {value:#x}"),

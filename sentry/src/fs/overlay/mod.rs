@@ -9,6 +9,7 @@
 //!
 //! Everything has the overlay's device number. An inode keeps its number when it is copied up.
 
+mod archive;
 mod copy_up;
 mod directory;
 mod inode;
@@ -16,6 +17,7 @@ mod modify;
 #[cfg(test)]
 mod tests;
 
+pub use archive::archive;
 pub use inode::OverlayInode;
 
 use super::super_block::next_dev;

@@ -46,6 +46,39 @@ fn read(inode: &Arc<dyn Inode>) -> Vec<u8> {
     buf
 }
 
+#[test]
+fn the_archive_is_the_upper_layer() {
+    let (root, lower) = layers();
+    let (dir, file) = (root.lookup(b"dir").unwrap(), root.create(b"new", FILE, 0, ME).unwrap());
+    write(&file, b"data");
+    root.link(b"again", &file).unwrap();
+    root.unlink(b"file").unwrap();
+    dir.unlink(b"a").unwrap();
+    root.symlink(&[b'l'; 120], &[b't'; 150], ME).unwrap();
+    root.mkdir(b"made", 0o700, ME).unwrap();
+    let mut bytes = Vec::new();
+    super::archive(&root, &mut |more| {
+        bytes.extend_from_slice(more);
+        Ok(())
+    })
+    .unwrap();
+    let (blocks, _) = bytes.as_chunks::<512>();
+    let heads: Vec<(String, u8)> = blocks
+        .iter()
+        .filter(|block| &block[257..262] == b"ustar")
+        .map(|block| {
+            let name = block[..100].split(|b| *b == 0).next().unwrap();
+            (String::from_utf8_lossy(name).into_owned(), block[156])
+        })
+        .collect();
+    let has = |name: &str, kind: u8| heads.iter().any(|head| *head == (name.into(), kind));
+    assert!(has("./", b'5') && has("./dir/", b'5') && has("./made/", b'5'), "{heads:?}");
+    assert!(has("./file", b'3') && has("./dir/a", b'3'), "whiteouts: {heads:?}");
+    assert!(has("./new", b'0') != has("./again", b'0') && has("pax", b'x'), "{heads:?}");
+    assert!(!has("./dir/b", b'0'), "unchanged: {heads:?}");
+    assert!(super::archive(&lower, &mut |_| Ok(())) == Err(Errno::EINVAL));
+}
+
 fn names(dir: &Arc<dyn Inode>) -> Vec<String> {
     let file = open(dir, OpenFlags::DIRECTORY);
     let mut names = Vec::new();

@@ -28,6 +28,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
+/// What the names of the groups of containers that joined a sandbox begin with.
+pub const CONTAINER_PREFIX: &[u8] = b"container-";
+
 /// Most groups in a sandbox.
 const MOST_GROUPS: usize = 8192;
 
@@ -165,6 +168,12 @@ impl Cgroup {
         let steps = std::iter::repeat_n(&b".."[..], common).chain(names.into_iter().rev());
         let path: Vec<u8> = steps.flat_map(|name| [b"/", name].concat()).collect();
         if path.is_empty() { b"/".to_vec() } else { path }
+    }
+
+    /// Name of the group directly below the root that it is in: each container of the sandbox has one.
+    pub fn top(self: &Arc<Self>) -> Vec<u8> {
+        let top = self.path_up().find(|g| g.parent.as_ref().is_some_and(|p| p.parent.is_none()));
+        top.map_or(Vec::new(), |g| g.name.clone())
     }
 
     /// The group directly above.

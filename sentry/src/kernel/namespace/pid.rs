@@ -8,10 +8,10 @@ use super::{Counted, Kind, UserNamespace, next_id};
 use crate::errno::{Errno, Result};
 use crate::kernel::tree::pid_limit;
 use crate::sync::{Mutex, rank};
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Deepest nesting (`MAX_PID_NS_LEVEL`).
 const MAX_LEVEL: u32 = 32;
@@ -27,6 +27,8 @@ struct Ids {
     local: FxHashMap<i32, i32>,
     /// The first process has ended: nothing can be made here any more.
     dead: bool,
+    /// In the root only: kernel ids that it does not show, those of other containers.
+    hidden: FxHashSet<i32>,
 }
 
 /// A pid namespace.
@@ -38,6 +40,10 @@ pub struct PidNamespace {
     ids: Mutex<Ids, { rank::LEAF }>,
     ended: Ended,
     paused: AtomicBool,
+    /// It is a container's beside that of the root: neither sees the other's processes.
+    separate: bool,
+    /// How many ids the root does not show.
+    hidden: AtomicUsize,
     _counted: Option<Counted>,
 }
 
@@ -58,12 +64,27 @@ impl PidNamespace {
             ids: Mutex::new(Ids::default()),
             ended: Ended::default(),
             paused: AtomicBool::new(false),
+            separate: false,
+            hidden: AtomicUsize::new(0),
             _counted: None,
         })
     }
 
     /// A child of `self`. `ENOSPC` when nested too deeply or too many.
     pub fn create(self: &Arc<Self>, user_ns: &Arc<UserNamespace>) -> Result<Arc<Self>> {
+        self.create_child(user_ns, false)
+    }
+
+    /// A child of the root whose processes the root does not show: another container's.
+    pub fn create_separate(self: &Arc<Self>, user_ns: &Arc<UserNamespace>) -> Result<Arc<Self>> {
+        self.create_child(user_ns, self.is_root())
+    }
+
+    fn create_child(
+        self: &Arc<Self>,
+        user_ns: &Arc<UserNamespace>,
+        separate: bool,
+    ) -> Result<Arc<Self>> {
         if self.level >= MAX_LEVEL {
             return Err(Errno::ENOSPC);
         }
@@ -76,6 +97,8 @@ impl PidNamespace {
             ids: Mutex::new(Ids::default()),
             ended: Ended::default(),
             paused: AtomicBool::new(false),
+            separate,
+            hidden: AtomicUsize::new(0),
             _counted: counted,
         }))
     }
@@ -121,7 +144,7 @@ impl PidNamespace {
     /// The number here of a kernel id; 0 if it cannot be seen from here.
     pub fn local(&self, global: i32) -> i32 {
         if self.is_root() || global <= 0 {
-            return global;
+            return if self.hides(global) { 0 } else { global };
         }
         self.ids.lock().local.get(&global).copied().unwrap_or(0)
     }
@@ -129,9 +152,26 @@ impl PidNamespace {
     /// The kernel's id of a number here; 0, which nothing has, for one that is not in use.
     pub fn global(&self, local: i32) -> i32 {
         if self.is_root() {
-            return local;
+            return if self.hides(local) { 0 } else { local };
         }
         self.ids.lock().global.get(&local).copied().unwrap_or(0)
+    }
+
+    /// True for ids that the root does not show.
+    fn hides(&self, global: i32) -> bool {
+        self.hidden.load(Ordering::Acquire) != 0 && self.ids.lock().hidden.contains(&global)
+    }
+
+    /// Of a container's namespace: lets the root show a kernel id no more, or forget it.
+    fn hide_from_root(&self, global: i32, hide: bool) {
+        let Some(root) = self.parent.as_ref().filter(|_| self.separate) else { return };
+        let mut ids = root.ids.lock();
+        let changed = if hide { ids.hidden.insert(global) } else { ids.hidden.remove(&global) };
+        match (changed, hide) {
+            (true, true) => root.hidden.fetch_add(1, Ordering::Release),
+            (true, false) => root.hidden.fetch_sub(1, Ordering::Release),
+            (false, _) => 0,
+        };
     }
 
     /// The numbers of a kernel id from namespace `outer` down to this one (`NSpid` in `status`).
@@ -175,8 +215,16 @@ impl PidNamespace {
             }
             ids.global.insert(local, global);
             ids.local.insert(global, local);
+            drop(ids);
+            ns.hide_from_root(global, true);
         }
         Ok(())
+    }
+
+    /// Leaves the number 1 to whoever asks for it, where nothing has a number yet.
+    pub fn reserve_first(&self) {
+        let mut ids = self.ids.lock();
+        ids.last = ids.last.max(1);
     }
 
     /// A kernel id is no longer in use.
@@ -186,6 +234,8 @@ impl PidNamespace {
             if let Some(local) = ids.local.remove(&global) {
                 ids.global.remove(&local);
             }
+            drop(ids);
+            ns.hide_from_root(global, false);
         }
     }
 
@@ -272,5 +322,25 @@ mod tests {
         b.release(101);
         assert_eq!((a.global(2), b.global(1)), (0, 0));
         assert!(root.contains(&b) && a.contains(&b) && !b.contains(&a));
+    }
+
+    #[test]
+    fn a_containers_processes_are_its_own() {
+        let user = UserNamespace::root();
+        let root = PidNamespace::initial(&user);
+        let a = root.create_separate(&user).unwrap();
+        let below = a.create(&user).unwrap();
+        a.reserve_first();
+        // A hook leaves the first number to the first process.
+        a.number(100, &[]).unwrap();
+        a.number(101, &[1]).unwrap();
+        below.number(102, &[]).unwrap();
+        assert_eq!((a.local(100), a.local(101), a.local(102), below.local(102)), (2, 1, 3, 1));
+        for id in 100..103 {
+            assert_eq!((root.local(id), root.global(id)), (0, 0));
+        }
+        assert_eq!((root.local(1), root.global(1)), (1, 1));
+        a.release(101);
+        assert_eq!(root.local(101), 101);
     }
 }

@@ -12,6 +12,9 @@ pub const MAX_INSTRUCTIONS: usize = 4096;
 const MEMORY_WORDS: usize = 16;
 /// Size of `struct seccomp_data`.
 const DATA_SIZE: u32 = 64;
+/// Where number and architecture are in it.
+const NR_OFFSET: u32 = 0;
+const ARCH_OFFSET: u32 = 4;
 
 /// What a filter sees of a system call (`struct seccomp_data`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -152,6 +155,20 @@ impl Program {
     /// Runs it; the value it returns.
     pub fn run(&self, data: &Data) -> u32 {
         let bytes = data.bytes();
+        self.execute(|offset| Some(Data::word(&bytes, offset))).unwrap_or(0)
+    }
+
+    /// The value for every call of that number, if nothing else of it decides.
+    pub fn constant(&self, nr: u32, arch: u32) -> Option<u32> {
+        self.execute(|offset| match offset {
+            NR_OFFSET => Some(nr),
+            ARCH_OFFSET => Some(arch),
+            _ => None,
+        })
+    }
+
+    /// Runs it on the words that `load` gives; `None` once that does.
+    fn execute(&self, load: impl Fn(u32) -> Option<u32>) -> Option<u32> {
         let (mut a, mut x) = (0_u32, 0_u32);
         let mut memory = [0_u32; MEMORY_WORDS];
         let mut pc = 0;
@@ -162,28 +179,28 @@ impl Program {
                 Operand::X => x,
             };
             match *instruction {
-                Instruction::LoadData(offset) => a = Data::word(&bytes, offset),
+                Instruction::LoadData(offset) => a = load(offset)?,
                 Instruction::LoadA(k) => a = k,
                 Instruction::LoadX(k) => x = k,
                 Instruction::LoadMemoryA(i) => a = memory.get(i).copied().unwrap_or(0),
                 Instruction::LoadMemoryX(i) => x = memory.get(i).copied().unwrap_or(0),
                 Instruction::StoreA(i) => store(&mut memory, i, a),
                 Instruction::StoreX(i) => store(&mut memory, i, x),
-                Instruction::Alu(Alu::Div, operand) if value(operand) == 0 => return 0,
+                Instruction::Alu(Alu::Div, operand) if value(operand) == 0 => return Some(0),
                 Instruction::Alu(op, operand) => a = calculate(op, a, value(operand)),
                 Instruction::Negate => a = a.wrapping_neg(),
                 Instruction::Jump(skip) => pc += skip,
                 Instruction::Branch(test, operand, yes, no) => {
                     pc += if holds(test, a, value(operand)) { yes } else { no };
                 }
-                Instruction::Return(k) => return k,
-                Instruction::ReturnA => return a,
+                Instruction::Return(k) => return Some(k),
+                Instruction::ReturnA => return Some(a),
                 Instruction::AToX => x = a,
                 Instruction::XToA => a = x,
             }
         }
         // A verified program never runs off its end.
-        0
+        Some(0)
     }
 }
 
@@ -334,6 +351,10 @@ mod tests {
         assert_eq!(program.run(&data(39, [0; 6])), 0x0005_0001);
         assert_eq!(program.run(&data(1, [0; 6])), 0x7fff_0000);
         assert_eq!(program.run(&data(1, [1 << 32, 0, 0, 0, 0, 0])), 7);
+        assert_eq!(program.constant(39, 0xc000_003e), Some(0x0005_0001));
+        assert_eq!(program.constant(39, 3), Some(0x8000_0000));
+        // Its arguments decide.
+        assert_eq!(program.constant(1, 0xc000_003e), None);
     }
 
     #[test]

@@ -1,14 +1,14 @@
 //! Filters of a task, and how they are installed.
 
 use super::action;
-use super::bpf::{Data, Program};
+use super::bpf::{Data, Program, Raw};
 use super::notify::Listener;
 use crate::errno::{Errno, Result};
 use crate::kernel::task::syscall_work;
 use crate::kernel::{CurrentTask, Task};
 use crate::sync::{Mutex, rank};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 /// Most instructions of all filters of a task (`MAX_INSNS_PER_PATH`).
 const MAX_PATH: usize = 32768;
@@ -46,14 +46,52 @@ pub enum Mode {
     Filter = 2,
 }
 
+/// Numbers of system calls that are remembered as always allowed: a bit for each, 64 to a word.
+const ALLOWED_WORDS: usize = 8;
+
 /// A filter, and those that were there before it.
 pub struct Filter {
     program: Program,
     earlier: Option<Arc<Filter>>,
     listener: Option<Arc<Listener>>,
+    /// Calls that it and those before it allow whatever their arguments are: nobody has to run a program for them.
+    allowed: [u64; ALLOWED_WORDS],
 }
 
 impl Filter {
+    fn new(
+        program: Program,
+        earlier: Option<Arc<Filter>>,
+        listener: Option<Arc<Listener>>,
+    ) -> Arc<Filter> {
+        let before = earlier.as_ref().map_or([u64::MAX; ALLOWED_WORDS], |f| f.allowed);
+        let mut allowed = [0; ALLOWED_WORDS];
+        for (i, (word, before)) in allowed.iter_mut().zip(before).enumerate() {
+            for bit in (0..64).filter(|bit| before & 1 << bit != 0) {
+                let value = program.constant((i * 64 + bit) as u32, super::ARCH);
+                if value.is_some_and(|value| value & action::MASK == action::ALLOW) {
+                    *word |= 1 << bit;
+                }
+            }
+        }
+        Arc::new(Filter { program, earlier, listener, allowed })
+    }
+
+    /// The first filter of a process that is started from outside. `EINVAL` for a bad program, `ENOMEM` for one
+    /// that is too long.
+    pub fn from_outside(program: &[Raw]) -> Result<Arc<Filter>> {
+        let program = Program::verify(program)?;
+        if program.cost() + FILTER_COST > MAX_PATH {
+            return Err(Errno::ENOMEM);
+        }
+        Ok(Self::new(program, None, None))
+    }
+
+    /// What it says about a call with these arguments.
+    pub fn verdict(&self, nr: i32, args: [u64; 6]) -> u32 {
+        self.program.run(&Data { nr, arch: super::ARCH, instruction_pointer: 0, args })
+    }
+
     fn chain(&self) -> impl Iterator<Item = &Filter> {
         fn earlier<'a>(f: &&'a Filter) -> Option<&'a Filter> {
             f.earlier.as_deref()
@@ -84,6 +122,8 @@ impl Drop for Filter {
 #[derive(Default)]
 pub struct Seccomp {
     mode: AtomicU8,
+    /// Those of the filters, to be read without the lock.
+    allowed: [AtomicU64; ALLOWED_WORDS],
     filter: Mutex<Option<Arc<Filter>>, { rank::LEAF }>,
 }
 
@@ -95,6 +135,12 @@ impl Seccomp {
             2 => Mode::Filter,
             _ => Mode::Disabled,
         }
+    }
+
+    /// True if the filters allow every call of this number.
+    pub fn always_allows(&self, nr: u64) -> bool {
+        let word = usize::try_from(nr / 64).ok().and_then(|i| self.allowed.get(i));
+        word.is_some_and(|word| word.load(Ordering::Relaxed) & 1 << (nr % 64) != 0)
     }
 
     fn filter(&self) -> Option<Arc<Filter>> {
@@ -126,12 +172,21 @@ impl Seccomp {
 
 impl Task {
     fn assign(&self, mode: Mode, filter: Option<Arc<Filter>>) {
+        let allowed = filter.as_ref().map_or([0; ALLOWED_WORDS], |f| f.allowed);
+        for (word, bits) in self.seccomp.allowed.iter().zip(allowed) {
+            word.store(bits, Ordering::Relaxed);
+        }
         let old = std::mem::replace(&mut *self.seccomp.filter.lock(), filter);
         self.seccomp.mode.store(mode as u8, Ordering::Release);
         if mode != Mode::Disabled {
             self.syscall_work.fetch_or(syscall_work::SECCOMP, Ordering::SeqCst);
         }
         drop(old);
+    }
+
+    /// Restricts a task that is started from outside, and has not run yet.
+    pub(in crate::kernel) fn restrict(&self, filter: Arc<Filter>) {
+        self.assign(Mode::Filter, Some(filter));
     }
 
     /// A new task has its maker's restrictions.
@@ -191,7 +246,7 @@ pub fn add(
             return Ok(Some(other.tid()));
         }
     }
-    let filter = Arc::new(Filter { program, earlier, listener });
+    let filter = Filter::new(program, earlier, listener);
     task.assign(Mode::Filter, Some(filter.clone()));
     if flags.contains(FilterFlags::TSYNC) {
         for other in others() {

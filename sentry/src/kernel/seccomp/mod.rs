@@ -11,7 +11,9 @@ pub mod notify;
 use super::CurrentTask;
 use super::signal::send::{self, killed_status};
 use super::signal::{SigFields, SigInfo, Signal};
+use super::trace::watched;
 use crate::errno::Errno;
+use crate::syscalls::events;
 use bpf::Data;
 use filter::Mode;
 use std::sync::atomic::Ordering;
@@ -89,6 +91,12 @@ fn filtered(t: &mut CurrentTask, again: bool) -> Verdict {
     let data = data_of(t);
     let Some((value, filter)) = t.task().seccomp.evaluate(&data) else { return Verdict::Allow };
     let low = value & !action::MASK;
+    if !again
+        && !matches!(value & action::MASK, action::ALLOW | action::LOG)
+        && t.kernel().call_logs.watched() & watched::EVENTS != 0
+    {
+        events::filtered(t, t.regs.orig_rax, value);
+    }
     match value & action::MASK {
         action::ALLOW | action::LOG => Verdict::Allow,
         action::ERRNO => {
