@@ -123,7 +123,15 @@ mod tests {
     fn file() {
         let text = "[runsc_config]\nplatform = \"ptrace\"\nstrace = \"true\"\nallow-suid = false\n";
         let found = flags(text, "k8s.io").unwrap();
-        assert_eq!(found, ["--root=/run/containerd/runsc/k8s.io", "--platform=ptrace", "--strace"]);
+        assert_eq!(
+            found,
+            [
+                "--root=/run/containerd/runsc/k8s.io",
+                "--platform=ptrace",
+                "--strace=true",
+                "--allow-suid=false"
+            ]
+        );
         assert!(Settings::parse(found).unwrap().global.strace);
         assert!(Settings::parse(vec!["--nonsense".into()]).is_err());
         assert_eq!(flags("root = \"/r\"", "n").unwrap(), ["--root=/r/n"]);
