@@ -111,8 +111,9 @@ impl Queue {
         }
     }
 
-    /// Queues the removal of all mappings in a range. Returns what can be released at once.
-    pub fn unmap(&mut self, range: Range<u64>, frames: Vec<Frames>) -> Vec<Frames> {
+    /// Queues the removal of all mappings in a range. Returns what can be released at once. `idle`: nothing that was taken
+    /// is still being executed; until then the stub may have these frames mapped, whatever the list says.
+    pub fn unmap(&mut self, range: Range<u64>, frames: Vec<Frames>, idle: bool) -> Vec<Frames> {
         self.frames.extend(frames);
         self.cancel(&range);
         let first = self.mapped.within(range.clone()).next();
@@ -128,7 +129,10 @@ impl Queue {
             }
         }
         // Nothing waits: no mapping of these was ever made, or it is gone.
-        if self.operations.is_empty() { std::mem::take(&mut self.frames) } else { Vec::new() }
+        match idle && self.operations.is_empty() {
+            true => std::mem::take(&mut self.frames),
+            false => Vec::new(),
+        }
     }
 
     /// Takes the last mappings back that have not been made yet and lie in a range that is unmapped.
@@ -233,9 +237,9 @@ mod tests {
         map(&mut queue, 12, 3, rw);
         map(&mut queue, 13, 4, r);
         map(&mut queue, 20, 5, r);
-        queue.unmap(11 * P..12 * P, Vec::new());
-        queue.unmap(12 * P..14 * P, Vec::new());
-        queue.unmap(14 * P..20 * P, Vec::new());
+        queue.unmap(11 * P..12 * P, Vec::new(), true);
+        queue.unmap(12 * P..14 * P, Vec::new(), true);
+        queue.unmap(14 * P..20 * P, Vec::new(), true);
         queue.protect(0..30 * P, r);
         queue.populate(0..15 * P);
         queue.huge(10 * P..30 * P);
@@ -255,9 +259,9 @@ mod tests {
             ]
         );
         assert!(shape(&mut queue.for_copy()).is_empty());
-        queue.unmap(0..100 * P, Vec::new());
+        queue.unmap(0..100 * P, Vec::new(), true);
         assert_eq!(shape(&mut queue), ["unmap 10..21"]);
-        queue.unmap(0..100 * P, Vec::new());
+        queue.unmap(0..100 * P, Vec::new(), true);
         assert!(shape(&mut queue).is_empty());
     }
 
@@ -271,21 +275,24 @@ mod tests {
         };
         map(&mut queue, 10..12);
         assert!(!queue.is_due() && queue.is_missed(11 * P) && !queue.is_missed(12 * P));
-        let unused = queue.unmap(0..20 * P, vec![file.allocate(P).unwrap()]);
+        let unused = queue.unmap(0..20 * P, vec![file.allocate(P).unwrap()], true);
         assert_eq!(unused.len(), 2);
         assert!(shape(&mut queue).is_empty());
+        // While a list is executed its mappings are there, and so are those that it removes.
+        assert!(queue.unmap(0..P, vec![file.allocate(P).unwrap()], false).is_empty());
+        assert_eq!(queue.take().frames.len(), 1);
         // A part of another mapping that waits, of one, and of one that the stub has.
         map(&mut queue, 10..14);
         assert!(!queue.is_due());
         map(&mut queue, 11..12);
-        assert!(queue.is_due() && queue.unmap(11 * P..12 * P, Vec::new()).is_empty());
+        assert!(queue.is_due() && queue.unmap(11 * P..12 * P, Vec::new(), true).is_empty());
         assert_eq!(shape(&mut queue), ["map 10..14 1", "map 11..12 1", "unmap 11..12"]);
         map(&mut queue, 20..22);
         assert!(!queue.is_due());
-        assert!(queue.unmap(21 * P..22 * P, Vec::new()).is_empty() && queue.is_due());
+        assert!(queue.unmap(21 * P..22 * P, Vec::new(), true).is_empty() && queue.is_due());
         assert_eq!(shape(&mut queue), ["map 20..22 1", "unmap 21..22"]);
         map(&mut queue, 19..21);
-        assert!(queue.is_due() && queue.unmap(19 * P..21 * P, Vec::new()).is_empty());
+        assert!(queue.is_due() && queue.unmap(19 * P..21 * P, Vec::new(), true).is_empty());
         assert_eq!(shape(&mut queue), ["map 19..21 1", "unmap 19..21"]);
     }
 }

@@ -110,6 +110,11 @@ impl<X: Execute> Space<X> {
         result
     }
 
+    /// Whether nothing that was taken out of the queue is still being executed. To be asked with the queue locked.
+    fn is_idle(&self) -> bool {
+        self.done.load(Ordering::Acquire) == self.taken.load(Ordering::Relaxed)
+    }
+
     /// What all address spaces share.
     pub fn shared(&self) -> &Arc<Shared> {
         &self.shared
@@ -141,9 +146,7 @@ impl<X: Execute> Space<X> {
         if !faulted {
             let mut queue = self.queue.lock();
             // While a mapping is being removed, guest code must not use what comes in its place.
-            let taken = self.taken.load(Ordering::Relaxed);
-            let idle = self.done.load(Ordering::Acquire) == taken;
-            if idle && !queue.is_due() {
+            if self.is_idle() && !queue.is_due() {
                 let queued = self.queued.load(Ordering::Relaxed);
                 self.waiting.store(queued, Ordering::Release);
                 return Ok(());
@@ -229,7 +232,7 @@ impl<X: Execute> AddressSpace for Space<X> {
     fn unmap(&self, addr: u64, len: u64, frames: Vec<Frames>) {
         if let Some(range) = range(addr, len) {
             // Dropped with the queue unlocked.
-            let unused = self.push(|queue| queue.unmap(range, frames));
+            let unused = self.push(|queue| queue.unmap(range, frames, self.is_idle()));
             Frames::release_all(unused);
         }
     }

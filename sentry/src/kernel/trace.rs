@@ -120,8 +120,8 @@ impl CallLogs {
 
     /// The kinds of events that anybody wants.
     pub fn event_kinds(&self) -> EventKinds {
-        let kinds = self.events.lock().iter().map(|(_, kinds)| *kinds).collect::<Vec<_>>();
-        kinds.into_iter().fold(EventKinds::empty(), EventKinds::union)
+        let events = self.events.lock();
+        events.iter().fold(EventKinds::empty(), |all, (_, kinds)| all | *kinds)
     }
 
     /// Writes an event of these kinds to all who want one of them.

@@ -13,7 +13,7 @@ use crate::time::{TimerQueue, TimerTarget};
 use platform::host::time::Clock;
 use rustc_hash::FxHashMap;
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 const SECOND: u64 = 1_000_000_000;
@@ -66,8 +66,8 @@ pub struct TimeWait {
     this: Weak<TimeWait>,
     inner: Mutex<Inner, { rank::LEAF }>,
     next_id: AtomicU64,
-    /// A timer is set.
-    armed: AtomicBool,
+    /// When the first timer that is set calls; `u64::MAX` without one.
+    armed: AtomicU64,
     /// `tcp_max_tw_buckets`: connections beyond it leave nothing.
     pub max: AtomicI32,
     /// How many have been let go when their time was over, for a new connection, and at once for want of room.
@@ -85,7 +85,7 @@ impl TimeWait {
             this: this.clone(),
             inner: Mutex::default(),
             next_id: AtomicU64::new(0),
-            armed: AtomicBool::new(false),
+            armed: AtomicU64::new(u64::MAX),
             max: AtomicI32::new(MAX),
             finished: AtomicU64::new(0),
             recycled: AtomicU64::new(0),
@@ -155,7 +155,7 @@ impl TimeWait {
             }
         }
         drop((entry, gone));
-        self.arm(length);
+        self.arm(key.0);
     }
 
     /// The other side of a connection in `FIN-WAIT-2` has sent its `FIN`.
@@ -185,16 +185,19 @@ impl TimeWait {
         gone
     }
 
-    /// Sees to it that the first of them is let go in time.
-    fn arm(&self, after: u64) {
-        let Some(task) = crate::kernel::current() else { return };
-        // A timer that is set already may be later than this one: only `FIN-WAIT-2` can be shorter.
-        if self.armed.swap(true, Ordering::SeqCst) && after >= LENGTH {
-            return;
+    /// Sees to it that what is over at `deadline` is let go then.
+    fn arm(&self, deadline: u64) {
+        if let Some(task) = crate::kernel::current() {
+            self.arm_in(&task.kernel().timers, deadline);
         }
-        let kernel = task.kernel();
-        let this: Weak<TimeWait> = self.this.clone();
-        kernel.timers.set(kernel.time.monotonic().saturating_add(after), this, 0);
+    }
+
+    fn arm_in(&self, queue: &Arc<TimerQueue>, deadline: u64) {
+        // One that calls earlier sets the next.
+        if self.armed.fetch_min(deadline, Ordering::SeqCst) > deadline {
+            let this: Weak<TimeWait> = self.this.clone();
+            queue.set(deadline, this, 0);
+        }
     }
 }
 
@@ -202,13 +205,10 @@ impl TimerTarget for TimeWait {
     fn expired(&self, queue: &Arc<TimerQueue>, _cookie: u64) {
         let gone = self.expire(Clock::Monotonic.now());
         drop(gone);
-        self.armed.store(false, Ordering::SeqCst);
+        self.armed.store(u64::MAX, Ordering::SeqCst);
         let first = self.inner.lock().by_deadline.first_key_value().map(|(key, _)| key.0);
-        if let Some(deadline) = first
-            && !self.armed.swap(true, Ordering::SeqCst)
-        {
-            let this: Weak<TimeWait> = self.this.clone();
-            queue.set(deadline, this, 0);
+        if let Some(deadline) = first {
+            self.arm_in(queue, deadline);
         }
     }
 }
