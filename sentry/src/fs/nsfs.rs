@@ -9,8 +9,8 @@ use crate::kernel::namespace::{Namespace, UserNamespace};
 use crate::kernel::{Rlimit, Task};
 use crate::mm::UserAddr;
 use crate::vfs::{
-    Attachments, Attr, Dentry, File, FileOps, FileSystem, FileType, Inode, Mount, MountFlags,
-    OpenFlags, Path, StatFs,
+    Attachments, Attr, Dentry, File, FileOps, FileSystem, FileType, Inode, Mount, OpenFlags, Path,
+    StatFs,
 };
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
@@ -103,7 +103,7 @@ pub fn place(ns: Namespace) -> Path {
     let fs: Arc<dyn FileSystem> = Arc::new(Nsfs);
     let inode = Arc::new(NsInode { ns, fs: fs.clone(), attachments: Attachments::default() });
     let dentry = Dentry::new_root(inode);
-    Path { mount: Mount::of(fs, dentry.clone(), b"nsfs", MountFlags::empty()), dentry }
+    Path { mount: Mount::new_internal(fs, dentry.clone(), b"nsfs"), dentry }
 }
 
 /// The namespace that an open file stands for.

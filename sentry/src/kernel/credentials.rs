@@ -3,6 +3,7 @@
 //! Ids are those of the root user namespace; system calls translate them.
 
 use super::keys::Keyrings;
+use super::landlock::Domain;
 use super::namespace::UserNamespace;
 use crate::vfs::Attr;
 use std::sync::Arc;
@@ -86,6 +87,8 @@ pub struct Credentials {
     pub no_new_privs: bool,
     /// Its keyrings.
     pub keyrings: Keyrings,
+    /// What it has restricted itself with (`landlock(7)`).
+    pub landlock: Option<Arc<Domain>>,
 }
 
 impl Default for Credentials {
@@ -110,6 +113,7 @@ impl Default for Credentials {
             securebits: 0,
             no_new_privs: false,
             keyrings: Keyrings::default(),
+            landlock: None,
         }
     }
 }

@@ -21,6 +21,7 @@ pub mod futex;
 pub mod inspect;
 pub mod ipc;
 pub mod keys;
+pub mod landlock;
 pub mod load;
 pub mod log;
 pub mod namespace;

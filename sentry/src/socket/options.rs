@@ -2,7 +2,9 @@
 
 use super::{Socket, Ucred};
 use crate::errno::{Errno, Result};
+use crate::kernel::landlock::Domain;
 use crate::kernel::{Credentials, CurrentTask};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// `net.core.wmem_default` and `rmem_default`, in bytes.
@@ -133,12 +135,15 @@ pub struct Options {
     pub ino: AtomicU64,
     /// Who made the socket, for messages sent with `write(2)`.
     pub creator: Ucred,
+    /// What the task that made it has restricted itself with.
+    pub landlock: Option<Arc<Domain>>,
 }
 
 impl Options {
     /// Defaults, for a socket made by a task.
     pub fn new(t: &CurrentTask) -> Options {
-        Options::with_creator(Ucred::of(t, t.creds()))
+        let landlock = t.creds().landlock.clone();
+        Options { landlock, ..Options::with_creator(Ucred::of(t, t.creds())) }
     }
 
     /// Defaults.
@@ -156,6 +161,7 @@ impl Options {
             sndtimeo: AtomicU64::new(0),
             ino: AtomicU64::new(0),
             creator,
+            landlock: None,
         }
     }
 

@@ -5,7 +5,9 @@
 
 use super::arg::{Fd, Flags, Mode, PathPtr, SigNo};
 use super::entry::{Entry, rows};
-use super::families::{file, futex, ipc, keys, memory, path, process, signal, socket, time};
+use super::families::{
+    file, futex, ipc, keys, landlock, memory, path, process, signal, socket, time,
+};
 use crate::mm::UserAddr;
 
 /// Newest number known here; the test of completeness counts up to it.
@@ -394,9 +396,9 @@ rows! { IPC:
     319 memfd_create (name: UserAddr, flags: Flags) [partial file::memfd_create, "MFD_HUGETLB is refused"]
     326 copy_file_range (fd_in: Fd, off_in: UserAddr, fd_out: Fd, off_out: UserAddr, len: u64, flags: Flags) [full ipc::copy_file_range]
     333 io_pgetevents (ctx_id: UserAddr, min_nr: i64, nr: i64, events: UserAddr, timeout: UserAddr, usig: UserAddr) [full ipc::io_pgetevents]
-    425 io_uring_setup [refused ENOSYS "configured out (CONFIG_IO_URING)"]
-    426 io_uring_enter [refused ENOSYS "configured out (CONFIG_IO_URING)"]
-    427 io_uring_register [refused ENOSYS "configured out (CONFIG_IO_URING)"]
+    425 io_uring_setup [refused EPERM "switched off (kernel.io_uring_disabled is 2)"]
+    426 io_uring_enter (fd: Fd, to_submit: u32, min_complete: u32, flags: u32) [partial ipc::io_uring_enter, "switched off (kernel.io_uring_disabled is 2): there are no rings"]
+    427 io_uring_register (fd: Fd, opcode: u32) [partial ipc::io_uring_register, "switched off (kernel.io_uring_disabled is 2): there are no rings"]
     441 epoll_pwait2 (epfd: Fd, events: UserAddr, maxevents: i32, timeout: UserAddr, sigmask: UserAddr, sigsetsize: u64) [full ipc::epoll_pwait2]
 }
 
@@ -452,10 +454,10 @@ rows! { OTHER:
     321 bpf [refused ENOSYS "configured out (CONFIG_BPF_SYSCALL)"]
     335 uretprobe [refused ENOSYS "only the kernel's own trampolines may call it; no uprobes here"]
     336 uprobe [refused ENOSYS "only the kernel's own trampolines may call it; no uprobes here"]
-    444 landlock_create_ruleset [refused ENOSYS "configured out (CONFIG_SECURITY_LANDLOCK)"]
-    445 landlock_add_rule [refused ENOSYS "configured out (CONFIG_SECURITY_LANDLOCK)"]
-    446 landlock_restrict_self [refused ENOSYS "configured out (CONFIG_SECURITY_LANDLOCK)"]
-    459 lsm_get_self_attr [refused ENOSYS "configured out (CONFIG_SECURITY)"]
-    460 lsm_set_self_attr [refused ENOSYS "configured out (CONFIG_SECURITY)"]
-    461 lsm_list_modules [refused ENOSYS "configured out (CONFIG_SECURITY)"]
+    444 landlock_create_ruleset(attr: UserAddr, size: u64, flags: u32) [full landlock::landlock_create_ruleset]
+    445 landlock_add_rule(ruleset_fd: Fd, rule_type: u32, rule_attr: UserAddr, flags: u32) [full landlock::landlock_add_rule]
+    446 landlock_restrict_self(ruleset_fd: Fd, flags: u32) [full landlock::landlock_restrict_self]
+    459 lsm_get_self_attr(attr: u32, ctx: UserAddr, size: UserAddr, flags: u32) [full landlock::lsm_get_self_attr]
+    460 lsm_set_self_attr(attr: u32, ctx: UserAddr, size: u32, flags: u32) [full landlock::lsm_set_self_attr]
+    461 lsm_list_modules(ids: UserAddr, size: UserAddr, flags: u32) [full landlock::lsm_list_modules]
 }

@@ -7,6 +7,7 @@
 
 use super::{File, OpenFlags};
 use crate::errno::{Errno, Result};
+use crate::kernel::landlock::{self, Domain};
 use crate::kernel::signal::{SigInfo, Signal, send};
 use crate::kernel::{CurrentTask, Kernel, Task, ThreadGroup};
 use crate::sync::{Mutex, rank};
@@ -27,7 +28,7 @@ pub enum OwnerKind {
 }
 
 /// Who is signalled, how, and with whose permission.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct OwnerState {
     /// What kind of id `id` is.
     pub kind: OwnerKind,
@@ -37,6 +38,8 @@ pub struct OwnerState {
     pub signal: i32,
     /// Real and effective user of who set the owner.
     pub uids: (u32, u32),
+    /// Restrictions of who set the owner, and the process, which they do not keep from itself.
+    landlock: Option<(Arc<Domain>, i32)>,
     /// Descriptor with which `O_ASYNC` was set: what `si_fd` tells.
     fd: i32,
 }
@@ -48,7 +51,7 @@ pub struct FileOwner(OnceLock<Arc<Entry>>);
 impl FileOwner {
     /// The state.
     pub fn get(&self) -> OwnerState {
-        self.0.get().map(|entry| *entry.state.lock()).unwrap_or_default()
+        self.0.get().map(|entry| entry.state.lock().clone()).unwrap_or_default()
     }
 
     fn entry<'a>(t: &CurrentTask, file: &'a File) -> &'a Arc<Entry> {
@@ -138,7 +141,7 @@ pub fn send_deferred(kernel: &Arc<Kernel>) {
     while kernel.async_signals.any.swap(false, Ordering::SeqCst) {
         let list = std::mem::take(&mut *kernel.async_signals.list.lock());
         for (entry, reason) in list {
-            let owner = *entry.state.lock();
+            let owner = entry.state.lock().clone();
             signal(kernel, &owner, reason);
         }
     }
@@ -271,10 +274,14 @@ pub fn set_async(t: &CurrentTask, file: &Arc<File>, fd: i32, on: bool) -> bool {
 
 fn assign(t: &CurrentTask, file: &File, kind: OwnerKind, id: i32) {
     let uids = (t.creds().uid, t.creds().euid);
+    let landlock = t.creds().landlock.clone().map(|domain| (domain, t.tgid()));
     let mut state = FileOwner::entry(t, file).state.lock();
     state.kind = kind;
     state.id = id;
     state.uids = uids;
+    let old = std::mem::replace(&mut state.landlock, landlock);
+    drop(state);
+    drop(old);
 }
 
 /// Makes `id`, as the caller's pid namespace has it, the owner. `ESRCH` if there is no such thread, process
@@ -329,12 +336,19 @@ fn targets(kernel: &Kernel, owner: &OwnerState) -> Vec<Target> {
 
 impl Target {
     /// `sigio_perm`: whoever set the owner may signal it.
-    fn allows(&self, (uid, euid): (u32, u32)) -> bool {
+    fn allows(&self, owner: &OwnerState) -> bool {
+        let (uid, euid) = owner.uids;
         let task = match self {
             Target::Task(task) => Some(task.clone()),
             Target::Process(group) => group.any_task(),
         };
         let Some(task) = task else { return false };
+        if let Some((domain, setter)) = &owner.landlock
+            && task.tgid() != *setter
+            && landlock::scope::check_signal(Some(domain), &task).is_err()
+        {
+            return false;
+        }
         let creds = task.creds();
         euid == 0 || [euid, uid].iter().any(|id| *id == creds.suid || *id == creds.uid)
     }
@@ -366,7 +380,7 @@ fn signal(kernel: &Kernel, owner: &OwnerState, reason: Reason) {
         return;
     }
     for target in targets(kernel, owner) {
-        if !target.allows(owner.uids) {
+        if !target.allows(owner) {
             continue;
         }
         if reason == Reason::Urgent {

@@ -208,6 +208,11 @@ impl Dentry {
         self.waits
     }
 
+    /// True when its file system makes up inodes at each look-up: they are the same if their numbers are.
+    pub(crate) fn has_passing_inodes(&self) -> bool {
+        self.volatile && !self.waits
+    }
+
     /// Locks the directory against changes of its entries; nothing where the file system waits for guests.
     pub(super) fn lock_entries(&self) -> Option<MutexGuard<'_, ()>> {
         (!self.waits).then(|| self.entries.lock())

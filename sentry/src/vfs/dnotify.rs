@@ -18,7 +18,7 @@ const EVENTS: [(u32, Happened); 6] = [
     (0x2, Happened::MODIFY),
     (0x4, Happened::CREATE.union(Happened::MOVED_TO)),
     (0x8, Happened::DELETE.union(Happened::MOVED_FROM)),
-    (0x10, Happened::MOVED_FROM),
+    (0x10, Happened::RENAMED),
     (0x20, Happened::ATTRIB),
 ];
 

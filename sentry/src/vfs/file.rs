@@ -13,7 +13,7 @@ use platform::MapSource;
 use std::any::Any;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 bitflags::bitflags! {
     /// Flags of `open(2)`. Unknown bits are kept out by the system-call layer.
@@ -305,6 +305,8 @@ pub struct File {
     pub epoll_links: crate::fs::epoll::Links,
     /// Opening it made the file.
     created: AtomicBool,
+    /// Rights over it that who opened it does not have (`landlock(7)`).
+    refused: AtomicU16,
 }
 
 /// The position of an open file, locked; announced when it has changed ([`FileOps::moved`]).
@@ -399,6 +401,7 @@ impl File {
             guard,
             owner: Default::default(),
             created: AtomicBool::new(false),
+            refused: AtomicU16::new(0),
             epoll_links: Default::default(),
         })
     }
@@ -411,6 +414,17 @@ impl File {
     /// Notes that opening it made the file.
     pub(super) fn set_created(&self) {
         self.created.store(true, Ordering::Relaxed);
+    }
+
+    /// True if whoever opened it had one of these rights ([`landlock`](crate::kernel::landlock::access))
+    /// not.
+    pub fn refuses(&self, rights: u16) -> bool {
+        self.refused.load(Ordering::Relaxed) & rights != 0
+    }
+
+    /// Notes the rights that whoever opens it does not have.
+    pub(super) fn set_refused(&self, rights: u16) {
+        self.refused.store(rights, Ordering::Relaxed);
     }
 
     /// What it does.

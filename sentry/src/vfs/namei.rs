@@ -8,6 +8,7 @@ use super::permission::{self, Access, CAP_MKNOD, check_delete};
 use super::walk::{self, Last, Parent, WalkContext};
 use super::{Attr, FileType, Inode};
 use crate::errno::{Errno, Result};
+use crate::kernel::landlock::{self, access, fs::Refer};
 use crate::sync::{Mutex, rank};
 use std::sync::Arc;
 
@@ -22,10 +23,12 @@ pub const RENAME_WHITEOUT: u32 = 4;
 static RENAME: Mutex<(), { rank::RENAME }> = Mutex::new(());
 
 /// Makes one new name in the directory of `parent`, after the checks all such calls share: `EEXIST` if
-/// it is there, `EROFS`, `EACCES`, `ENOENT` in a removed directory.
+/// it is there, `EROFS`, `EACCES`, `ENOENT` in a removed directory. `restricted`: what the task's own
+/// restrictions say of it.
 fn make(
     ctx: &WalkContext,
     parent: &Parent,
+    restricted: impl FnOnce() -> Result<()>,
     make: impl FnOnce(&Arc<dyn Inode>, &[u8], &Attr) -> Result<Arc<dyn Inode>>,
 ) -> Result<Arc<Dentry>> {
     let dir = &parent.dir.dentry;
@@ -39,7 +42,7 @@ fn make(
         Err(Errno::ENOENT) => {}
         Err(e) => return Err(e),
     }
-    let dir_attr = writable_dir(ctx, &parent.dir)?;
+    let dir_attr = writable_dir(ctx, &parent.dir, restricted)?;
     let inode = make(dir.inode(), name, &dir_attr)?;
     let child = dir.insert(name, inode);
     notify::created(dir, &child);
@@ -55,11 +58,16 @@ pub(super) fn check_owner(ctx: &WalkContext, dir: &Path) -> Result<()> {
 }
 
 /// Attributes of a directory in which names may be made.
-fn writable_dir(ctx: &WalkContext, dir: &Path) -> Result<Attr> {
+fn writable_dir(
+    ctx: &WalkContext,
+    dir: &Path,
+    restricted: impl FnOnce() -> Result<()>,
+) -> Result<Attr> {
     dir.mount.check_writable()?;
     if dir.dentry.is_unlinked() {
         return Err(Errno::ENOENT);
     }
+    restricted()?;
     check_owner(ctx, dir)?;
     let attr = dir.inode().attr()?;
     permission::check_known(&**dir.inode(), &attr, &ctx.creds, Access::WRITE | Access::EXEC)?;
@@ -69,7 +77,8 @@ fn writable_dir(ctx: &WalkContext, dir: &Path) -> Result<Attr> {
 /// `mkdir(2)`.
 pub fn mkdir(ctx: &WalkContext, start: Path, path: &[u8], mode: u32) -> Result<()> {
     let parent = walk::resolve_parent(ctx, start, path)?;
-    make(ctx, &parent, |dir, name, dir_attr| {
+    let restricted = || landlock::fs::check(&ctx.creds, &parent.dir, access::MAKE_DIR);
+    make(ctx, &parent, restricted, |dir, name, dir_attr| {
         let mode = FileType::Directory as u32 | mode & 0o1777 & !ctx.umask;
         let (owner, mode) = permission::new_inode(dir_attr, &ctx.creds, mode);
         dir.mkdir(name, mode & 0o7777, owner)
@@ -84,7 +93,8 @@ pub fn symlink(ctx: &WalkContext, target: &[u8], start: Path, path: &[u8]) -> Re
     }
     let parent = walk::resolve_parent(ctx, start, path)?;
     no_slash(&parent)?;
-    make(ctx, &parent, |dir, name, dir_attr| {
+    let restricted = || landlock::fs::check(&ctx.creds, &parent.dir, access::MAKE_SYM);
+    make(ctx, &parent, restricted, |dir, name, dir_attr| {
         let mode = FileType::Symlink as u32 | 0o777;
         let (owner, _) = permission::new_inode(dir_attr, &ctx.creds, mode);
         dir.symlink(name, target, owner)
@@ -117,9 +127,13 @@ pub fn create_node(
     };
     if device && !ctx.creds.has(CAP_MKNOD) {
         // As in Linux, whether the name could be made at all is what counts first.
+        let right = FileType::from_mode(mode).map_or(0, landlock::fs::right_to_make);
+        let restricted = || landlock::fs::check(&ctx.creds, &parent.dir, right);
         return Err(match parent.dir.dentry.lookup(name, b"") {
             Ok(_) => Errno::EEXIST,
-            Err(Errno::ENOENT) => writable_dir(ctx, &parent.dir).err().unwrap_or(Errno::EPERM),
+            Err(Errno::ENOENT) => {
+                writable_dir(ctx, &parent.dir, restricted).err().unwrap_or(Errno::EPERM)
+            }
             Err(e) => e,
         });
     }
@@ -156,7 +170,19 @@ pub fn link(ctx: &WalkContext, old: &Path, start: Path, path: &[u8]) -> Result<(
     if !may_link(&attr, ctx) {
         return Err(Errno::EPERM);
     }
-    make(ctx, &parent, |dir, name, _| {
+    let old_dir = old.dentry.parent().unwrap_or_else(|| old.dentry.clone());
+    let restricted = || {
+        let refer = Refer {
+            old_dir: &old_dir,
+            child: &old.dentry,
+            new_dir: &parent.dir,
+            target: None,
+            renames: false,
+            exchange: false,
+        };
+        landlock::fs::check_refer(&ctx.creds, &refer)
+    };
+    make(ctx, &parent, restricted, |dir, name, _| {
         if attr.is_dir() {
             return Err(Errno::EPERM);
         }
@@ -178,14 +204,22 @@ fn may_link(attr: &Attr, ctx: &WalkContext) -> bool {
     safe || permission::is_owner_or_capable(attr, &ctx.creds)
 }
 
-/// The child that is to be removed, and a check that it may be.
-fn victim(ctx: &WalkContext, dir: &Path, name: &[u8]) -> Result<(Arc<Dentry>, Attr)> {
+/// The child that is to be removed, and a check that it may be. `right`: what a task must be allowed by its own
+/// restrictions.
+fn victim(ctx: &WalkContext, dir: &Path, name: &[u8], right: u16) -> Result<Arc<Dentry>> {
     let child = dir.dentry.lookup_locked(name, b"")?;
     dir.mount.check_writable()?;
+    landlock::fs::check(&ctx.creds, dir, right)?;
+    removable(ctx, dir, &child)?;
+    Ok(child)
+}
+
+/// Whether a name may be removed; the attributes of what it names.
+fn removable(ctx: &WalkContext, dir: &Path, child: &Dentry) -> Result<Attr> {
     let attr = child.inode().attr()?;
     check_delete(&**dir.inode(), &dir.inode().attr()?, &attr, &ctx.creds)?;
     permission::check_flags_of_removal(&**dir.inode(), &**child.inode())?;
-    Ok((child, attr))
+    Ok(attr)
 }
 
 /// `unlink(2)`.
@@ -199,7 +233,7 @@ pub fn unlink(ctx: &WalkContext, start: Path, path: &[u8]) -> Result<()> {
             let child = dir.lookup_locked(name, b"")?;
             return Err(if child.is_dir() { Errno::EISDIR } else { Errno::ENOTDIR });
         }
-        let (child, _) = victim(ctx, &parent.dir, name)?;
+        let child = victim(ctx, &parent.dir, name, access::REMOVE_FILE)?;
         if child.is_dir() {
             return Err(Errno::EISDIR);
         }
@@ -226,7 +260,7 @@ pub fn rmdir(ctx: &WalkContext, start: Path, path: &[u8]) -> Result<()> {
     let dir = &parent.dir.dentry;
     let _gone = {
         let _entries = dir.lock_entries();
-        let (child, _) = victim(ctx, &parent.dir, name)?;
+        let child = victim(ctx, &parent.dir, name, access::REMOVE_DIR)?;
         if !child.is_dir() {
             return Err(Errno::ENOTDIR);
         }
@@ -284,7 +318,7 @@ pub fn rename(
     let _rename = (!waits && !Arc::ptr_eq(old_dir, new_dir)).then(|| RENAME.lock());
     let _entries = Dentry::lock_two(old_dir, new_dir);
 
-    let (child, child_attr) = victim(ctx, &old.dir, old_name)?;
+    let child = old_dir.lookup_locked(old_name, b"")?;
     let target = match new_dir.lookup_locked(new_name, b"") {
         Ok(_) if flags & RENAME_NOREPLACE != 0 => return Err(Errno::EEXIST),
         Ok(target) => Some(target),
@@ -307,11 +341,21 @@ pub fn rename(
     {
         return Err(Errno::ENOTDIR);
     }
-    let new_dir_attr = writable_dir(ctx, &new.dir)?;
+    let refer = Refer {
+        old_dir,
+        child: &child,
+        new_dir: &new.dir,
+        target: target.as_ref(),
+        renames: true,
+        exchange,
+    };
+    landlock::fs::check_refer(&ctx.creds, &refer)?;
+    if target.as_ref().is_some_and(|target| Arc::ptr_eq(target.inode(), child.inode())) {
+        return Ok(());
+    }
+    let child_attr = removable(ctx, &old.dir, &child)?;
+    let new_dir_attr = writable_dir(ctx, &new.dir, || Ok(()))?;
     if let Some(target) = &target {
-        if Arc::ptr_eq(target.inode(), child.inode()) {
-            return Ok(());
-        }
         check_delete(&**new_dir.inode(), &new_dir_attr, &target.inode().attr()?, &ctx.creds)?;
         if !exchange {
             match (child.is_dir(), target.is_dir()) {

@@ -39,6 +39,8 @@ bitflags::bitflags! {
         const MOVE_SELF = 0x800;
         /// Its file system was unmounted.
         const UNMOUNT = 0x2000;
+        /// Was given another name in the same directory; comes with [`Happened::MOVED_FROM`].
+        const RENAMED = 0x1000_0000;
         /// The subject is a directory.
         const ISDIR = 0x4000_0000;
     }
@@ -182,7 +184,9 @@ pub fn moved(
     }
     let cookie = NEXT_COOKIE.fetch_add(1, Ordering::Relaxed);
     let kind = kind(child);
-    tell(&**old_dir.inode(), Happened::MOVED_FROM | kind, cookie, Some(old_name));
+    let mut from = Happened::MOVED_FROM | kind;
+    from.set(Happened::RENAMED, Arc::ptr_eq(old_dir, new_dir));
+    tell(&**old_dir.inode(), from, cookie, Some(old_name));
     tell(&**new_dir.inode(), Happened::MOVED_TO | kind, cookie, Some(new_name));
     tell(&**child.inode(), Happened::MOVE_SELF, 0, None);
 }

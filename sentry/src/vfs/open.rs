@@ -11,6 +11,7 @@ use super::{Dentry, FileType, Inode, Owner, SetAttr, device};
 use crate::errno::{Errno, Result};
 use crate::fs::pipe::{FifoSlot, open_fifo};
 use crate::kernel::CurrentTask;
+use crate::kernel::landlock::{self, access};
 use std::any::Any;
 use std::sync::Arc;
 
@@ -110,7 +111,7 @@ fn open_or_create(
                 )? {
                     (child, true) => {
                         let path = Path { mount: dir.mount, dentry: child };
-                        let file = open_checked(t, path, how.flags - OpenFlags::TRUNC)?;
+                        let file = open_checked(t, ctx, path, how.flags - OpenFlags::TRUNC)?;
                         file.set_created();
                         return Ok(file);
                     }
@@ -175,10 +176,12 @@ pub(crate) fn create_with(
         Err(e) => return Err(e),
     }
     dir.mount.check_writable()?;
-    super::namei::check_owner(ctx, dir)?;
     if dir.dentry.is_unlinked() {
         return Err(Errno::ENOENT);
     }
+    let right = FileType::from_mode(mode).map_or(0, landlock::fs::right_to_make);
+    landlock::fs::check(&ctx.creds, dir, right)?;
+    super::namei::check_owner(ctx, dir)?;
     let dir_attr = dir.inode().attr()?;
     let want = Access::WRITE | Access::EXEC;
     permission::check_known(&**dir.inode(), &dir_attr, &ctx.creds, want)?;
@@ -210,7 +213,7 @@ fn open_unnamed(
     let name = format!("#{}", inode.attr()?.ino);
     let linkable = !how.flags.contains(OpenFlags::EXCL);
     let dentry = Dentry::new_unnamed(inode, &dir.dentry, name.as_bytes(), linkable);
-    open_checked(t, Path { mount: dir.mount, dentry }, how.flags - OpenFlags::TRUNC)
+    open_checked(t, ctx, Path { mount: dir.mount, dentry }, how.flags - OpenFlags::TRUNC)
 }
 
 /// Opens what was found at `path`, after checking that `ctx` may.
@@ -259,16 +262,50 @@ pub fn open_path(
             return Err(Errno::EPERM);
         }
     }
-    open_checked(t, path, flags)
+    open_checked(t, ctx, path, flags)
 }
 
 /// Opens what is at `path`; permission has been checked.
-fn open_checked(t: Option<&mut CurrentTask>, path: Path, flags: OpenFlags) -> Result<Arc<File>> {
+fn open_checked(
+    t: Option<&mut CurrentTask>,
+    ctx: &WalkContext,
+    path: Path,
+    flags: OpenFlags,
+) -> Result<Arc<File>> {
+    let refused = refused(ctx, &path, flags)?;
     let file = open_by_type(t, path, flags)?;
+    file.set_refused(refused);
     if let Some(path) = file.path() {
         notify::happened(path, Happened::OPEN);
     }
     Ok(file)
+}
+
+/// What a task's own restrictions say: `EACCES`, or the rights that it will not have over the open file.
+fn refused(ctx: &WalkContext, path: &Path, flags: OpenFlags) -> Result<u16> {
+    if ctx.creds.landlock.is_none() {
+        return Ok(0);
+    }
+    let mut rights = 0;
+    if path.dentry.is_dir() {
+        rights = access::READ_DIR;
+    } else {
+        rights |= if flags.readable() { access::READ_FILE } else { 0 };
+        rights |= if flags.writable() { access::WRITE_FILE } else { 0 };
+    }
+    let refused = landlock::fs::check_open(&ctx.creds, path, rights);
+    let cut = flags.contains(OpenFlags::TRUNC);
+    let refused = match refused {
+        Ok(refused) if refused & access::TRUNCATE == 0 || !cut => return Ok(refused),
+        _ => Errno::EACCES,
+    };
+    // That a program is running is noticed before.
+    if flags.writable() && path.dentry.file_type() == FileType::Regular {
+        let attachments = path.inode().attachments();
+        attachments.allow_write()?;
+        attachments.end_write();
+    }
+    Err(refused)
 }
 
 fn open_by_type(t: Option<&mut CurrentTask>, path: Path, flags: OpenFlags) -> Result<Arc<File>> {
@@ -366,6 +403,8 @@ pub fn open_exec_at(
         return Err(Errno::EACCES);
     }
     permission::check(&**path.inode(), &ctx.creds, Access::EXEC)?;
+    let rights = access::EXECUTE | access::READ_FILE;
+    landlock::fs::check_open(&ctx.creds, &path, rights)?;
     let attachments = path.inode().attachments();
     attachments.deny_write()?;
     match path.inode().clone().open(&path, OpenFlags::empty()) {

@@ -200,6 +200,11 @@ fn signals_about_directories() {
     p!(watch(0x4 | MULTISHOT), before(&|| _ = put(c"d/new", "")), before(&change));
     p!(watch(0), watch(0x8 | MULTISHOT), before(&|| _ = unlink(c"d/new")));
     p!(watch(0), watch(0x10 | MULTISHOT), before(&|| _ = rename(c"d/f", c"d/g")));
+    mkdir(c"elsewhere", 0o755);
+    p!(
+        before(&|| _ = rename(c"d/g", c"elsewhere/g")),
+        before(&|| _ = rename(c"elsewhere/g", c"d/g"))
+    );
     p!(watch(0), watch(0x3 | MULTISHOT), before(&|| _ = get(c"d/g")) > 0);
     p!(close(dup(fd)), before(&|| _ = get(c"d/g")), close(fd), before(&|| _ = get(c"d/g")));
 }

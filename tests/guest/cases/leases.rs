@@ -131,6 +131,18 @@ fn downgrade_lets_readers_in() {
     p!(sigwait(&[SIGIO], 5000), held(fd), lease(fd, F_RDLCK), wait(opener), held(fd));
 }
 
+fn a_truncation_writes() {
+    block(&[SIGIO]);
+    let fd = file();
+    p!(lease(fd, F_WRLCK));
+    let cutter = child(|| {
+        close(fd);
+        i32::from(sc!(SYS_truncate, c"f", 3).ok())
+    });
+    p!(sigwait(&[SIGIO], 5000), held(fd), lease(fd, F_RDLCK), held(fd), wait_opt(cutter, WNOHANG));
+    p!(lease(fd, F_UNLCK), wait(cutter));
+}
+
 fn closing_lets_others_in() {
     block(&[SIGIO]);
     let fd = file();
@@ -164,6 +176,7 @@ cases![
     signal_tells_the_descriptor,
     opener_waits_for_the_holder,
     downgrade_lets_readers_in,
+    a_truncation_writes,
     closing_lets_others_in,
     waiting_opener_is_interrupted,
 ];

@@ -23,6 +23,7 @@ mod inet_raw;
 mod inet_stream;
 mod inotify;
 mod keys;
+mod landlock;
 mod leases;
 mod locks;
 mod machine;
@@ -66,6 +67,7 @@ crate::registry::areas![
     async_io,
     aio,
     locks,
+    landlock,
     leases,
     epoll,
     handles,

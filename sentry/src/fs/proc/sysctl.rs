@@ -228,6 +228,8 @@ fn kernel_settings(kernel: &Arc<Kernel>) -> Node {
         ("dmesg_restrict", text(Fixed("1\n"))),
         ("domainname", text(Name { kernel: weak.clone(), domain: true })),
         ("hostname", text(Name { kernel: weak, domain: false })),
+        ("io_uring_disabled", text(Fixed("2\n"))),
+        ("io_uring_group", text(Fixed("-1\n"))),
         ("keys", super::keys::settings(kernel)),
         ("msgmax", text(Fixed("8192\n"))),
         ("msgmnb", text(Fixed("16384\n"))),

@@ -5,7 +5,7 @@ use super::inode::Kind;
 use super::{Tmpfs, TmpfsInode, TmpfsOptions};
 use crate::errno::{Errno, Result};
 use crate::kernel::{Credentials, Kernel};
-use crate::vfs::{Dentry, File, FileType, Inode, Mount, MountFlags, OpenFlags, Owner, Path};
+use crate::vfs::{Dentry, File, FileType, Inode, Mount, OpenFlags, Owner, Path};
 use std::sync::Arc;
 
 bitflags::bitflags! {
@@ -31,7 +31,7 @@ fn internal_mount(kernel: &Kernel) -> Arc<Mount> {
     let make = || {
         let options = TmpfsOptions { inodes: 1 << 20, ..TmpfsOptions::default() };
         let root = Tmpfs::mount(kernel.memory.clone(), options);
-        Mount::new(root.fs(), root, b"tmpfs", MountFlags::empty())
+        Mount::new_internal(root.fs(), Dentry::new_root(root), b"tmpfs")
     };
     kernel.memfd_mount.get_or_init(make).clone()
 }

@@ -1,6 +1,7 @@
 //! Who may look into a process, and trace it (`ptrace(2)`, "Ptrace access mode checking").
 
 use crate::kernel::credentials::CAP_SYS_PTRACE;
+use crate::kernel::landlock::scope;
 use crate::kernel::{Credentials, Task};
 
 /// Which ids and capabilities of the caller count (`PTRACE_MODE_*CREDS`).
@@ -14,9 +15,13 @@ pub enum Mode {
 
 /// True if `caller` may inspect and change `target`, a task of another process: with the same ids, if it
 /// is dumpable, in the same user namespace, and with no capability that the caller lacks; or with
-/// `CAP_SYS_PTRACE` over its user namespace.
+/// `CAP_SYS_PTRACE` over its user namespace. Whoever has restricted himself looks only into those who are
+/// under the same restrictions.
 pub fn may_access(caller: &Credentials, target: &Task, mode: Mode) -> bool {
     let theirs = target.creds();
+    if !scope::may_trace(caller, &theirs) {
+        return false;
+    }
     if caller.has_in(&theirs.user_ns, CAP_SYS_PTRACE) {
         return true;
     }

@@ -2,6 +2,7 @@
 
 use super::{Options, Resume, Trace, Tracee};
 use crate::errno::{Errno, Result};
+use crate::kernel::landlock::scope;
 use crate::kernel::signal::{SigInfo, Signal, send};
 use crate::kernel::task::{place, syscall_work, work};
 use crate::kernel::tree::Tree;
@@ -29,7 +30,7 @@ pub(super) fn link(
     Ok(())
 }
 
-/// `PTRACE_TRACEME`: the parent becomes the tracer. `EPERM` if there is one.
+/// `PTRACE_TRACEME`: the parent becomes the tracer. `EPERM` if there is one, or if the parent may not.
 pub fn trace_me(t: &CurrentTask) -> Result<()> {
     let kernel = t.kernel();
     let mut tree = kernel.tree();
@@ -38,6 +39,9 @@ pub fn trace_me(t: &CurrentTask) -> Result<()> {
     let tasks = parent.tasks();
     let tracer = tasks.iter().find(|task| task.tid() == creator).or(tasks.first());
     let tracer = tracer.cloned().ok_or(Errno::EPERM)?;
+    if !scope::may_trace(&tracer.creds(), t.creds()) {
+        return Err(Errno::EPERM);
+    }
     link(&mut tree, &tracer, t.task(), false, Options::empty())
 }
 

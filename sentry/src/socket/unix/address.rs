@@ -25,6 +25,11 @@ pub struct Name {
 }
 
 impl Name {
+    /// True for one that is not in a file system.
+    pub fn is_abstract(&self) -> bool {
+        self.path.is_none()
+    }
+
     /// As `/proc/net/unix` shows it.
     pub fn show(&self) -> String {
         let (abstract_name, bytes) = match self.bytes.split_first() {

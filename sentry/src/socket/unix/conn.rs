@@ -508,6 +508,7 @@ impl Socket for ConnSocket {
             if self.is_connected() && listener.is_listening() {
                 return Err(Errno::EISCONN);
             }
+            super::check_scope(t, listener.name(), &listener.options)?;
             listener.enqueue(t, &this)
         };
         match attempt(t) {

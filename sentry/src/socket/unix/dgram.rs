@@ -267,6 +267,7 @@ impl Socket for DgramSocket {
             return Err(Errno::EPERM);
         }
         if !self.is_peer(&other) {
+            super::check_scope(t, other.name(), &other.options)?;
             self.disconnect();
         }
         let name = other.name();
@@ -301,7 +302,12 @@ impl Socket for DgramSocket {
 
     fn destination(&self, t: &CurrentTask, addr: &[u8]) -> Result<Destination> {
         match address::find(t, addr)? {
-            Unix::Dgram(socket) => Ok(Arc::new(Arc::downgrade(&socket))),
+            Unix::Dgram(socket) => {
+                if !self.is_peer(&socket) {
+                    super::check_scope(t, socket.name(), &socket.options)?;
+                }
+                Ok(Arc::new(Arc::downgrade(&socket)))
+            }
             Unix::Conn(_) => Err(Errno::EPROTOTYPE),
         }
     }

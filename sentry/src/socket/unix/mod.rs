@@ -13,7 +13,7 @@ pub mod rights;
 use super::family::{AF_UNIX, Family, Pair};
 use super::{Kind, OptionValue, Options, Socket, SocketFile, Ucred};
 use crate::errno::{Errno, Result};
-use crate::kernel::CurrentTask;
+use crate::kernel::{CurrentTask, landlock};
 use crate::socket::options::so;
 use crate::sync::{Mutex, rank};
 use crate::vfs::File;
@@ -110,6 +110,15 @@ impl PeerCreds {
         let ucred = Ucred { pid: t.tgid(), uid: creds.euid, gid: creds.egid };
         PeerCreds { ucred, groups: creds.groups.clone() }
     }
+}
+
+/// Whether a task may connect, or send, to a socket: `EPERM` if its restrictions keep it from abstract names of
+/// others (`landlock(7)`).
+fn check_scope(t: &CurrentTask, name: Option<Arc<address::Name>>, options: &Options) -> Result<()> {
+    if t.creds().landlock.is_none() || !name.is_some_and(|name| name.is_abstract()) {
+        return Ok(());
+    }
+    landlock::scope::check_abstract(t.creds(), options.landlock.as_deref())
 }
 
 /// Options that local sockets have beyond [`Options`].

@@ -3,6 +3,7 @@ pub mod file;
 pub mod futex;
 pub mod ipc;
 pub mod keys;
+pub mod landlock;
 pub mod memory;
 pub mod path;
 pub mod process;

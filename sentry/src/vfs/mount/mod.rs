@@ -67,6 +67,8 @@ pub struct Mount {
     locked_flags: AtomicU32,
     /// It cannot be unmounted alone: what it hides must stay hidden.
     locked: AtomicBool,
+    /// It is the kernel's own, never part of a tree (memfds, namespaces).
+    internal: AtomicBool,
     /// The user namespace the file system was mounted in; unset for the root one.
     fs_owner: OnceLock<Arc<UserNamespace>>,
     relations: Mutex<Relations, { rank::LEAF }>,
@@ -103,12 +105,25 @@ impl Mount {
             flags: AtomicU32::new(flags.bits()),
             locked_flags: AtomicU32::new(0),
             locked: AtomicBool::new(false),
+            internal: AtomicBool::new(false),
             fs_owner: OnceLock::new(),
             relations: Mutex::new(Relations::default()),
             namespace: RwLock::new(Weak::new()),
             mountpoint: Mutex::new(None),
             children: RwLock::new(Vec::new()),
         })
+    }
+
+    /// A mount of the kernel's own, which never becomes part of a tree.
+    pub fn new_internal(fs: Arc<dyn FileSystem>, root: Arc<Dentry>, source: &[u8]) -> Arc<Mount> {
+        let mount = Self::of(fs, root, source, MountFlags::empty());
+        mount.internal.store(true, Ordering::Relaxed);
+        mount
+    }
+
+    /// True for a mount of the kernel's own.
+    pub fn is_internal(&self) -> bool {
+        self.internal.load(Ordering::Relaxed)
     }
 
     /// Never reused; `stx_mnt_id` and the first field of `mountinfo`.

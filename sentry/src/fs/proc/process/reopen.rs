@@ -9,8 +9,8 @@ use crate::fs::host::HostFile;
 use crate::fs::pipe::{FifoSlot, PipeFile};
 use crate::fs::super_block;
 use crate::vfs::{
-    Attachments, Attr, Dentry, File, FileOps, FileSystem, FileType, Inode, Mount, MountFlags,
-    OpenFlags, Path, SetAttr, StatFs,
+    Attachments, Attr, Dentry, File, FileOps, FileSystem, FileType, Inode, Mount, OpenFlags, Path,
+    SetAttr, StatFs,
 };
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
@@ -31,7 +31,7 @@ pub fn place(file: &Arc<File>) -> Result<Path> {
     let fs: Arc<dyn FileSystem> = Arc::new(Nowhere);
     let name = file.ops().link_text().unwrap_or_default();
     let inode = Arc::new(Reopened { file: file.clone(), fs: fs.clone(), kind, attachments });
-    let mount = Mount::new(fs, inode.clone(), b"none", MountFlags::empty());
+    let mount = Mount::new_internal(fs, Dentry::new_root(inode.clone()), b"none");
     Ok(Path { mount, dentry: Dentry::new_unlinked(inode, name.as_bytes()) })
 }
 

@@ -4,6 +4,7 @@ use super::inode_flags::{self, FS_IOC_GETFLAGS, FS_IOC_SETFLAGS};
 use crate::errno::Errno;
 use crate::fs::ioctl::{FIONREAD, put_int};
 use crate::kernel::CurrentTask;
+use crate::kernel::landlock::{access, fs::is_common_ioctl};
 use crate::kernel::seccomp::notify::{self, NotifyFile};
 use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
@@ -26,6 +27,9 @@ const FIGETBSZ: u32 = 2;
 /// `ioctl(2)`.
 pub fn ioctl(t: &mut CurrentTask, fd: Fd, cmd: Flags, arg: u64) -> SysResult {
     let file = t.file(fd.0)?;
+    if file.refuses(access::IOCTL_DEV) && !is_common_ioctl(cmd.0) {
+        return Err(Errno::EACCES);
+    }
     match cmd.0 {
         FIOCLEX | FIONCLEX => {
             t.files().set_cloexec(fd.0, cmd.0 == FIOCLEX)?;

@@ -1,6 +1,7 @@
 //! The size of files, and advice about their use.
 
 use crate::errno::{Errno, Result};
+use crate::kernel::landlock::access;
 use crate::kernel::signal::{SigInfo, Signal};
 use crate::kernel::{CurrentTask, Rlimit};
 use crate::syscalls::SysResult;
@@ -43,6 +44,9 @@ pub fn ftruncate(t: &mut CurrentTask, fd: Fd, length: i64) -> SysResult {
     let path = file.path().ok_or(Errno::EINVAL)?;
     if path.dentry.file_type() != FileType::Regular || !file.flags().writable() {
         return Err(Errno::EINVAL);
+    }
+    if file.refuses(access::TRUNCATE) {
+        return Err(Errno::EACCES);
     }
     set_size(t, path, size)?;
     Ok(0)

@@ -11,6 +11,7 @@ pub mod sem;
 pub mod shm;
 pub mod simple;
 pub mod splice;
+pub mod uring;
 pub mod wait;
 
 pub use aio::*;
@@ -24,3 +25,4 @@ pub use sem::*;
 pub use shm::*;
 pub use simple::*;
 pub use splice::*;
+pub use uring::*;

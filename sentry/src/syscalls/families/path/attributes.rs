@@ -2,7 +2,7 @@
 
 use super::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, file_path, find_path};
 use crate::errno::{Errno, Result};
-use crate::kernel::CurrentTask;
+use crate::kernel::{CurrentTask, landlock};
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::{Fd, Flags, Mode, PathPtr};
 use crate::syscalls::families::file::set_size;
@@ -143,9 +143,11 @@ pub fn truncate(t: &mut CurrentTask, path: PathPtr, length: i64) -> SysResult {
     path.mount.check_writable()?;
     permission::check(&**path.inode(), t.creds(), Access::WRITE)?;
     let attachments = path.inode().attachments();
-    lease::break_leases(t, attachments, true, false)?;
+    // Who waits for a lease to go writes already: the lease cannot become one for reading.
     attachments.allow_write()?;
-    let result = set_size(t, &path, size);
+    let result = lease::break_leases(t, attachments, true, false)
+        .and_then(|()| landlock::fs::check(t.creds(), &path, landlock::access::TRUNCATE))
+        .and_then(|()| set_size(t, &path, size));
     attachments.end_write();
     result?;
     Ok(0)

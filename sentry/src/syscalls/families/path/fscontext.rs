@@ -239,6 +239,7 @@ fn reconfigure(t: &CurrentTask, context: &FsContextFile) -> Result<()> {
     if !t.creds().has_in(&mount.fs_owner(), CAP_SYS_ADMIN) {
         return Err(Errno::EPERM);
     }
+    crate::kernel::landlock::fs::check_mounts(t.creds())?;
     if let Some(read_only) = state.read_only {
         let mut flags = mount.flags();
         flags.set(MountFlags::RDONLY, read_only);

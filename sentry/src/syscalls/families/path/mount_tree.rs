@@ -4,7 +4,7 @@ use super::fscontext::{ATIME, ATTRIBUTES, flags_of, install};
 use super::mounts::{copy_for_bind, is_root, require_admin};
 use super::{AT_EMPTY_PATH, AT_SYMLINK_NOFOLLOW, find_path};
 use crate::errno::{Errno, Result};
-use crate::kernel::CurrentTask;
+use crate::kernel::{CurrentTask, landlock};
 use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::{Fd, PathPtr};
@@ -90,7 +90,11 @@ pub fn move_mount(
     };
     let to = find_path(t, to_dirfd, to_path, at_flags(flags >> 4))?;
     let from = find_path(t, from_dirfd, from_path, at_flags(flags))?;
-    if flags & SET_GROUP != 0 || !is_root(&from) {
+    if flags & SET_GROUP != 0 {
+        return Err(Errno::EINVAL);
+    }
+    landlock::fs::check_mounts(t.creds())?;
+    if !is_root(&from) {
         return Err(Errno::EINVAL);
     }
     let namespace = t.fs().namespace();

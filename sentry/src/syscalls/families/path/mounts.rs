@@ -4,8 +4,8 @@ use super::{AT_FDCWD, AT_SYMLINK_NOFOLLOW, find_path};
 use crate::errno::{Errno, Result};
 use crate::fs::filesystems::{self, Mounter};
 use crate::fs::nsfs;
-use crate::kernel::CurrentTask;
 use crate::kernel::namespace::Namespace;
+use crate::kernel::{CurrentTask, landlock};
 use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::{Flags, PathPtr};
@@ -56,6 +56,7 @@ pub fn mount(
     let (source_name, type_name) = (text(t, source)?, text(t, type_name)?);
     let options = text(t, data)?;
     let at = find_path(t, AT_FDCWD, target, 0)?;
+    landlock::fs::check_mounts(t.creds())?;
     require_admin(t)?;
     let flags = if flags & MS_MAGIC_MASK == MS_MAGIC { flags & !MS_MAGIC_MASK } else { flags };
     let mount_flags = MountFlags::from_bits_truncate(flags as u32);
@@ -217,6 +218,7 @@ pub fn umount2(t: &mut CurrentTask, target: PathPtr, flags: Flags) -> SysResult 
         return Err(Errno::EINVAL);
     }
     if flags.0 & MNT_EXPIRE != 0 {
+        landlock::fs::check_mounts(t.creds())?;
         // The first call only marks a mount; nothing here counts how long it was idle.
         return Err(Errno::EAGAIN);
     }
@@ -229,6 +231,7 @@ pub fn umount2(t: &mut CurrentTask, target: PathPtr, flags: Flags) -> SysResult 
     if flags.0 & MNT_FORCE != 0 && !t.creds().has(CAP_SYS_ADMIN) {
         return Err(Errno::EPERM);
     }
+    landlock::fs::check_mounts(t.creds())?;
     if flags.0 & MNT_DETACH == 0 && mount.is_busy() {
         return Err(Errno::EBUSY);
     }
@@ -244,6 +247,7 @@ pub fn pivot_root(t: &mut CurrentTask, new_root: PathPtr, put_old: PathPtr) -> S
     if !new.dentry.is_dir() || !put.dentry.is_dir() {
         return Err(Errno::ENOTDIR);
     }
+    landlock::fs::check_mounts(t.creds())?;
     let old = t.fs().root();
     t.fs().namespace().pivot_root(&new, &put, &old)?;
     // As in Linux, every process whose root or working directory was the old root moves along.

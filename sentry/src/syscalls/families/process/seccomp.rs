@@ -49,7 +49,7 @@ pub fn set_seccomp(t: &mut CurrentTask, mode: u64, program: UserAddr) -> SysResu
 }
 
 /// Whether the task can gain no privileges any more (`PR_GET_NO_NEW_PRIVS`).
-pub(super) fn bound(t: &CurrentTask) -> bool {
+pub(in crate::syscalls::families) fn bound(t: &CurrentTask) -> bool {
     t.creds().no_new_privs || t.no_new_privs.load(Ordering::Relaxed)
 }
 

@@ -2,6 +2,7 @@
 
 use crate::errno::{Errno, Result};
 use crate::kernel::credentials::CAP_KILL;
+use crate::kernel::landlock::scope;
 use crate::kernel::signal::info::{SI_TKILL, SIGINFO_SIZE};
 use crate::kernel::signal::{SigFields, send};
 use crate::kernel::{CurrentTask, SigInfo, Signal, Task, ThreadGroup};
@@ -27,6 +28,14 @@ pub(crate) fn check_permission(
     if Arc::ptr_eq(group, t.group()) {
         return Ok(());
     }
+    check_ids(t, group, signal)?;
+    // One that has ended is of no interest any more.
+    let Some(target) = group.any_task() else { return Ok(()) };
+    scope::check_signal(t.creds().landlock.as_deref(), &target)
+}
+
+/// As [`check_permission`], by ids and capabilities.
+fn check_ids(t: &CurrentTask, group: &Arc<ThreadGroup>, signal: Option<Signal>) -> Result<()> {
     let mine = t.creds();
     if mine.has(CAP_KILL) {
         return Ok(());

@@ -3,6 +3,7 @@
 use super::{deadline, interrupted, read_address, socket_file, write_address};
 use crate::errno::{Errno, Result};
 use crate::kernel::CurrentTask;
+use crate::kernel::landlock::{NET_BIND_TCP, NET_CONNECT_TCP, net};
 use crate::mm::UserAddr;
 use crate::socket::{self, SocketFile, family};
 use crate::syscalls::SysResult;
@@ -61,7 +62,9 @@ pub fn socketpair(
 pub fn bind(t: &mut CurrentTask, sockfd: Fd, addr: UserAddr, addrlen: i32) -> SysResult {
     let file = socket_file(t, sockfd.0)?;
     let address = read_address(t, addr, addrlen)?;
-    socket::of(&file)?.bind(t, &address)?;
+    let socket = socket::of(&file)?;
+    net::check(t.creds(), &**socket, &address, NET_BIND_TCP)?;
+    socket.bind(t, &address)?;
     Ok(0)
 }
 
@@ -104,7 +107,9 @@ pub fn accept4(
 pub fn connect(t: &mut CurrentTask, sockfd: Fd, addr: UserAddr, addrlen: i32) -> SysResult {
     let file = socket_file(t, sockfd.0)?;
     let address = read_address(t, addr, addrlen)?;
-    socket::of(&file)?.connect(t, &file, &address, file.nonblocking())?;
+    let socket = socket::of(&file)?;
+    net::check(t.creds(), &**socket, &address, NET_CONNECT_TCP)?;
+    socket.connect(t, &file, &address, file.nonblocking())?;
     Ok(0)
 }
 
