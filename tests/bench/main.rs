@@ -32,6 +32,7 @@ const MICRO: &[(&str, &str, f64)] = &[
     ("futex-ping-pong", "µs", 1e3),
     ("process-ping-pong", "µs", 1e3),
     ("page-fault", "µs/page", 1e3),
+    ("page-fault-small", "µs/page", 1e3),
     ("munmap", "µs/page", 1e3),
     ("mmap-munmap", "µs", 1e3),
     ("fork-exit-wait", "ms", 1e6),

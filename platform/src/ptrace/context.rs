@@ -135,11 +135,20 @@ impl Context for PtraceContext {
         if !self.interrupts.enter() {
             return Ok(Event::Interrupted);
         }
+        let mut executed = self.space.executed();
         let mut result = run::run(&self.tracee, regs);
         while let Ok(event) = &result
-            && self.space.is_missed(event)
+            && self.space.is_missed(event, executed)
         {
-            result = self.flush().and_then(|()| run::run(&self.tracee, regs));
+            result = match self.flush() {
+                // The signal may have been taken in the course of that.
+                Ok(()) if self.interrupts.is_pending() => Ok(Event::Interrupted),
+                Ok(()) => {
+                    executed = self.space.executed();
+                    run::run(&self.tracee, regs)
+                }
+                Err(error) => Err(error),
+            };
         }
         self.interrupts.leave(matches!(result, Ok(Event::Interrupted)));
         self.faulted = matches!(result, Ok(Event::Fault(_)));

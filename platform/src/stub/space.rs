@@ -155,14 +155,20 @@ impl<X: Execute> Space<X> {
         self.flush_locked(with).map(drop)
     }
 
-    /// Whether what guest code has done shows that it misses something that waits.
-    pub fn is_missed(&self, event: &Event) -> bool {
-        match event {
-            Event::Fault(fault) if fault.signal == libc::SIGSEGV && self.has_work() => {
-                self.queue.lock().is_missed(fault.addr)
-            }
-            _ => false,
+    /// How much has been executed, for [`Space::is_missed`].
+    pub fn executed(&self) -> u64 {
+        self.done.load(Ordering::Acquire)
+    }
+
+    /// Whether what guest code has done may be because it missed something that waits, or that another thread has got
+    /// executed since `executed` was asked, before guest code went on.
+    pub fn is_missed(&self, event: &Event, executed: u64) -> bool {
+        let Event::Fault(fault) = event else { return false };
+        if fault.signal != libc::SIGSEGV || self.queued.load(Ordering::Acquire) == executed {
+            return false;
         }
+        let mut queue = self.queue.lock();
+        self.executed() != executed || !self.is_idle() || queue.is_missed(fault.addr)
     }
 
     /// Executes what waits, and keeps others from executing more until the guard is dropped.

@@ -6,16 +6,19 @@
 
 use super::stack::SignalStack;
 
-/// Offset of the state, in bytes from the block's start; the result lies in its cache line, the request in another.
+/// Offset of the state, in bytes from the block's start.
+///
+/// All words share one cache line: who writes a request or an answer has to get the line from the other CPU once, and who
+/// looks at the state has the rest with it. A second line made an exchange cost 0.5 µs where it takes 0.14 µs with one.
 pub const STATE: u64 = 64;
-/// Offset of the result.
-pub const RESULT: u64 = 72;
-/// Offsets of the request: number, address of the slot's `syscall`, arguments.
-pub const NUMBER: u64 = 128;
-/// See [`NUMBER`].
-pub const SLOT: u64 = 136;
-/// See [`NUMBER`].
-pub const ARGS: u64 = 144;
+/// Offset of the request's number, which has 32 bits.
+pub const NUMBER: u64 = 68;
+/// Offset of the address of the slot's `syscall`.
+pub const SLOT: u64 = 72;
+/// Offset of the arguments.
+pub const ARGS: u64 = 80;
+/// Offset of the result, which replaces the first argument: the sentry has read that by then.
+pub const RESULT: u64 = ARGS;
 
 /// State: the sentry does not look here. A request has been answered.
 pub const ASLEEP: u32 = 0;
@@ -29,8 +32,8 @@ pub const PARKED: u32 = 3;
 /// A system call that has been written to a block.
 #[derive(Debug, Clone, Copy)]
 pub struct Request {
-    /// All of `rax`.
-    pub number: u64,
+    /// Of the system call.
+    pub number: u32,
     /// Where in its slot it came from.
     pub slot: u64,
     /// Arguments, in the order of the system-call convention.
@@ -62,9 +65,9 @@ impl Block<'_> {
         let _ = self.0.frames().store64(RESULT, value);
     }
 
-    /// The number alone.
+    /// The number alone, as `rax` had it.
     pub fn number(self) -> u64 {
-        self.0.frames().load64(NUMBER).unwrap_or(0)
+        self.0.frames().load32(NUMBER).unwrap_or(0).into()
     }
 
     /// The slot alone.
@@ -74,13 +77,14 @@ impl Block<'_> {
 
     /// The request.
     pub fn request(self) -> Request {
-        let mut bytes = [0; 64];
-        let _ = self.0.frames().read(NUMBER, &mut bytes);
+        let mut bytes = [0; 56];
+        let _ = self.0.frames().read(SLOT, &mut bytes);
         let mut words = bytes
             .chunks_exact(8)
             .map(|chunk| chunk.first_chunk().map_or(0, |word| u64::from_le_bytes(*word)));
         let mut next = || words.next().unwrap_or(0);
-        let (number, slot) = (next(), next());
+        let slot = next();
+        let number = self.0.frames().load32(NUMBER).unwrap_or(0);
         Request { number, slot, args: std::array::from_fn(|_| next()) }
     }
 }

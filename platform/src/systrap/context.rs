@@ -157,11 +157,19 @@ impl Context for SystrapContext {
         if !self.interrupts.enter() {
             return Ok(Event::Interrupted);
         }
+        let mut executed = self.work().executed();
         let mut result = self.run(regs);
         while let Ok(event) = &result
-            && self.work().is_missed(event)
+            && self.work().is_missed(event, executed)
         {
-            result = self.flush().and_then(|()| self.run(regs));
+            result = match self.flush() {
+                Ok(()) if self.interrupts.is_pending() => Ok(Event::Interrupted),
+                Ok(()) => {
+                    executed = self.work().executed();
+                    self.run(regs)
+                }
+                Err(error) => Err(error),
+            };
         }
         self.faulted = matches!(result, Ok(Event::Fault(_)));
         self.interrupts.leave(matches!(result, Ok(Event::Interrupted)));

@@ -28,9 +28,13 @@ core::arch::global_asm!(
     "shr r11, 32",
     "cmp r11d, {blocks}",
     "jne 90f",
+    // The block has room for half of the number; no call needs more.
+    "mov r11d, eax",
+    "cmp r11, rax",
+    "jne 90f",
     "cmp dword ptr gs:[{state}], {listening}",
     "jne 90f",
-    "mov gs:[{number}], rax",
+    "mov gs:[{number}], eax",
     // From here on the number is in the block.
     ".hidden systrap_gate_stored",
     ".globl systrap_gate_stored",
@@ -87,7 +91,7 @@ core::arch::global_asm!(
     ".globl systrap_gate_refused",
     "systrap_gate_refused:",
     "80:",
-    "mov rax, gs:[{number}]",
+    "mov eax, gs:[{number}]",
     ".hidden systrap_gate_real",
     ".globl systrap_gate_real",
     "systrap_gate_real:",

@@ -227,7 +227,7 @@ impl SystrapContext {
     /// A system call that came through the block.
     fn requested(&mut self, request: &Request, regs: &mut Registers) -> Result<Event> {
         let rip = self.origins.find(self.space.slots(), request.slot);
-        let number = request.number as u32;
+        let number = request.number;
         regs.orig_rax = number.into();
         regs.rax = (-i64::from(libc::ENOSYS)) as u64;
         [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9] = request.args;

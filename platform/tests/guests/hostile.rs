@@ -75,6 +75,8 @@ fn many_threads_at_once() {
             })
         })
         .collect();
+    // So that the end of a thread that fails is seen.
+    drop(tell);
     for _ in 0..threads.len() {
         told.recv().unwrap();
     }

@@ -1,6 +1,6 @@
 //! Flags of gVisor's `runsc` that are about something this one does not have: accepted, so that configurations
-//! written for it go on to work, if what they ask for is the case anyway. If not, those that only help to find out what
-//! happens in gVisor have no effect, which is said, and others are refused.
+//! written for it go on to work, if what they ask for is the case anyway. If not, those that a container does as well
+//! without have no effect, which is said, and others are refused.
 
 use What::{Anything, Diagnosis, Only};
 
@@ -57,11 +57,14 @@ static GLOBAL: &[Known] = &[
     ),
     value("control-rpc-stop-timeout", Anything),
     value("coverage-report", Diagnosis(&[""], "there are no coverage reports")),
-    switch("cpu-num-from-quota", Anything),
+    switch(
+        "cpu-num-from-quota",
+        Diagnosis(NO, "programs are told of every CPU that the sandbox may use"),
+    ),
     value("dcache", Anything),
     switch("directfs", Anything),
     switch("enable-core-tags", Only(NO, "core scheduling is not used")),
-    value("fdlimit", Anything),
+    value("fdlimit", Diagnosis(&["-1"], "the host's limit is that of whoever starts the sandbox")),
     value(
         "final-metrics-log",
         Diagnosis(&[""], "export-metrics and metric-server tell the metrics"),
@@ -75,7 +78,7 @@ static GLOBAL: &[Known] = &[
     value("gvisor-gro", Anything),
     switch("gvisor-marker-file", Diagnosis(NO, "nothing here says that it is gVisor")),
     value("host-fifo", Only(&["none"], "FIFOs of the host cannot be opened")),
-    value("host-settings", Anything),
+    value("host-settings", Diagnosis(&["check", "ignore"], "settings of the host are left alone")),
     value("host-uds", Only(&["none"], "Unix sockets of the host cannot be reached")),
     switch("iouring", Only(NO, "io_uring is refused as by a kernel without it")),
     switch("kvm-use-cpu-nums", Anything),
@@ -128,7 +131,10 @@ static GLOBAL: &[Known] = &[
     switch("tx-checksum-offload", Anything),
     switch("verity", Only(NO, "there is no verity file system")),
     switch("vfs2", Anything),
-    value("watchdog-action", Anything),
+    value(
+        "watchdog-action",
+        Diagnosis(&["log"], "the sentry does not panic about calls that take long"),
+    ),
 ];
 
 /// Flags of commands.
@@ -148,7 +154,7 @@ static COMMANDS: &[(&str, &[Known])] = &[
 ];
 
 static CREATE: &[Known] = &[
-    value("user-log", Anything),
+    value("user-log", Diagnosis(&[""], "--log has errors and warnings")),
     value("fs-restore-image-path", Only(&[""], "file systems cannot be restored")),
     switch("fs-restore-direct", Anything),
 ];

@@ -27,6 +27,8 @@ const REPEATS: usize = 5;
 const PAGE: usize = 4096;
 /// Touched by one repeat of the page-fault benchmark.
 const REGION: usize = 64 << 20;
+/// One of the areas that the benchmark of small ones touches as many pages of.
+const SMALL: usize = 1 << 20;
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -114,6 +116,17 @@ fn micro(name: &str) -> Outcome<f64> {
             let start = Instant::now();
             mapping.touch(PAGE);
             Ok(start.elapsed())
+        }),
+        // An area too small to be mapped in advance, as a program's heap grows by them.
+        "page-fault-small" => per_page(|_| {
+            let mut elapsed = Duration::ZERO;
+            for _ in 0..REGION / SMALL {
+                let mut mapping = sys::Mapping::new(SMALL)?;
+                let start = Instant::now();
+                mapping.touch(PAGE);
+                elapsed += start.elapsed();
+            }
+            Ok(elapsed)
         }),
         "munmap" => {
             let mut samples = Vec::new();

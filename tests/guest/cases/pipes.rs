@@ -228,6 +228,20 @@ fn splice_and_sockets() {
     p!(wr(fds[1], "to socket"), splice(fds[0], 0, s[0], 0, 100, 0), recv(s[1], 100, 0));
 }
 
+/// Whether a splice waits for its input: sockets look at the flags of the pipe, too, others do not.
+fn splice_waits_for_its_input() {
+    catch(SIGALRM, 0);
+    setitimer(ITIMER_REAL, 10, 10);
+    let (event, s) = (eventfd(0, 0), pair(SOCK_STREAM));
+    let (waits, returns) = (pipe(0), pipe(O_NONBLOCK));
+    for out in [waits[1], returns[1]] {
+        p!(splice(event, 0, out, 0, 8, 0), splice(event, 0, out, 0, 8, SPLICE_F_NONBLOCK));
+        p!(splice(s[0], 0, out, 0, 8, 0), splice(s[0], 0, out, 0, 8, SPLICE_F_NONBLOCK));
+    }
+    setitimer(ITIMER_REAL, 0, 0);
+    default(SIGALRM);
+}
+
 fn tee_duplicates() {
     let (a, b) = (pipe(0), pipe(0));
     wr(a[1], "twice");
@@ -291,6 +305,7 @@ cases![
     splice_between_pipes,
     splice_errors,
     splice_and_sockets,
+    splice_waits_for_its_input,
     tee_duplicates,
     vmsplice_both_ways,
     copy_file_range,

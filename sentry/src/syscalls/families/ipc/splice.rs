@@ -7,6 +7,7 @@ use crate::fs::pipe::{self, Held, Pipe};
 use crate::io::{BufSink, BufSource};
 use crate::kernel::CurrentTask;
 use crate::mm::UserAddr;
+use crate::socket;
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::{Fd, Flags};
 use crate::syscalls::blocking;
@@ -151,7 +152,8 @@ fn file_to_pipe(
     len: usize,
     nonblocking: bool,
 ) -> Result<usize> {
-    let wait_in = nonblocking || input.nonblocking();
+    // Only sockets look at the flags of the other side, too.
+    let nonblocking_in = input.nonblocking() || (nonblocking && socket::of(input).is_ok());
     let result = loop {
         let room =
             blocking::on_file(t, output, EventMask::WRITABLE, nonblocking, None, |_| to.reserve());
@@ -162,7 +164,7 @@ fn file_to_pipe(
         let mut buf = vec![0; len.min(room.bytes)];
         match input.ops().read(input, &mut BufSink::new(&mut buf), pos.at()) {
             Ok(n) => break room.fill(buf.get(..n).unwrap_or_default()),
-            Err(Errno::EAGAIN) if !wait_in => {
+            Err(Errno::EAGAIN) if !nonblocking_in => {
                 // Not while holding the room.
                 drop(room);
                 let mut first = true;
