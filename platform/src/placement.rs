@@ -9,6 +9,8 @@
 //!   their parent soon waits for them.
 //! * A thread that comes back from a blocking call stays where it is, unless a thread that has
 //!   computed for a while has its CPU and another CPU is less busy.
+//! * Two that take turns on two CPUs, each waking the other before it blocks, come together on one: a wake-up
+//!   across CPUs costs more than what they do in their turns.
 //! * A sentry thread whose guest thread makes one call after the other may go to a CPU where nothing runs, to take
 //!   the calls from memory there ([`Slot::spread`]). It is told to come back when there are more guest threads
 //!   to run than CPUs.
@@ -32,6 +34,13 @@ const PERIOD: u64 = 1_000_000;
 
 /// A thread that has run for this long without blocking is worth a CPU of its own, in nanoseconds.
 const BUSY: u64 = 1_500_000;
+
+/// How often in a row a thread that is woken finds that nothing runs, and that the last to run has just blocked on another
+/// CPU, until it goes there.
+const TURNS: u32 = 8;
+
+/// How long ago that is at most, in nanoseconds.
+const JUST: u64 = 200_000;
 
 /// Stack of the balancer's thread, in bytes.
 const BALANCER_STACK: usize = 128 << 10;
@@ -60,6 +69,8 @@ struct State {
     running: Vec<BTreeMap<u64, Pair>>,
     /// Sentry threads away from their guest threads: id of the pair, CPU, where they are told to come back.
     away: Vec<(u64, usize, Arc<AtomicBool>)>,
+    /// Where a pair has blocked last, and when.
+    last_blocked: Option<(usize, u64)>,
     next_id: u64,
     /// The balancer is awake, or has been told to wake.
     balancing: bool,
@@ -75,6 +86,13 @@ impl State {
         let load = self.running.get(cpu)?.len();
         let (index, least) = self.running.iter().enumerate().min_by_key(|(_, all)| all.len())?;
         (least.len() + 2 <= load).then_some(index)
+    }
+
+    /// For a pair on `cpu` that goes on: the other CPU where the one with which it seems to take turns has just blocked.
+    fn turn_taken(&self, cpu: usize, now: u64) -> Option<usize> {
+        let (at, when) = self.last_blocked?;
+        let alone = self.running.iter().all(BTreeMap::is_empty);
+        (alone && at != cpu && now.saturating_sub(when) < JUST).then_some(at)
     }
 
     /// A CPU where nothing runs, if there are more CPUs than threads that run.
@@ -229,6 +247,8 @@ pub struct Slot {
     pair: Pair,
     /// Index of the CPU while blocked, `None` while running (then the balancer knows).
     blocked_on: Option<usize>,
+    /// How often in a row it has taken turns with one on another CPU.
+    turns: u32,
     /// Set when a sentry thread that is away is to come back.
     back: Option<Arc<AtomicBool>>,
 }
@@ -239,7 +259,7 @@ impl Slot {
         let now = Clock::Monotonic.now();
         let pair = Pair { sentry: thread::current_tid(), stub, since: now };
         let Some(placement) = placement() else {
-            return Self { id: 0, pair, blocked_on: None, back: None };
+            return Self { id: 0, pair, blocked_on: None, turns: 0, back: None };
         };
         count_slots(1);
         let here = placement.here();
@@ -252,7 +272,7 @@ impl Slot {
         }
         state.call_back();
         placement.watch(&mut state, here);
-        Self { id, pair, blocked_on: None, back: None }
+        Self { id, pair, blocked_on: None, turns: 0, back: None }
     }
 
     /// Moves the calling sentry thread to a CPU where nothing runs, away from its guest thread. `false` when there
@@ -321,11 +341,19 @@ impl Slot {
                     pairs.remove(&self.id);
                 }
                 self.blocked_on = Some(cpu.unwrap_or(0));
+                state.last_blocked = cpu.map(|cpu| (cpu, Clock::Monotonic.now()));
             }
-            (Some(cpu), false) => {
+            (Some(mut cpu), false) => {
                 self.blocked_on = None;
                 self.pair.since = Clock::Monotonic.now();
                 let mut state = placement.state.lock();
+                let other = state.turn_taken(cpu, self.pair.since);
+                self.turns = if other.is_some() { self.turns + 1 } else { 0 };
+                if let Some(other) = other.filter(|_| self.turns >= TURNS) {
+                    self.turns = 0;
+                    cpu = other;
+                    placement.pin(&self.pair, cpu);
+                }
                 let busy = |pair: &Pair| self.pair.since.saturating_sub(pair.since) > BUSY;
                 let hogged = state.running.get(cpu).is_some_and(|pairs| pairs.values().any(busy));
                 if let Some(pairs) = state.running.get_mut(cpu) {
@@ -453,6 +481,18 @@ mod tests {
         assert!(back.load(Ordering::Relaxed));
         state.away.clear();
         assert_eq!(state.idle(), None);
+    }
+
+    #[test]
+    fn turns_are_taken_by_one_at_a_time() {
+        let mut state = state(&[&[], &[]]);
+        assert_eq!(state.turn_taken(0, JUST), None);
+        state.last_blocked = Some((1, 1000));
+        assert_eq!(state.turn_taken(0, 2000), Some(1));
+        assert_eq!(state.turn_taken(1, 2000), None);
+        assert_eq!(state.turn_taken(0, 1000 + JUST), None);
+        state.running[1].insert(9, Pair { sentry: 0, stub: 9, since: 0 });
+        assert_eq!(state.turn_taken(0, 2000), None);
     }
 
     #[test]
