@@ -230,6 +230,12 @@ impl Edit<'_> {
         if part.backing.is_some() {
             return self.discard_copies(part);
         }
+        if self.state.has_userfaults {
+            self.guard(part, false);
+        }
+        if self.misses(part) {
+            return self.discard_missed(part);
+        }
         // In place where nobody else has the pages, with new frames where a fork shares them.
         let mut shared = Vec::new();
         for (at, run) in self.state.runs.overlapping(part.start, part.end) {
@@ -249,6 +255,18 @@ impl Edit<'_> {
                 run.into_frames(&mut replaced);
             }
             self.map_run(from, Run::private(frames), part, replaced);
+        }
+        Ok(())
+    }
+
+    /// As [`Edit::discard`], for pages that are to be missed then.
+    fn discard_missed(&mut self, part: &Vma) -> Result<()> {
+        self.withhold_all(part.start, part.end);
+        for (at, run) in self.state.withheld.overlapping(part.start, part.end) {
+            let (from, to) = (at.max(part.start), at.wrapping_add(run.len).min(part.end));
+            if let Some(frames) = run.frames() {
+                frames.decommit(from - at..to - at).map_err(|_| Errno::ENOMEM)?;
+            }
         }
         Ok(())
     }

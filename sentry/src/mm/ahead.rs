@@ -87,7 +87,11 @@ impl Edit<'_> {
     /// Maps all of an area's part that has no runs, as what is populated needs it.
     pub fn map_all_parts(&mut self, start: u64, end: u64) {
         for part in self.state.vmas.parts(start, end) {
-            if part.backing.is_some() || part.prot.is_empty() || !self.in_parts(&part, LEAST) {
+            if part.backing.is_some()
+                || part.prot.is_empty()
+                || self.misses(&part)
+                || !self.in_parts(&part, LEAST)
+            {
                 continue;
             }
             for (from, to) in self.state.runs.gaps(part.start, part.end) {

@@ -5,8 +5,10 @@ use super::hot::HotPages;
 use super::layout::STACK_GUARD_GAP;
 use super::manager::{Edit, MemoryManager};
 use super::runs::{Owner, Run};
+use super::userfault::Outcome;
 use super::vma::{Vma, VmaFlags};
 use crate::errno::{Errno, Result};
+use crate::fs::userfaultfd::Answer;
 use platform::{Access, Fault, Frames, MapSource, Prot};
 
 /// Bytes copied around a write to a page of a private mapping of a file that never changes.
@@ -77,11 +79,23 @@ impl MemoryManager {
         if !memory {
             return Err(pass);
         }
+        let access = match fault.access {
+            // Not every platform knows; but of what may be read only a write is refused.
+            None if fault.code == SEGV_ACCERR && self.is_guarded(fault.addr) => Some(Access::Write),
+            known => known,
+        };
+        match self.answer(fault.addr, access, false) {
+            Outcome::Ours => {}
+            Outcome::Answered(Answer::Refused) => {
+                return Err(FaultSignal { signo: libc::SIGBUS, code: BUS_ADRERR, ..pass });
+            }
+            Outcome::Answered(_) => return Ok(()),
+        }
         let page = fault.addr & !(PAGE_SIZE - 1);
         let before = self.generation();
         let again = state.page == page && state.generation == before;
         let mut edit = self.edit();
-        let fixed = edit.fix(fault.addr, fault.access, fault.signal == libc::SIGBUS);
+        let fixed = edit.fix(fault.addr, access, fault.signal == libc::SIGBUS);
         drop(edit);
         let remaps = if state.page == page { state.remaps } else { 0 };
         *state = FaultState { page, generation: self.generation(), remaps };
@@ -105,6 +119,13 @@ impl MemoryManager {
     /// could not access it.
     pub(super) fn fault_in(&self, addr: u64, write: bool) -> Result<()> {
         let access = if write { Access::Write } else { Access::Read };
+        loop {
+            match self.answer(addr, Some(access), true) {
+                Outcome::Ours => break,
+                Outcome::Answered(Answer::Retry) => {}
+                Outcome::Answered(_) => return Err(Errno::EFAULT),
+            }
+        }
         self.edit().fix(addr, Some(access), false).map(|_| ()).map_err(|_| Errno::EFAULT)
     }
 }
@@ -145,6 +166,9 @@ impl Edit<'_> {
         let page = addr & !(PAGE_SIZE - 1);
         let may_write = vma.writable() && matches!(access, Some(Access::Write) | None);
         let Some((_, run)) = self.state.runs.find(page) else {
+            if self.restore_touched(&vma, page) || self.misses(&vma) {
+                return Ok(Fixed::Changed);
+            }
             self.add_run(&vma, page)?;
             if access == Some(Access::Write)
                 && matches!(self.owner_at(page), Some(Owner::Object { .. }))
@@ -154,6 +178,10 @@ impl Edit<'_> {
             }
             return Ok(Fixed::Changed);
         };
+        if run.guarded && access == Some(Access::Write) {
+            // Only just: it will be asked who answers.
+            return Ok(Fixed::Changed);
+        }
         match run.owner {
             Owner::Mine => Ok(Fixed::Nothing),
             Owner::Cow if may_write => self.break_cow(&vma, page),
@@ -234,7 +262,10 @@ impl Edit<'_> {
             run.owner = Owner::Mine;
             run.shadow = None;
         }
-        self.mm.space.protect(from, to - from, vma.prot);
+        match self.state.has_userfaults {
+            true => self.protect_runs(vma, from, to),
+            false => self.mm.space.protect(from, to - from, vma.prot),
+        }
         self.state.runs.join(to);
         self.state.runs.join(from);
     }
@@ -260,8 +291,10 @@ impl Edit<'_> {
                 self.state.runs.insert(at, run);
                 return Err(Denied::NoMemory);
             };
+            let guarded = run.guarded;
             run.into_frames(&mut replaced);
-            self.map_run(at, Run::private(copied), vma, std::mem::take(&mut replaced));
+            let copy = Run { guarded, ..Run::private(copied) };
+            self.map_run(at, copy, vma, std::mem::take(&mut replaced));
         }
         Ok(())
     }

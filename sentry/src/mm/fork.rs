@@ -32,6 +32,8 @@ impl MemoryManager {
             let mut copy = vma.clone();
             // Locks are not inherited.
             copy.flags -= VmaFlags::LOCKED;
+            // Nor is who answers faults.
+            copy.userfault = None;
             if copy.flags.contains(VmaFlags::WIPEONFORK) {
                 wiped.push(copy.clone());
             }
@@ -53,6 +55,8 @@ impl MemoryManager {
         let state = State {
             vmas,
             runs,
+            withheld: Runs::default(),
+            has_userfaults: false,
             layout: edit.state.layout,
             brk: Brk { spare: None, ..edit.state.brk.bounds() },
             stack_spare: None,
@@ -117,6 +121,7 @@ fn share(run: &Run) -> Run {
         },
         owner: run.owner,
         shadow: None,
+        guarded: false,
     }
 }
 

@@ -40,6 +40,10 @@ pub struct MemoryManager {
 pub(super) struct State {
     pub vmas: VmaTree,
     pub runs: Runs,
+    /// Frames for pages that are missed so that a program can answer; see [`super::userfault`].
+    pub withheld: Runs,
+    /// Some area's faults have been answered by a program.
+    pub has_userfaults: bool,
     pub layout: Layout,
     pub brk: Brk,
     /// Frames kept for the growth of the main stack; their end precedes the stack's first frame.
@@ -80,6 +84,8 @@ impl MemoryManager {
         let state = State {
             vmas: VmaTree::default(),
             runs: Runs::default(),
+            withheld: Runs::default(),
+            has_userfaults: false,
             layout,
             brk: Brk::default(),
             stack_spare: None,
@@ -256,7 +262,7 @@ impl Edit<'_> {
     /// Gives memory to the parts of `[start, end)` of an area that have none, if the area has rights.
     /// For files, what lies behind the end stays unmapped.
     pub fn populate(&mut self, vma: &Vma, start: u64, end: u64) -> Result<()> {
-        if vma.prot.is_empty() {
+        if vma.prot.is_empty() || self.misses(vma) {
             return Ok(());
         }
         for (from, to) in self.state.runs.gaps(start, end) {
@@ -371,6 +377,9 @@ impl Edit<'_> {
         self.removed.extend(vmas);
         let mut frames = Vec::new();
         for (_, run) in self.state.runs.remove(start, end) {
+            run.into_frames(&mut frames);
+        }
+        for (_, run) in self.state.withheld.remove(start, end) {
             run.into_frames(&mut frames);
         }
         self.mm.space.unmap(start, end - start, frames);

@@ -178,6 +178,7 @@ impl Edit<'_> {
             flags,
             backing: request.backing,
             name: request.name,
+            userfault: None,
         };
         self.check_limits(&vma)?;
         self.check_sealed(start, end)?;

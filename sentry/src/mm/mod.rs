@@ -32,6 +32,7 @@ pub mod stats;
 #[cfg(test)]
 pub(crate) mod tests;
 mod usercopy;
+mod userfault;
 mod vma;
 mod windows;
 
@@ -47,6 +48,7 @@ pub use mremap::RemapFlags;
 pub use rmap::{Discard, Mappings};
 pub use shared::SharedMemory;
 pub use sink::{UserSink, UserSource};
+pub use userfault::Modes;
 pub use vma::{Backing, VmaFlags, VmaName};
 
 /// Size of a page in bytes.

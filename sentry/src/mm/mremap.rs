@@ -3,6 +3,7 @@
 use super::lock::exceeds_limit;
 use super::manager::{Edit, MemoryManager};
 use super::mmap::{MapFlags, MapRequest, max_map_count};
+use super::runs::Run;
 use super::vma::{Vma, VmaFlags};
 use super::{PAGE_SIZE, UserAddr};
 use crate::errno::{Errno, Result};
@@ -241,18 +242,25 @@ impl Edit<'_> {
         let mut moved = vma.part(old, old_end);
         moved.start = target;
         moved.end = target + new_len;
+        // Who answers faults stays with the addresses.
+        moved.userfault = None;
+        let mut left = Vec::new();
         if keep {
             // Linux drops the lock of what stays behind.
             self.state.vmas.update(old, old_end, |vma| vma.flags -= VmaFlags::LOCKED);
         } else {
             let removed = self.state.vmas.remove(old, old_end);
             self.removed.extend(removed);
+            for (_, run) in self.state.withheld.remove(old, old_end) {
+                run.into_frames(&mut left);
+            }
         }
         self.state.vmas.insert(moved.clone());
         for (at, run) in self.state.runs.remove(old, old_end) {
+            let run = Run { guarded: false, ..run };
             self.map_run(target + (at - old), run, &moved, Vec::new());
         }
-        self.mm.space.unmap(old, old_len, Vec::new());
+        self.mm.space.unmap(old, old_len, left);
         if keep {
             let left = vma.part(old, old_end);
             self.populate(&left, old, old_end)?;

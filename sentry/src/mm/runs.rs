@@ -33,6 +33,8 @@ pub struct Run {
     /// For [`Owner::Cow`]: fresh frames of the same length, from which copies of the pages come.
     /// Copies of neighbouring pages are neighbours, so that the host merges their mappings.
     pub shadow: Option<Frames>,
+    /// The program is asked before the pages are written (`userfaultfd(2)`).
+    pub guarded: bool,
 }
 
 impl Run {
@@ -43,12 +45,13 @@ impl Run {
             source: MapSource::Frames(frames),
             owner: Owner::Mine,
             shadow: None,
+            guarded: false,
         }
     }
 
     /// A part of the mapped object.
     pub fn object(len: u64, source: MapSource, write: bool) -> Run {
-        Run { len, source, owner: Owner::Object { write }, shadow: None }
+        Run { len, source, owner: Owner::Object { write }, shadow: None, guarded: false }
     }
 
     /// The frames, unless the run is a host file's.
@@ -66,7 +69,7 @@ impl Run {
             Owner::Cow => false,
             Owner::Object { write } => write && !private,
         };
-        if writable || !prot.contains(Prot::WRITE) {
+        if writable && !self.guarded || !prot.contains(Prot::WRITE) {
             prot
         } else {
             // Memory that can be written can be read on x86, whatever the rights say.
@@ -92,8 +95,8 @@ impl Run {
         };
         let rest = self.len.saturating_sub(at);
         (
-            Run { len: at, source: low, owner: self.owner, shadow: low_shadow },
-            Run { len: rest, source: high, owner: self.owner, shadow: high_shadow },
+            Run { len: at, source: low, shadow: low_shadow, ..self },
+            Run { len: rest, source: high, shadow: high_shadow, ..self },
         )
     }
 
@@ -102,6 +105,7 @@ impl Run {
         match (self.frames(), next.frames()) {
             (Some(a), Some(b)) => {
                 self.owner == next.owner
+                    && self.guarded == next.guarded
                     && self.shadow.is_none()
                     && next.shadow.is_none()
                     && a.offset().checked_add(a.len()) == Some(b.offset())
@@ -112,10 +116,14 @@ impl Run {
 
     /// Joins with the run that follows, or gives both back.
     fn join(self, next: Run) -> Result<Run, Box<(Run, Run)>> {
-        if self.owner != next.owner || self.shadow.is_some() || next.shadow.is_some() {
+        if self.owner != next.owner
+            || self.guarded != next.guarded
+            || self.shadow.is_some()
+            || next.shadow.is_some()
+        {
             return Err(Box::new((self, next)));
         }
-        let (owner, len) = (self.owner, self.len);
+        let (owner, guarded, len) = (self.owner, self.guarded, self.len);
         match (self.source, next.source) {
             (MapSource::Frames(a), MapSource::Frames(b)) => match a.join(b) {
                 Ok(frames) => Ok(Run {
@@ -123,15 +131,22 @@ impl Run {
                     source: MapSource::Frames(frames),
                     owner,
                     shadow: None,
+                    guarded,
                 }),
                 Err((a, b)) => Err(Box::new((
-                    Run { len, source: MapSource::Frames(a), owner, shadow: None },
-                    Run { len: next.len, source: MapSource::Frames(b), owner, shadow: None },
+                    Run { len, source: MapSource::Frames(a), owner, shadow: None, guarded },
+                    Run {
+                        len: next.len,
+                        source: MapSource::Frames(b),
+                        owner,
+                        shadow: None,
+                        guarded,
+                    },
                 ))),
             },
             (a, b) => Err(Box::new((
-                Run { len, source: a, owner, shadow: None },
-                Run { len: next.len, source: b, owner, shadow: None },
+                Run { len, source: a, owner, shadow: None, guarded },
+                Run { len: next.len, source: b, owner, shadow: None, guarded },
             ))),
         }
     }

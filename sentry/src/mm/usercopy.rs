@@ -41,7 +41,7 @@ impl State {
             Owner::Cow => !write,
             Owner::Object { write: writable } => !write || (writable && !vma.private()),
         };
-        if !usable {
+        if !usable || write && run.guarded {
             return None;
         }
         let at = addr - start;

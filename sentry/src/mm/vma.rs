@@ -1,5 +1,6 @@
 //! Virtual memory areas: which addresses a process has, and with what rights (`vm_area_struct`).
 
+use super::userfault::Registration;
 use crate::vfs::{File, Mappable};
 use platform::Prot;
 use std::collections::BTreeMap;
@@ -112,6 +113,8 @@ pub struct Vma {
     pub backing: Option<Backing>,
     /// Name shown when there is no file.
     pub name: VmaName,
+    /// The program that answers its faults (`userfaultfd(2)`).
+    pub userfault: Option<Registration>,
 }
 
 impl Vma {
@@ -159,6 +162,7 @@ impl Vma {
             && self.max_prot == next.max_prot
             && self.flags == next.flags
             && self.name == next.name
+            && self.userfault == next.userfault
             && match (&self.backing, &next.backing) {
                 (None, None) => true,
                 (Some(a), Some(b)) => {

@@ -55,7 +55,7 @@ pub fn register(major: u32, minors: RangeInclusive<u32>, name: &'static str, ope
 }
 
 /// Opens the character device at `path`. `ENXIO` if no one drives it.
-pub(super) fn open(
+pub(crate) fn open(
     t: Option<&CurrentTask>,
     path: &Path,
     flags: OpenFlags,

@@ -456,6 +456,11 @@ impl File {
         self.ops.flags_changed(self);
     }
 
+    /// True for the kernel's own file, about which nobody is told.
+    pub fn is_quiet(&self) -> bool {
+        self.guard == Guard::Quiet
+    }
+
     /// True with `O_NONBLOCK`.
     pub fn nonblocking(&self) -> bool {
         self.flags().contains(OpenFlags::NONBLOCK)

@@ -1,10 +1,11 @@
-//! Where what happens to files is announced: the VFS's side of `inotify(7)`.
+//! Where what happens to files is announced: the VFS's side of `inotify(7)` and `fanotify(7)`.
 //!
 //! Watches hang on inodes. As long as there is none in the whole sandbox, an announcement is one
 //! relaxed load.
 
 use super::path::Path;
 use super::{Dentry, Inode};
+use crate::fs::fanotify::marks;
 use crate::sync::{Mutex, rank};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -122,6 +123,15 @@ pub fn happened(path: &Path, what: Happened) {
     if active() {
         happened_to(&path.dentry, what);
     }
+    marks::happened(path, what);
+}
+
+/// The program at `path` was opened to be executed.
+pub fn executed(path: &Path) {
+    if active() {
+        happened_to(&path.dentry, Happened::OPEN);
+    }
+    marks::executed(path);
 }
 
 fn happened_to(dentry: &Arc<Dentry>, what: Happened) {

@@ -9,6 +9,7 @@ use super::permission::{self, Access};
 use super::walk::{self, Last, WalkContext, WalkFlags, Walker};
 use super::{Dentry, FileType, Inode, Owner, SetAttr, device};
 use crate::errno::{Errno, Result};
+use crate::fs::fanotify::{event, marks};
 use crate::fs::pipe::{FifoSlot, open_fifo};
 use crate::kernel::CurrentTask;
 use crate::kernel::landlock::{self, access};
@@ -273,6 +274,9 @@ fn open_checked(
     flags: OpenFlags,
 ) -> Result<Arc<File>> {
     let refused = refused(ctx, &path, flags)?;
+    if t.is_some() {
+        marks::ask(&path, event::OPEN_PERM)?;
+    }
     let file = open_by_type(t, path, flags)?;
     file.set_refused(refused);
     if let Some(path) = file.path() {
@@ -405,10 +409,18 @@ pub fn open_exec_at(
     permission::check(&**path.inode(), &ctx.creds, Access::EXEC)?;
     let rights = access::EXECUTE | access::READ_FILE;
     landlock::fs::check_open(&ctx.creds, &path, rights)?;
+    marks::ask(&path, event::OPEN_EXEC_PERM)?;
+    marks::ask(&path, event::OPEN_PERM)?;
     let attachments = path.inode().attachments();
     attachments.deny_write()?;
     match path.inode().clone().open(&path, OpenFlags::empty()) {
-        Ok(ops) => Ok(File::new_program(ops, path)),
+        Ok(ops) => {
+            let file = File::new_program(ops, path);
+            if let Some(path) = file.path() {
+                notify::executed(path);
+            }
+            Ok(file)
+        }
         Err(e) => {
             attachments.end_deny_write();
             Err(e)

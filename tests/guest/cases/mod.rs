@@ -7,6 +7,7 @@ mod creds;
 mod devices;
 mod epoll;
 mod exec;
+mod fanotify;
 mod faults;
 mod filemap;
 mod files;
@@ -48,6 +49,7 @@ mod time;
 mod unix;
 mod unix_messages;
 mod unix_oob;
+mod userfaultfd;
 
 crate::registry::areas![
     memory,
@@ -72,6 +74,7 @@ crate::registry::areas![
     epoll,
     handles,
     inotify,
+    fanotify,
     keys,
     unix,
     unix_messages,
@@ -98,4 +101,5 @@ crate::registry::areas![
     seccomp,
     ptrace,
     machine,
+    userfaultfd,
 ];

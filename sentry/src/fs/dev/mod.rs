@@ -14,6 +14,7 @@ pub fn register() {
     memory::register();
     super::tty::device::register();
     super::fuse::device::register();
+    super::userfaultfd::device::register();
 }
 
 /// Device nodes: name, major, minor.
@@ -26,6 +27,7 @@ const NODES: &[(&str, u32, u32)] = &[
     ("tty", 5, 0),
     ("console", 5, 1),
     ("fuse", 10, 229),
+    ("userfaultfd", 10, 126),
 ];
 
 const LINKS: &[(&str, &str)] = &[
@@ -50,7 +52,9 @@ pub fn mount(memory: &Arc<MemoryFile>, console: bool) -> Result<Arc<TmpfsInode>>
         if name == "console" && !console {
             continue;
         }
-        let mode = FileType::CharDevice as u32 | 0o666;
+        // Who may open this one may answer faults of the kernel.
+        let rights = if name == "userfaultfd" { 0o600 } else { 0o666 };
+        let mode = FileType::CharDevice as u32 | rights;
         root.create(name.as_bytes(), mode, Device { major, minor }.rdev(), owner)?;
     }
     for (name, target) in LINKS {

@@ -51,8 +51,12 @@ const SET: &[&str] = &[
     "MEMBARRIER",
     "KCMP",
     "MEMFD_CREATE",
+    "USERFAULTFD",
+    "HAVE_ARCH_USERFAULTFD_WP",
     "DNOTIFY",
     "INOTIFY_USER",
+    "FANOTIFY",
+    "FANOTIFY_ACCESS_PERMISSIONS",
     "FILE_LOCKING",
     "BINFMT_ELF",
     "BINFMT_SCRIPT",
@@ -79,7 +83,6 @@ const UNSET: &[&str] = &[
     "BSD_PROCESS_ACCT",
     "CHECKPOINT_RESTORE",
     "COMPAT",
-    "FANOTIFY",
     "IA32_EMULATION",
     "MODULES",
     "NUMA",
@@ -88,7 +91,6 @@ const UNSET: &[&str] = &[
     "RSEQ",
     "SECRETMEM",
     "SWAP",
-    "USERFAULTFD",
     "X86_X32_ABI",
 ];
 

@@ -5,10 +5,11 @@
 use super::net_settings;
 use super::system::of_kernel;
 use crate::errno::{Errno, Result};
-use crate::fs::inotify;
 use crate::fs::mqueue::{HARD_MSGMAX, HARD_MSGSIZEMAX, Settings};
 use crate::fs::pipe::PIPE_MAX_SIZE;
 use crate::fs::pseudo::{Fixed, Node, Rights, Text, directory, text, text_fn};
+use crate::fs::userfaultfd::UNPRIVILEGED;
+use crate::fs::{fanotify, inotify};
 use crate::kernel::ipc::{limits::Limits, msg::MSGMNI, shm};
 use crate::kernel::namespace::UtsNamespace;
 use crate::kernel::tree::{self, PID_MAX};
@@ -45,6 +46,23 @@ fn fs(kernel: &Arc<Kernel>) -> Node {
         ("epoll", directory(vec![("max_user_watches", text(Fixed("5000000\n")))])),
         ("file-max", text(Fixed("9223372036854775807\n"))),
         ("file-nr", text(Fixed("0\t0\t9223372036854775807\n"))),
+        (
+            "fanotify",
+            directory(vec![
+                (
+                    "max_queued_events",
+                    text(Number { place: &fanotify::MAX_QUEUED, range: 0..=1 << 17 }),
+                ),
+                (
+                    "max_user_groups",
+                    text(Number { place: &fanotify::MAX_GROUPS, range: 0..=1 << 20 }),
+                ),
+                (
+                    "max_user_marks",
+                    text(Number { place: &fanotify::MAX_MARKS, range: 0..=1 << 20 }),
+                ),
+            ]),
+        ),
         (
             "inotify",
             directory(vec![
@@ -294,6 +312,7 @@ fn vm() -> Node {
         ("overcommit_memory", text(Fixed("0\n"))),
         ("overcommit_ratio", text(Fixed("50\n"))),
         ("swappiness", text(Fixed("60\n"))),
+        ("unprivileged_userfaultfd", text(Number { place: &UNPRIVILEGED, range: 0..=1 })),
     ])
 }
 

@@ -56,6 +56,11 @@ const FILESYSTEMS: &str = "nodev\tsysfs\nnodev\ttmpfs\nnodev\tproc\nnodev\tdevtm
                            nodev\tdevpts\nnodev\tmqueue\nnodev\toverlay\nnodev\tgofer\n\
                            nodev\tfuse\n";
 
+/// Names of the types of file systems, in the order of `/proc/filesystems`.
+pub fn filesystem_types() -> Vec<&'static str> {
+    FILESYSTEMS.lines().filter_map(|line| line.rsplit('\t').next()).collect()
+}
+
 fn version() -> String {
     let names = crate::kernel::version::UTS;
     format!("{} version {} ({}) {}\n", names.sysname, names.release, "runsc", names.version)

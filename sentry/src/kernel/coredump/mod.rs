@@ -127,7 +127,8 @@ pub(super) fn end(t: &mut CurrentTask, info: &SigInfo) {
     {
         let mut signals = group.signals();
         signals.dump = None;
-        if written.is_ok() {
+        // One that the limit has cut off is one, too.
+        if matches!(written, Ok(()) | Err(Errno::EFBIG)) {
             signals.group_exit = Some(killed_status(info.signal, true));
         }
     }

@@ -22,6 +22,7 @@ fn vma(start: u64, end: u64, prot: Prot) -> Vma {
         flags: VmaFlags::empty(),
         backing: None,
         name: VmaName::None,
+        userfault: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! `read(2)`, `write(2)` and their vectored and positioned kin.
 
 use crate::errno::{Errno, Result};
+use crate::fs::fanotify::{event, marks};
 use crate::io::{Limited, Sink, Source};
 use crate::kernel::signal::{SigInfo, Signal};
 use crate::kernel::{CurrentTask, Rlimit};
@@ -76,6 +77,9 @@ fn read_file(
     if !file.flags().readable() {
         return Err(Errno::EBADF);
     }
+    if let Some(path) = file.path().filter(|_| !file.is_quiet()) {
+        marks::ask(path, event::ACCESS_PERM)?;
+    }
     let mm = t.mm().clone();
     let ops = file.ops();
     if ops.seekable() {
@@ -125,7 +129,7 @@ fn check_end(offset: u64, len: usize) -> Result<()> {
 
 /// Tells watchers of a transfer of `n` bytes.
 fn announce(file: &File, n: usize, what: Happened) {
-    if let Some(path) = file.path().filter(|_| n > 0) {
+    if let Some(path) = file.path().filter(|_| n > 0 && !file.is_quiet()) {
         notify::happened(path, what);
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod aio;
 pub mod epoll;
+pub mod fanotify;
 pub mod inotify;
 pub mod mq;
 pub mod msg;
@@ -16,6 +17,7 @@ pub mod wait;
 
 pub use aio::*;
 pub use epoll::*;
+pub use fanotify::*;
 pub use inotify::*;
 pub use mq::*;
 pub use msg::*;

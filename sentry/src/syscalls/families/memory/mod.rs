@@ -6,6 +6,7 @@ pub mod lock;
 pub mod map;
 pub mod numa;
 pub mod process_vm;
+pub mod userfault;
 
 /// `CAP_IPC_LOCK`
 const CAP_IPC_LOCK: u32 = 14;

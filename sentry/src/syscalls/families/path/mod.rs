@@ -8,6 +8,7 @@ mod handles;
 mod mount_tree;
 mod mounts;
 mod names;
+mod obsolete;
 mod open;
 mod stat;
 mod statfs;
@@ -28,6 +29,7 @@ pub use names::{
     link, linkat, mkdir, mkdirat, mknod, mknodat, readlink, readlinkat, rename, renameat,
     renameat2, rmdir, symlink, symlinkat, unlink, unlinkat,
 };
+pub use obsolete::{sysfs, ustat};
 pub use open::{creat, open, openat, openat2};
 pub use stat::{fstat, lstat, newfstatat, stat, statx};
 pub use statfs::{fstatfs, statfs};
