@@ -1,6 +1,7 @@
 //! A guest process's view of memory.
 
 use crate::{Frames, Result};
+use std::ops::Range;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
@@ -89,6 +90,19 @@ pub trait AddressSpace: Send + Sync {
     /// Lets the platform patch a call site in a page, that is map a changed copy in its place. Called with
     /// whatever keeps the page's mapping from being changed meanwhile.
     fn patch(&self, _site: CallSite, _page: CodePage<'_>) {}
+
+    /// Ranges in which a copy that [`crate::Context::fork`] has made may have other mappings than its original. Whoever has
+    /// had it made maps what should be there anew, or unmaps it, before the context is attached. Told once.
+    fn stale(&self) -> Vec<Range<u64>> {
+        Vec::new()
+    }
+
+    /// Called when the process has ended, after its last context is gone. Whether the platform keeps its stub for another
+    /// process: then this is not used any more, and what was mapped may be let go of. Who calls this also heeds
+    /// [`AddressSpace::stale`].
+    fn keep(&self) -> bool {
+        false
+    }
 
     /// Fails when an earlier queued operation was refused by the host (for example `ENOMEM` at the
     /// host's `vm.max_map_count`). The process must then be ended as by the OOM killer.

@@ -21,4 +21,5 @@ pub(crate) mod mapped;
 pub(crate) mod process;
 pub(crate) mod queue;
 pub(crate) mod space;
+pub(crate) mod touched;
 pub(crate) mod zygote;

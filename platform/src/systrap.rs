@@ -50,6 +50,7 @@ pub(crate) mod setup;
 pub(crate) mod site;
 pub(crate) mod slots;
 pub(crate) mod space;
+pub(crate) mod spare;
 pub(crate) mod spin;
 pub(crate) mod stack;
 pub(crate) mod turn;
@@ -64,6 +65,7 @@ use agent::Agent;
 use context::SystrapPending;
 use parking_lot::Mutex;
 use space::SystrapSpace;
+use spare::Blanks;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -78,6 +80,8 @@ pub struct SystrapPlatform {
     zygote: Mutex<Agent>,
     /// Its process, ended with the platform.
     _process: Arc<StubProcess>,
+    /// Stubs for new programs.
+    blanks: Arc<Blanks>,
     /// Call sites are patched.
     patching: bool,
 }
@@ -121,7 +125,8 @@ impl SystrapPlatform {
     pub fn new(memory: Arc<MemoryFile>, patching: bool) -> Result<Arc<Self>> {
         probe()?;
         let (shared, process, agent) = setup::start(memory)?;
-        Ok(Arc::new(Self { shared, zygote: Mutex::new(agent), _process: process, patching }))
+        let (zygote, blanks) = (Mutex::new(agent), Arc::default());
+        Ok(Arc::new(Self { shared, zygote, _process: process, blanks, patching }))
     }
 }
 
@@ -139,9 +144,13 @@ impl Platform for SystrapPlatform {
     }
 
     fn new_address_space(&self) -> Result<(Arc<dyn AddressSpace>, Box<dyn PendingContext>)> {
-        let agent = self.zygote.lock().new_process(&self.shared)?;
+        if let Some((space, thread)) = SystrapSpace::take_blank(&self.blanks) {
+            let pending = SystrapPending::new(XState::initial(), space.clone());
+            return Ok((space, Box::new(pending.with_thread(Some(thread)))));
+        }
+        let agent = self.zygote.lock().new_process(&self.shared, &[])??;
         let process = Arc::new(StubProcess::new(agent.pid()));
-        let space = SystrapSpace::new(self.shared.clone(), process, agent);
+        let space = SystrapSpace::new(self.shared.clone(), process, agent, self.blanks.clone());
         let pending = SystrapPending::new(XState::initial(), space.clone());
         Ok((space, Box::new(pending)))
     }

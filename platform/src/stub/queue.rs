@@ -2,6 +2,7 @@
 
 use super::lazy::Lazy;
 use super::mapped::MappedRanges;
+use super::touched::Touched;
 use crate::{Frames, MapSource, Prot};
 use std::ops::Range;
 
@@ -60,6 +61,10 @@ pub struct Queue {
     mapped: MappedRanges,
     /// Whether the operations can wait.
     lazy: Lazy,
+    /// Where mappings have been changed.
+    touched: Touched,
+    /// Counts changes.
+    clock: u64,
 }
 
 /// What [`Queue::take`] returns.
@@ -74,9 +79,28 @@ pub struct Work {
 impl Queue {
     /// The queue of a copy of this stub: nothing waits, the same is mapped.
     ///
-    /// Waiting operations of the original must have been executed before the copy was made.
-    pub fn for_copy(&self) -> Self {
-        Self { mapped: self.mapped.clone(), lazy: self.lazy.for_copy(), ..Self::default() }
+    /// Waiting operations of the original must have been executed before the copy was made. Of `stale` ranges
+    /// nothing is known: what comes there is to replace something.
+    pub fn for_copy(&self, stale: &[Range<u64>]) -> Self {
+        let mut mapped = self.mapped.clone();
+        stale.iter().for_each(|range| mapped.insert(range.clone()));
+        Self { mapped, lazy: self.lazy.for_copy(), ..Self::default() }
+    }
+
+    /// Sets the clock of a queue in which nothing has been changed.
+    pub fn set_clock(&mut self, now: u64) {
+        self.clock = now;
+    }
+
+    /// Begins the next change; counts them.
+    pub fn tick(&mut self) -> u64 {
+        self.clock += 1;
+        self.clock
+    }
+
+    /// Where mappings have been changed after a time on the clock, as [`Touched::since`].
+    pub fn touched_since(&self, then: u64) -> Option<Vec<Range<u64>>> {
+        self.touched.since(then)
     }
 
     /// Queues a mapping.
@@ -85,6 +109,7 @@ impl Queue {
         if range.is_empty() {
             return;
         }
+        self.touched.record(self.clock, &range);
         self.lazy.map(&self.mapped, &range);
         self.mapped.insert(range.clone());
         let Some(Operation::Map {
@@ -115,6 +140,7 @@ impl Queue {
     /// is still being executed; until then the stub may have these frames mapped, whatever the list says.
     pub fn unmap(&mut self, range: Range<u64>, frames: Vec<Frames>, idle: bool) -> Vec<Frames> {
         self.frames.extend(frames);
+        self.touched.record(self.clock, &range);
         self.cancel(&range);
         let first = self.mapped.within(range.clone()).next();
         if let Some(first) = first {
@@ -165,6 +191,7 @@ impl Queue {
     /// Queues a change of access to what is mapped in a range.
     pub fn protect(&mut self, range: Range<u64>, prot: Prot) {
         // mprotect(2) stops at a hole, so it gets each part on its own.
+        self.touched.record(self.clock, &range);
         self.lazy.change(&self.mapped, &range);
         for part in self.mapped.within(range) {
             match self.operations.last_mut() {
@@ -258,7 +285,7 @@ mod tests {
                 "huge 20..21",
             ]
         );
-        assert!(shape(&mut queue.for_copy()).is_empty());
+        assert!(shape(&mut queue.for_copy(&[])).is_empty());
         queue.unmap(0..100 * P, Vec::new(), true);
         assert_eq!(shape(&mut queue), ["unmap 10..21"]);
         queue.unmap(0..100 * P, Vec::new(), true);

@@ -38,7 +38,7 @@ pub trait Execute: Send {
     ) -> Result<()>;
 }
 
-/// An address space. Lock order: `executor`, `queue`.
+/// An address space. Lock order: `executor`, `queue`; an original's before its copy's.
 #[derive(Debug)]
 pub struct Space<X> {
     shared: Arc<Shared>,
@@ -75,7 +75,7 @@ impl<X: Execute> Space<X> {
     /// Wraps a stub that is a copy of this one's. Waiting operations have been executed before, and the
     /// caller keeps others from executing more.
     pub fn copy(&self, process: Arc<StubProcess>, own: X) -> Arc<Self> {
-        let queue = self.queue.lock().for_copy();
+        let queue = self.queue.lock().for_copy(&[]);
         Arc::new(Self::with_queue(self.shared.clone(), process, own, queue))
     }
 
@@ -105,14 +105,57 @@ impl<X: Execute> Space<X> {
 
     fn push<T>(&self, change: impl FnOnce(&mut Queue) -> T) -> T {
         let mut queue = self.queue.lock();
+        // The queue's clock is `queued`: both change with the queue locked.
+        let now = queue.tick();
         let result = change(&mut queue);
-        self.queued.fetch_add(1, Ordering::Release);
+        self.queued.store(now, Ordering::Release);
         result
     }
 
     /// Whether nothing that was taken out of the queue is still being executed. To be asked with the queue locked.
     fn is_idle(&self) -> bool {
         self.done.load(Ordering::Acquire) == self.taken.load(Ordering::Relaxed)
+    }
+
+    /// Where mappings have been changed after a time on the queue's clock; `None` when that is not known any more.
+    pub fn touched_since(&self, then: u64) -> Option<Vec<Range<u64>>> {
+        self.queue.lock().touched_since(then)
+    }
+
+    /// Makes this stub, in which nobody runs, the copy of another one, but for ranges that are `stale`: the caller maps them
+    /// anew. As for [`Space::copy`], what waits in the other one has been executed. Returns the time on the queue's
+    /// clock; what waited here is never executed.
+    pub fn renew(&self, like: &Self, stale: &[Range<u64>]) -> u64 {
+        let _executor = self.executor.lock();
+        self.replace_queue(like.queue.lock().for_copy(stale))
+    }
+
+    /// Lets a stub forget what waits, in which nobody runs.
+    fn replace_queue(&self, mut queue: Queue) -> u64 {
+        let _old = {
+            let mut current = self.queue.lock();
+            let now = self.queued.load(Ordering::Relaxed);
+            for counter in [&self.done, &self.taken, &self.waiting] {
+                counter.store(now, Ordering::Release);
+            }
+            queue.set_clock(now);
+            // Dropped with the queue unlocked.
+            std::mem::replace(&mut *current, queue)
+        };
+        self.queued.load(Ordering::Relaxed)
+    }
+
+    /// Empties a stub in which nobody runs, by `clear`.
+    pub fn clear_by(&self, clear: impl FnOnce(&mut X) -> Result<()>) -> Result<()> {
+        let mut executor = self.executor.lock();
+        clear(&mut executor.own).inspect_err(|error| self.refuse(error))?;
+        self.replace_queue(Queue::default());
+        Ok(())
+    }
+
+    /// Whether the stub is as its memory manager believes.
+    pub fn is_sound(&self) -> bool {
+        self.refused.load(Ordering::Acquire) == 0
     }
 
     /// What all address spaces share.
@@ -155,7 +198,8 @@ impl<X: Execute> Space<X> {
         self.flush_locked(with).map(drop)
     }
 
-    /// How much has been executed, for [`Space::is_missed`].
+    /// Up to when everything that was queued has been executed, on the queue's clock. It stays so as long as the
+    /// caller keeps others from executing more.
     pub fn executed(&self) -> u64 {
         self.done.load(Ordering::Acquire)
     }

@@ -14,11 +14,12 @@ use super::stack::SignalStack;
 use crate::host::socket;
 use crate::stub::batch::{BatchPages, CAPACITY, Call, Plan, call, receive};
 use crate::stub::filter::{PROCESS_FLAGS, THREAD_FLAGS};
-use crate::stub::layout::{FD_RECEIVED, HELLO, SCRATCH, control};
+use crate::stub::layout::{FD_RECEIVED, GUEST, HELLO, SCRATCH, control};
 use crate::stub::queue::Operation;
 use crate::stub::space::{Execute, Shared, refused};
 use crate::{PAGE_SIZE, PlatformError, Result, placement};
 use nix::errno::Errno;
+use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// How long an agent or a new thread may take to report, in milliseconds: guest threads can keep theirs waiting, and somebody on the host
@@ -129,12 +130,35 @@ impl Agent {
         Ok(Listener::new(listener))
     }
 
-    /// Copies the stub; returns the agent of the copy.
-    pub fn new_process(&mut self, shared: &Shared) -> Result<Self> {
+    /// Executes operations and copies the stub; returns the agent of the copy. The inner error is one that leaves the stub
+    /// as it should be.
+    pub fn new_process(
+        &mut self,
+        shared: &Shared,
+        operations: &[Operation],
+    ) -> Result<Result<Self>> {
+        let left_open = self.left_open;
+        let mut plan = Plan::default();
+        plan.calls.extend(self.close_left_open());
+        let all = operations.iter().all(|operation| plan.add(operation));
+        if all && plan.descriptors.is_empty() && plan.calls.len() + OWN_CALLS <= CAPACITY {
+            let made = self.copy(shared, plan.calls);
+            if made.is_ok() || operations.is_empty() {
+                return Ok(made);
+            }
+            // Which call has failed is not known. Those that change mappings can be made once more.
+        }
+        self.left_open = left_open;
+        self.execute(shared, (), operations)?;
+        let calls = self.close_left_open().collect();
+        Ok(self.copy(shared, calls))
+    }
+
+    /// Makes calls, and copies the stub.
+    fn copy(&mut self, shared: &Shared, mut calls: Vec<Call>) -> Result<Self> {
         let host = |e| PlatformError::host("copy a stub", e);
         let pages = BatchPages::new(&shared.memory)?;
         let (control, theirs) = Self::control().map_err(host)?;
-        let mut calls: Vec<Call> = self.close_left_open().collect();
         calls.push(receive(0));
         calls.push(call(libc::SYS_clone, &[PROCESS_FLAGS.into()]));
         calls.push(call(libc::SYS_close, &[FD_RECEIVED]));
@@ -159,6 +183,15 @@ impl Agent {
         }
         let pid = copy.ok_or(PlatformError::StubDied)?;
         Ok(Self { pid, control, pages, left_open: None, cpu: None })
+    }
+
+    /// Leaves a stub in which nothing of a guest's is mapped, and nothing in our pages tells of it.
+    pub fn clear(&mut self) -> Result<()> {
+        let Range { start, end } = GUEST;
+        let mut calls: Vec<Call> = self.close_left_open().collect();
+        calls.push(call(libc::SYS_munmap, &[start, end - start]));
+        self.run(&calls, 0)?.map_err(refused)?;
+        Ok(self.pages.frames().zero(0, 2 * PAGE_SIZE)?)
     }
 
     /// Process id of the stub.

@@ -2,11 +2,12 @@
 
 use super::agent::{PATIENCE, Space};
 use super::block::{ASLEEP, Block};
-use super::code::END_THREAD;
+use super::code::{self, END_THREAD, LOAD_BASES};
 use super::frame;
 use super::listener::Listener;
 use super::origin::Origins;
 use super::space::{Member, SystrapSpace};
+use super::spare::Parked;
 use super::spin::Rhythm;
 use super::stack::SignalStack;
 use super::turn::{is_report, lost};
@@ -19,6 +20,9 @@ use crate::{
 };
 use nix::errno::Errno;
 use std::sync::Arc;
+
+/// The segment bases of a thread that waits to be used again.
+const PARKED_BASES: (u64, u64) = (0, 0);
 
 /// Where the stub's thread is.
 #[derive(Debug, Clone, Copy)]
@@ -57,10 +61,12 @@ pub struct SystrapContext {
     pub(super) xstate: Option<XState>,
     /// The segment bases as the thread has them.
     pub(super) bases: (u64, u64),
-    pub(super) listener: Listener,
+    pub(super) listener: Arc<Listener>,
     pub(super) stack: Option<SignalStack>,
     /// When calls are taken from memory.
     pub(super) rhythm: Rhythm,
+    /// Guest code has called our handler itself: what the thread does next is not known.
+    pub(super) faked: bool,
     /// Guest code has faulted, and the sentry puts that right.
     pub(super) faulted: bool,
     /// What the last call that came through the block was answered with.
@@ -78,19 +84,30 @@ pub struct SystrapContext {
 #[derive(Debug)]
 pub struct SystrapPending {
     xstate: XState,
+    thread: Option<Parked>,
     space: Member,
 }
 
 impl SystrapPending {
     /// A new thread of a stub, to start with this FP state.
     pub fn new(xstate: XState, space: Arc<SystrapSpace>) -> Self {
-        Self { xstate, space: Member::new(space) }
+        Self { xstate, thread: None, space: Member::new(space) }
+    }
+
+    /// As [`SystrapPending::new`], with a thread that is there already.
+    pub fn with_thread(mut self, thread: Option<Parked>) -> Self {
+        self.thread = thread;
+        self
     }
 }
 
 impl PendingContext for SystrapPending {
     fn attach(self: Box<Self>) -> Result<Box<dyn Context>> {
-        Ok(Box::new(SystrapContext::attach(self.space, self.xstate)?))
+        let context = match self.thread {
+            None => SystrapContext::attach(self.space, self.xstate)?,
+            Some(thread) => SystrapContext::revive(self.space, self.xstate, thread)?,
+        };
+        Ok(Box::new(context))
     }
 }
 
@@ -102,23 +119,37 @@ impl SystrapContext {
         if !is_report(&hello) {
             return Err(PlatformError::StubDied);
         }
-        let tid = hello.tid;
+        let (tid, id) = (hello.tid, hello.id);
+        let thread = Parked { tid, id, listener: Arc::new(listener), stack };
+        Ok(Self::new(space, xstate, thread, (hello.args[3], hello.args[4])))
+    }
+
+    /// Takes over the thread of a spare stub. What has to be mapped anew is so from now on.
+    fn revive(space: Member, xstate: XState, thread: Parked) -> Result<Self> {
+        space.inner().flush(())?;
+        Ok(Self::new(space, xstate, thread, PARKED_BASES))
+    }
+
+    /// With a thread that waits in our page.
+    fn new(space: Member, xstate: XState, thread: Parked, bases: (u64, u64)) -> Self {
+        let Parked { tid, id, listener, stack } = thread;
         let interrupts = Arc::new(InterruptState::new(space.pid(), tid));
         let watched = Watched::new(interrupts.clone(), space.space());
         // Its last thread may have left something.
         Block(&stack).set_state(ASLEEP);
-        let (id, context, fp) = (hello.id, stack.own_context(), stack.own_fp());
-        Ok(Self {
+        let (context, fp) = (stack.own_context(), stack.own_fp());
+        Self {
             slot: Slot::new(tid),
             tid,
             place: Place::Reported { id, context, fp },
             seen: Registers::default(),
             found: None,
             xstate: Some(xstate),
-            bases: (hello.args[3], hello.args[4]),
+            bases,
             listener,
             stack: Some(stack),
             rhythm: Rhythm::default(),
+            faked: false,
             faulted: false,
             result: 0,
             hot: None,
@@ -126,7 +157,7 @@ impl SystrapContext {
             interrupts,
             watched,
             space,
-        })
+        }
     }
 
     /// The queue of mapping work.
@@ -203,8 +234,9 @@ impl Context for SystrapContext {
     fn fork(&mut self) -> Result<(Arc<dyn AddressSpace>, Box<dyn PendingContext>)> {
         self.come_home(true);
         let xstate = self.xstate()?;
-        let copy = self.space.copy()?;
-        Ok((copy.clone(), Box::new(SystrapPending::new(xstate, copy))))
+        let (copy, thread) = self.space.space().copy()?;
+        let pending = SystrapPending::new(xstate, copy.clone()).with_thread(thread);
+        Ok((copy, Box::new(pending)))
     }
 
     fn xstate(&mut self) -> Result<XState> {
@@ -246,7 +278,11 @@ impl Context for SystrapContext {
 impl Drop for SystrapContext {
     fn drop(&mut self) {
         self.interrupts.retarget(None);
-        if self.space.has_one_member() || self.end_thread().is_err() {
+        let last = self.space.has_one_member();
+        if last && self.space.may_be_spare() && self.retire().is_ok() {
+            return;
+        }
+        if last || self.end_thread().is_err() {
             // The stub ends with it, or because it cannot be ended alone; on another CPU if one is idle, for
             // nobody waits for that.
             placement::release(self.tid);
@@ -262,6 +298,38 @@ impl Drop for SystrapContext {
 }
 
 impl SystrapContext {
+    /// Brings the last thread of the process to where a new one is, for another process.
+    fn retire(&mut self) -> Result<()> {
+        self.surface()?;
+        let Place::Reported { id, context, fp } = self.place else {
+            return Err(PlatformError::StubDied);
+        };
+        if self.faked {
+            return Err(PlatformError::StubDied);
+        }
+        self.xstate = Some(XState::initial());
+        let fp = self.load_fp(fp)?;
+        let stack = self.stack.as_ref().ok_or(PlatformError::StubDied)?;
+        let own = stack.own_context();
+        let regs = Registers { rdx: own, rsp: own, ..Registers::at_entry(code::signal(), 0) };
+        frame::write_context(stack, context, &regs, fp)
+            .and_then(|()| frame::block_signals(stack, context))
+            .ok_or(PlatformError::StubDied)?;
+        stack.set_bases(PARKED_BASES.0, PARKED_BASES.1)?;
+        let watched = self.watched.clone();
+        let _wait = watched.wait();
+        self.answer(id, LOAD_BASES)?;
+        let got = self.receive()?;
+        // That of a thread with these registers, and no signal's.
+        if !is_report(&got) || got.args[..5] != [0, 0, own, PARKED_BASES.0, PARKED_BASES.1] {
+            return Err(PlatformError::StubDied);
+        }
+        let stack = self.stack.take().ok_or(PlatformError::StubDied)?;
+        let (tid, id, listener) = (self.tid, got.id, self.listener.clone());
+        self.space.park(Parked { tid, id, listener, stack });
+        Ok(())
+    }
+
     /// Ends the thread, but not the stub.
     fn end_thread(&mut self) -> Result<()> {
         // The guest's own exit(2) ends the thread as well as ours.

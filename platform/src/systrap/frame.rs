@@ -152,6 +152,12 @@ pub fn write_context(stack: &SignalStack, at: u64, registers: &Registers, fp: u6
     stack.write(at, &bytes)
 }
 
+/// Lets the `ucontext_t` at an address block all signals.
+pub fn block_signals(stack: &SignalStack, at: u64) -> Option<()> {
+    const MASK: u64 = CONTEXT_LEN - 8;
+    stack.write(at.checked_add(MASK)?, &u64::MAX.to_le_bytes())
+}
+
 fn word(bytes: &[u8], at: usize) -> u64 {
     let found = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>());
     found.map_or(0, |bytes| u64::from_le_bytes(*bytes))

@@ -5,16 +5,19 @@ use super::listener::Listener;
 use super::patches::Patches;
 use super::site::Site;
 use super::slots::Slots;
+use super::spare::{Blanks, HABIT, MOST_EACH, MOST_STALE, Parked, SpareCopy};
 use super::stack::{SignalStack, SignalStacks};
 use crate::stub::process::StubProcess;
 use crate::stub::queue::Operation;
 use crate::stub::space::Shared;
-use crate::{AddressSpace, CallSite, CodePage, Frames, MapSource, Prot, Result};
+use crate::{AddressSpace, CallSite, CodePage, Frames, MapSource, Prot, Result, reaper};
 use parking_lot::Mutex;
-use std::sync::Arc;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
-/// A stub. Lock order: the inner space's `executor`, then `stacks` or `patches`, then the inner queue.
+/// A stub. Lock order: the inner space's `executor`, then `stacks` or `patches`, then the inner queue. `spares`, `parked` and
+/// `stale` are locked alone.
 #[derive(Debug)]
 pub struct SystrapSpace {
     // Dropped first: then no mapping reaches the stacks any more.
@@ -22,11 +25,25 @@ pub struct SystrapSpace {
     stacks: Mutex<SignalStacks>,
     /// How many guest threads it has, those about to start included.
     members: AtomicUsize,
+    /// It has had several at a time.
+    had_several: AtomicBool,
     /// Slots of call sites; shared by all copies of the stub.
     slots: Arc<Slots>,
     patches: Mutex<Patches>,
     /// There are patches.
     patched: AtomicBool,
+    /// What it is a copy of, and since when, on that one's clock and on its own.
+    origin: Option<(Weak<SystrapSpace>, u64, u64)>,
+    /// How often it has been copied.
+    copies: AtomicUsize,
+    /// Stubs of copies that have ended.
+    spares: Mutex<Vec<SpareCopy>>,
+    /// Where it goes when it is of no use for another copy.
+    blanks: Arc<Blanks>,
+    /// The last thread, when it is ready to be used for another process.
+    parked: Mutex<Option<Parked>>,
+    /// See [`AddressSpace::stale`].
+    stale: Mutex<Vec<Range<u64>>>,
 }
 
 /// A guest thread's part in its address space.
@@ -36,7 +53,9 @@ pub struct Member(Arc<SystrapSpace>);
 impl Member {
     /// One more thread, made by another one of this address space or the first one.
     pub fn new(space: Arc<SystrapSpace>) -> Self {
-        space.members.fetch_add(1, Ordering::Relaxed);
+        if space.members.fetch_add(1, Ordering::Relaxed) > 0 {
+            space.had_several.store(true, Ordering::Relaxed);
+        }
         Self(space)
     }
 
@@ -56,7 +75,7 @@ impl std::ops::Deref for Member {
 
 impl Drop for Member {
     fn drop(&mut self) {
-        if self.0.members.fetch_sub(1, Ordering::AcqRel) == 1 {
+        if self.0.members.fetch_sub(1, Ordering::AcqRel) == 1 && self.0.parked.lock().is_none() {
             // No guest code will run here again: the host can begin to take the stub apart.
             self.0.kill();
         }
@@ -65,19 +84,40 @@ impl Drop for Member {
 
 impl SystrapSpace {
     /// Wraps a stub in which nothing is mapped.
-    pub fn new(shared: Arc<Shared>, process: Arc<StubProcess>, agent: Agent) -> Arc<Self> {
-        Self::wrap(Space::new(shared, process, agent), Arc::default(), Patches::default())
+    pub fn new(
+        shared: Arc<Shared>,
+        process: Arc<StubProcess>,
+        agent: Agent,
+        blanks: Arc<Blanks>,
+    ) -> Arc<Self> {
+        let inner = Space::new(shared, process, agent);
+        Arc::new(Self::wrap(inner, Arc::default(), Patches::default(), blanks))
     }
 
-    fn wrap(inner: Arc<Space>, slots: Arc<Slots>, patches: Patches) -> Arc<Self> {
-        Arc::new(Self {
+    /// A spare stub in which nothing is mapped, and its thread; `None` when there is none.
+    pub fn take_blank(blanks: &Arc<Blanks>) -> Option<(Arc<Self>, Parked)> {
+        let spare = blanks.take()?;
+        let mut space = Self::wrap(spare.inner, Arc::default(), Patches::default(), blanks.clone());
+        space.stacks = Mutex::new(spare.stacks);
+        Some((Arc::new(space), spare.thread))
+    }
+
+    fn wrap(inner: Arc<Space>, slots: Arc<Slots>, patches: Patches, blanks: Arc<Blanks>) -> Self {
+        Self {
             inner,
             stacks: Mutex::default(),
             members: AtomicUsize::new(0),
+            had_several: AtomicBool::new(false),
             slots,
             patched: AtomicBool::new(!patches.is_empty()),
             patches: Mutex::new(patches),
-        })
+            origin: None,
+            copies: AtomicUsize::new(0),
+            spares: Mutex::default(),
+            blanks,
+            parked: Mutex::default(),
+            stale: Mutex::default(),
+        }
     }
 
     /// What does the mapping work.
@@ -90,13 +130,84 @@ impl SystrapSpace {
         self.inner.pid()
     }
 
-    /// Copies the stub, once waiting operations have been executed.
-    pub fn copy(&self) -> Result<Arc<Self>> {
-        let mut executor = self.inner.flush_locked(())?;
-        let agent = executor.own.new_process(self.inner.shared())?;
+    /// Copies the stub, once waiting operations have been executed. A copy that was made from a spare stub has a thread
+    /// already.
+    pub fn copy(self: &Arc<Self>) -> Result<(Arc<Self>, Option<Parked>)> {
+        self.copies.fetch_add(1, Ordering::Relaxed);
+        if let Some(copy) = self.copy_to_spare()? {
+            return Ok(copy);
+        }
+        let make = |agent: &mut Agent, operations: &[Operation]| {
+            agent.new_process(self.inner.shared(), operations)
+        };
+        let (agent, executor) = self.inner.flush_by(make)?;
+        let agent = agent?;
         let process = Arc::new(StubProcess::new(agent.pid()));
         let patches = self.patches.lock().clone();
-        Ok(Self::wrap(self.inner.copy(process, agent), self.slots.clone(), patches))
+        let (inner, born) = (self.inner.copy(process, agent), self.inner.executed());
+        drop(executor);
+        let mut copy = Self::wrap(inner, self.slots.clone(), patches, self.blanks.clone());
+        copy.origin = Some((Arc::downgrade(self), born, 0));
+        Ok((Arc::new(copy), None))
+    }
+
+    /// Makes a spare stub the copy, if there is one that is alike.
+    fn copy_to_spare(self: &Arc<Self>) -> Result<Option<(Arc<Self>, Option<Parked>)>> {
+        let Some(copy) = self.spares.lock().pop() else { return Ok(None) };
+        let executor = self.inner.flush_locked(())?;
+        let born = self.inner.executed();
+        let Some(stale) = copy.stale(&self.inner) else {
+            drop(executor);
+            reaper::later(|| drop(copy));
+            return Ok(None);
+        };
+        let spare = copy.spare;
+        let own = spare.inner.renew(&self.inner, &stale);
+        let patches = self.patches.lock().clone();
+        drop(executor);
+        let mut copy = Self::wrap(spare.inner, self.slots.clone(), patches, self.blanks.clone());
+        copy.origin = Some((Arc::downgrade(self), born, own));
+        copy.stacks = Mutex::new(spare.stacks);
+        copy.stale = Mutex::new(stale);
+        Ok(Some((Arc::new(copy), Some(spare.thread))))
+    }
+
+    /// Whether the stub is likely to be of use when its process has ended. One with several threads is not: the others could
+    /// have seen to it that one is not where it should be.
+    pub fn may_be_spare(&self) -> bool {
+        let alone = !self.had_several.load(Ordering::Relaxed);
+        alone && self.inner.is_sound() && (self.is_wanted_by_origin() || self.blanks.has_room())
+    }
+
+    /// Whether its original makes one copy after the other.
+    fn is_wanted_by_origin(&self) -> bool {
+        let Some((origin, ..)) = &self.origin else { return false };
+        let wanted = |origin: Arc<Self>| {
+            origin.copies.load(Ordering::Relaxed) >= HABIT
+                && origin.members.load(Ordering::Relaxed) > 0
+                && origin.spares.lock().len() < MOST_EACH
+        };
+        origin.upgrade().is_some_and(wanted)
+    }
+
+    /// The last thread of the process has ended, and is ready for another one's.
+    pub fn park(&self, thread: Parked) {
+        *self.parked.lock() = Some(thread);
+    }
+
+    /// Gives the stub to the original's spare ones, if it wants more.
+    fn give_to_origin(&self) -> Option<()> {
+        if !self.is_wanted_by_origin() || !self.inner.is_sound() {
+            return None;
+        }
+        let (origin, born, own) = self.origin.as_ref()?;
+        let origin = origin.upgrade()?;
+        let touched = self.inner.touched_since(*own).filter(|all| all.len() <= MOST_STALE)?;
+        let thread = self.parked.lock().take()?;
+        let stacks = std::mem::take(&mut *self.stacks.lock());
+        let spare = SpareCopy::new(self.inner.clone(), thread, stacks, touched, *born)?;
+        origin.spares.lock().push(spare);
+        Some(())
     }
 
     /// The slots of its call sites.
@@ -166,6 +277,15 @@ impl SystrapSpace {
     }
 }
 
+impl Drop for SystrapSpace {
+    fn drop(&mut self) {
+        // Emptied, it is of no concern to anybody; else it ends now.
+        if let Some(thread) = self.parked.get_mut().take() {
+            self.blanks.give(&self.inner, thread, std::mem::take(self.stacks.get_mut()));
+        }
+    }
+}
+
 impl AddressSpace for SystrapSpace {
     fn map(&self, addr: u64, len: u64, prot: Prot, source: MapSource, mut replaced: Vec<Frames>) {
         replaced.extend(self.changes(addr, len));
@@ -206,6 +326,14 @@ impl AddressSpace for SystrapSpace {
 
     fn maps_ahead(&self) -> bool {
         self.inner.maps_ahead()
+    }
+
+    fn stale(&self) -> Vec<Range<u64>> {
+        std::mem::take(&mut *self.stale.lock())
+    }
+
+    fn keep(&self) -> bool {
+        self.give_to_origin().is_some()
     }
 
     fn check(&self) -> Result<()> {

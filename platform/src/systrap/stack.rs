@@ -56,6 +56,11 @@ impl SignalStacks {
         Ok(SignalStack { index, frames, mapped: false })
     }
 
+    /// Leaves nothing of what was on those that are free.
+    pub fn wipe(&self) -> Result<()> {
+        self.free.iter().try_for_each(SignalStack::wipe)
+    }
+
     /// Takes back the stack of a thread that has ended. (One that was never mapped is lost with the
     /// thread that could not be made.)
     pub fn give(&mut self, stack: SignalStack) {
@@ -110,6 +115,11 @@ impl SignalStack {
     pub fn set_bases(&self, fs: u64, gs: u64) -> Result<()> {
         self.frames.store64(0, fs)?;
         Ok(self.frames.store64(8, gs)?)
+    }
+
+    /// Leaves nothing of what was on it.
+    pub fn wipe(&self) -> Result<()> {
+        Ok(self.frames.zero(0, size())?)
     }
 
     fn offset(&self, address: u64, len: usize) -> Option<u64> {

@@ -48,7 +48,7 @@ impl SystrapContext {
         self.listener.answer(id, rax).map_err(lost)
     }
 
-    fn receive(&self) -> Result<Notification> {
+    pub(super) fn receive(&self) -> Result<Notification> {
         self.listener.receive().map_err(lost)?.ok_or(PlatformError::StubDied)
     }
 
@@ -300,14 +300,18 @@ impl SystrapContext {
         let delivered = Delivered::read(stack, signal, info, context);
         let (context, fp) = match &delivered {
             Some(delivered) => (context, delivered.fp),
-            None => (stack.own_context(), stack.own_fp()),
+            None => {
+                let own = (stack.own_context(), stack.own_fp());
+                self.faked = true;
+                own
+            }
         };
         self.place = Place::Reported { id: got.id, context, fp };
         Ok(delivered)
     }
 
     /// Writes the FP state to load, if it is another than the thread's; returns where it is.
-    fn load_fp(&mut self, fp: u64) -> Result<u64> {
+    pub(super) fn load_fp(&mut self, fp: u64) -> Result<u64> {
         let Some(state) = self.xstate.take() else { return Ok(fp) };
         let stack = self.stack()?;
         let own = stack.own_fp();

@@ -148,6 +148,63 @@ fn the_stub_holds_nothing_else() {
 }
 
 #[test]
+fn copies_of_a_process_use_its_stubs_again() {
+    const OTHER: u64 = 0x1000_0000;
+    // What one copy maps and writes is not there for the next one.
+    let code = [&store(DATA, 7)[..], SYSCALL, &load(OTHER), SYSCALL, &store(OTHER, 9), SYSCALL];
+    let mut guest = Guest::new(&code.concat());
+    let (mut kept, mut used) = (0, 0);
+    let ((), left) = new_stubs(|| {
+        for round in 0..24_u64 {
+            // Changes of the original while its copies are away, some that they see.
+            if round % 3 == 0 {
+                let frames = guest.memory.allocate(PAGE_SIZE).unwrap();
+                let source = MapSource::Frames(frames);
+                guest.space.map(OTHER + PAGE_SIZE * (1 + round), PAGE_SIZE, RW, source, vec![]);
+            }
+            guest.regs.rip = CODE;
+            (guest.regs.rbx, guest.regs.fs_base) = (round, 0x5000 + round);
+            let ((space, pending), new) = new_stubs(|| guest.context.fork().unwrap());
+            let (code, memory) = (guest.code.clone(), guest.memory.clone());
+            let own = [guest.memory.allocate(PAGE_SIZE), guest.memory.allocate(PAGE_SIZE)];
+            let [data, other] = own.map(Result::unwrap);
+            let stale = space.stale();
+            used += usize::from(new.is_empty());
+            assert_eq!(stale.is_empty(), !new.is_empty(), "{stale:x?} {new:?}");
+            for range in stale {
+                space.unmap(range.start, range.end - range.start, vec![]);
+                if range.contains(&CODE) {
+                    let rx = Prot::READ | Prot::EXEC;
+                    space.map(CODE, PAGE_SIZE, rx, MapSource::Frames(code.clone()), vec![]);
+                }
+            }
+            space.map(DATA, PAGE_SIZE, RW, MapSource::Frames(data.clone()), vec![]);
+            let (mut regs, mapper) = (guest.regs, space.clone());
+            let seen = data.clone();
+            let child = on_thread(pending, move |mut context| {
+                assert_eq!(step(&mut *context, &mut regs), Event::Syscall);
+                assert_eq!(seen.load32(0), Ok(7));
+                assert_eq!((regs.rbx, regs.fs_base), (round, 0x5000 + round));
+                assert!(
+                    matches!(step(&mut *context, &mut regs), Event::Fault(f) if f.addr == OTHER)
+                );
+                mapper.map(OTHER, PAGE_SIZE, RW, MapSource::Frames(other.clone()), vec![]);
+                assert_eq!(step(&mut *context, &mut regs), Event::Syscall);
+                assert_eq!(regs.orig_rax, 0);
+                assert_eq!(step(&mut *context, &mut regs), Event::Syscall);
+                assert_eq!(other.load32(0), Ok(9));
+                drop((memory, mapper));
+            });
+            child.join().unwrap();
+            kept += usize::from(space.keep());
+        }
+        assert_eq!((kept > 20, used > 20), (crate::UNTRACED, crate::UNTRACED), "{kept} {used}");
+        drop(guest);
+    });
+    assert_eq!(left, [0; 0]);
+}
+
+#[test]
 fn our_own_code_page_is_of_no_use_to_the_guest() {
     // Jumping into it makes system calls, which stop like any others, and traps.
     let text = 0x7fff_ffff_0000;

@@ -271,6 +271,31 @@ fn deaf() -> Vec<u8> {
 }
 
 #[test]
+fn a_stub_that_does_not_heed_the_sentry_is_not_used_again() {
+    let mut guest = Guest::new(SYSCALL);
+    let rip = *calls_in_our_code(&mut guest).first().unwrap();
+    // Blocks all signals by a call that the sentry does not see, and goes on with system calls, or with reports of its own.
+    let report = [&mov_eax(0x3fff_fffe)[..], SYSCALL, &[0xeb, 0xfc]].concat();
+    for code in [[SYSCALL, &[0xeb, 0xfc]].concat(), report] {
+        let (pending, [_text, data]) = process(&guest, &code);
+        data.write(0, &deaf()).unwrap();
+        let mut context = pending.attach().unwrap();
+        for _ in 0..6 {
+            let (space, pending) = context.fork().unwrap();
+            assert!(space.stale().is_empty());
+            let child = on_thread(pending, move |mut context| {
+                let mut regs = Registers::at_entry(rip, DATA);
+                regs.rax = libc::SYS_rt_sigreturn as u64;
+                assert_eq!(context.switch(&mut regs).unwrap(), Event::Syscall);
+            });
+            child.join().unwrap();
+            assert!(!space.keep());
+        }
+        others_live(&guest);
+    }
+}
+
+#[test]
 fn who_does_not_heed_the_sentry_is_ended() {
     let mut guest = Guest::new(SYSCALL);
     let rip = *calls_in_our_code(&mut guest).first().unwrap();

@@ -8,6 +8,7 @@ use super::vma::{VmaFlags, VmaTree};
 use crate::errno::{Errno, Result};
 use platform::{Context, Frames, MapSource, PendingContext, Prot};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -75,8 +76,11 @@ impl MemoryManager {
         );
         child.read_state().vmas.iter().for_each(|vma| vma.register(&child));
         child.membarrier.store(self.membarrier.load(Ordering::Relaxed), Ordering::Relaxed);
-        if !fresh.is_empty() {
+        let copied = fresh.iter().map(|(start, copy, _)| *start..start.wrapping_add(copy.len()));
+        let stale = without(child.space.stale(), copied);
+        if !fresh.is_empty() || !stale.is_empty() {
             let mut edit = child.edit();
+            edit.map_anew(&stale);
             for (start, copy, before) in fresh {
                 if let Some(vma) = edit.state.vmas.find(start).cloned() {
                     edit.map_run(start, Run::private(copy), &vma, before.into_iter().collect());
@@ -109,6 +113,35 @@ fn overwrite(to: &Frames, used: bool, from: &Frames, len: u64) -> Result<()> {
         at = data.end;
     }
     Ok(())
+}
+
+/// What of some ranges, ascending, is not in others, ascending as well.
+fn without(
+    ranges: Vec<Range<u64>>,
+    others: impl Iterator<Item = Range<u64>> + Clone,
+) -> Vec<Range<u64>> {
+    let mut rest = Vec::with_capacity(ranges.len());
+    for range in ranges {
+        let mut at = range.start;
+        for other in others.clone().filter(|other| other.start < range.end) {
+            if other.start > at {
+                rest.push(at..other.start);
+            }
+            at = at.max(other.end);
+        }
+        if at < range.end {
+            rest.push(at..range.end);
+        }
+    }
+    rest
+}
+
+/// `len` bytes of what stands behind a mapping.
+fn part(source: &MapSource, at: u64, len: u64) -> Option<MapSource> {
+    Some(match source {
+        MapSource::Frames(frames) => MapSource::Frames(frames.slice(at..at.checked_add(len)?)?),
+        MapSource::HostFd(fd, offset) => MapSource::HostFd(fd.clone(), offset.checked_add(at)?),
+    })
 }
 
 /// The child's reference to what a run of the parent maps.
@@ -185,6 +218,32 @@ impl super::manager::Edit<'_> {
         for (at, run) in self.state.runs.iter_mut() {
             if run.owner == Owner::Mine && !copies.contains_key(&at) {
                 run.owner = Owner::Cow;
+            }
+        }
+    }
+
+    /// Maps again in the stub what should be mapped in some ranges, ascending: there it has something else.
+    fn map_anew(&mut self, ranges: &[Range<u64>]) {
+        for range in ranges {
+            let mut at = range.start;
+            for vma in self.state.vmas.overlapping(range.start, range.end) {
+                let (low, high) = (vma.start.max(range.start), vma.end.min(range.end));
+                for (start, run) in self.state.runs.overlapping(low, high) {
+                    let (from, to) = (start.max(low), start.wrapping_add(run.len).min(high));
+                    if from >= to {
+                        continue;
+                    }
+                    let Some(source) = part(&run.source, from - start, to - from) else { continue };
+                    if at < from {
+                        self.mm.space.unmap(at, from - at, Vec::new());
+                    }
+                    let prot = run.stub_prot(vma.prot, vma.private());
+                    self.mm.space.map(from, to - from, prot, source, Vec::new());
+                    at = to;
+                }
+            }
+            if at < range.end {
+                self.mm.space.unmap(at, range.end - at, Vec::new());
             }
         }
     }

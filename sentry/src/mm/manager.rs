@@ -127,9 +127,11 @@ impl MemoryManager {
         let Some(this) = Arc::into_inner(self) else { return };
         let vmas = std::mem::take(&mut this.state.write().vmas);
         drop(vmas);
+        // Then it has mapped what is needed again before it runs guest code again.
+        let _kept = this.space.keep();
         platform::reaper::later(move || {
             let runs = std::mem::take(&mut this.state.write().runs);
-            // The stub goes first: then nothing reaches the pages any more.
+            // The stub goes first, unless it is kept: then nothing reaches the pages any more.
             drop(this);
             Frames::recycle_all(runs.into_private());
         });
