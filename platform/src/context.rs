@@ -1,6 +1,7 @@
 //! One guest thread's execution state on the host.
 
-use crate::{AddressSpace, CallSite, Registers, Result, XState};
+use crate::{AddressSpace, CallSite, PlatformError, Registers, Result, XState};
+use nix::errno::Errno;
 use std::sync::Arc;
 
 /// Kind of memory access that faulted.
@@ -92,6 +93,12 @@ pub trait Context {
     /// Replaces the FP/vector state. The bytes may come from guest memory: invalid contents are an
     /// error (`EINVAL`), never a host fault.
     fn set_xstate(&mut self, state: &XState) -> Result<()>;
+
+    /// Lets this thread's guest code read the time-stamp counter, as that of a new context may, or makes it fault
+    /// (`PR_SET_TSC`, `prctl(2)`). Fails where the platform cannot see to that.
+    fn set_tsc(&mut self, _allowed: bool) -> Result<()> {
+        Err(PlatformError::host("forbid reading of the time-stamp counter", Errno::EOPNOTSUPP))
+    }
 
     /// A handle with which other threads interrupt this context.
     fn interrupter(&self) -> Arc<dyn Interrupter>;

@@ -38,6 +38,11 @@ pub fn main(args: &[&str]) -> u8 {
             say!("altstack of the old program: {}", old[2] == 0x4_2000);
             0
         }
+        ["tsc", ..] => {
+            let mut mode = -1_i32;
+            say!("{} {mode}", sc!(SYS_prctl, libc::PR_GET_TSC, at_mut(&mut mode)).ok());
+            0
+        }
         ["fds", list @ ..] => {
             for fd in list {
                 say!("fd {fd}: {}", fcntl(fd.parse().unwrap_or(-1), libc::F_GETFD, 0).ok());

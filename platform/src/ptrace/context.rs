@@ -5,8 +5,9 @@ use super::inject::{self, gone};
 use super::run;
 use super::tracee::{Stop, Tracee};
 use crate::placement::Slot;
+use crate::stub::batch::call;
 use crate::stub::code::Entries;
-use crate::stub::filter::{PROCESS_FLAGS, THREAD_FLAGS};
+use crate::stub::filter::{PROCESS_FLAGS, THREAD_FLAGS, tsc_call};
 use crate::stub::interrupt::InterruptState;
 use crate::stub::process::StubProcess;
 use crate::{
@@ -190,6 +191,15 @@ impl Context for PtraceContext {
             // The host says EFAULT or EINVAL for contents it does not like.
             _ => PlatformError::host("set the FP state", Errno::EINVAL),
         })
+    }
+
+    fn set_tsc(&mut self, allowed: bool) -> Result<()> {
+        let call = call(libc::SYS_prctl, &tsc_call(allowed));
+        self.with_interrupts(|interrupted| {
+            inject::syscall(&self.tracee, Entries::STUB, &call, interrupted)
+        })?
+        .map(drop)
+        .map_err(|e| PlatformError::host("forbid reading of the time-stamp counter", e))
     }
 
     fn interrupter(&self) -> Arc<dyn Interrupter> {

@@ -52,8 +52,17 @@ pub const MAPPING_CALLS: &[Allowed] = &[
     (libc::SYS_exit_group, &[]),
 ];
 
-/// What a stub that waits for its tracer may do besides.
-const WAITING_CALLS: &[Allowed] = &[(libc::SYS_read, &[Check::Equal(0, layout::FD_ALIVE as u32)])];
+/// The arguments with which a thread makes reading of the time-stamp counter fault (`prctl(2)`), or not.
+pub fn tsc_call(allowed: bool) -> [u64; 2] {
+    let mode = if allowed { libc::PR_TSC_ENABLE } else { libc::PR_TSC_SIGSEGV };
+    [libc::PR_SET_TSC as u64, mode as u64]
+}
+
+/// What a stub that waits for its tracer, or is stopped by it, may do besides.
+const WAITING_CALLS: &[Allowed] = &[
+    (libc::SYS_read, &[Check::Equal(0, layout::FD_ALIVE as u32)]),
+    (libc::SYS_prctl, &[Check::Equal(0, libc::PR_SET_TSC as u32)]),
+];
 
 /// The filter of all threads of a stub.
 pub fn program() -> Vec<sock_filter> {

@@ -4,7 +4,7 @@ use super::agent::{PATIENCE, Space};
 use super::block::{ASLEEP, Block};
 use super::code::{self, END_THREAD, LOAD_BASES};
 use super::frame;
-use super::listener::Listener;
+use super::listener::{Listener, Notification};
 use super::origin::Origins;
 use super::space::{Member, SystrapSpace};
 use super::spare::Parked;
@@ -13,6 +13,7 @@ use super::stack::SignalStack;
 use super::turn::{is_report, lost};
 use super::watchdog::Watched;
 use crate::placement::{self, Slot};
+use crate::stub::filter::tsc_call;
 use crate::stub::interrupt::InterruptState;
 use crate::{
     AddressSpace, CallSite, Context, Event, Interrupter, PendingContext, PlatformError, Registers,
@@ -20,6 +21,9 @@ use crate::{
 };
 use nix::errno::Errno;
 use std::sync::Arc;
+
+/// Bytes of a `syscall` instruction.
+const CALL_LEN: u64 = 2;
 
 /// The segment bases of a thread that waits to be used again.
 const PARKED_BASES: (u64, u64) = (0, 0);
@@ -65,6 +69,8 @@ pub struct SystrapContext {
     pub(super) stack: Option<SignalStack>,
     /// When calls are taken from memory.
     pub(super) rhythm: Rhythm,
+    /// Its code cannot read the time-stamp counter.
+    pub(super) no_tsc: bool,
     /// Guest code has called our handler itself: what the thread does next is not known.
     pub(super) faked: bool,
     /// Guest code has faulted, and the sentry puts that right.
@@ -149,6 +155,7 @@ impl SystrapContext {
             listener,
             stack: Some(stack),
             rhythm: Rhythm::default(),
+            no_tsc: false,
             faked: false,
             faulted: false,
             result: 0,
@@ -259,6 +266,13 @@ impl Context for SystrapContext {
         Ok(())
     }
 
+    fn set_tsc(&mut self, allowed: bool) -> Result<()> {
+        self.no_tsc = true;
+        self.call(libc::SYS_prctl, tsc_call(allowed))?;
+        self.no_tsc = !allowed;
+        Ok(())
+    }
+
     fn interrupter(&self) -> Arc<dyn Interrupter> {
         self.watched.clone()
     }
@@ -300,34 +314,90 @@ impl Drop for SystrapContext {
 impl SystrapContext {
     /// Brings the last thread of the process to where a new one is, for another process.
     fn retire(&mut self) -> Result<()> {
+        if self.no_tsc {
+            return Err(PlatformError::StubDied);
+        }
         self.surface()?;
         let Place::Reported { id, context, fp } = self.place else {
             return Err(PlatformError::StubDied);
         };
-        if self.faked {
-            return Err(PlatformError::StubDied);
-        }
         self.xstate = Some(XState::initial());
         let fp = self.load_fp(fp)?;
-        let stack = self.stack.as_ref().ok_or(PlatformError::StubDied)?;
-        let own = stack.own_context();
-        let regs = Registers { rdx: own, rsp: own, ..Registers::at_entry(code::signal(), 0) };
-        frame::write_context(stack, context, &regs, fp)
-            .and_then(|()| frame::block_signals(stack, context))
-            .ok_or(PlatformError::StubDied)?;
-        stack.set_bases(PARKED_BASES.0, PARKED_BASES.1)?;
+        self.stack()?.set_bases(PARKED_BASES.0, PARKED_BASES.1)?;
         let watched = self.watched.clone();
         let _wait = watched.wait();
+        let report = self.report_regs()?;
+        self.load(context, fp, &report)?;
         self.answer(id, LOAD_BASES)?;
         let got = self.receive()?;
-        // That of a thread with these registers, and no signal's.
-        if !is_report(&got) || got.args[..5] != [0, 0, own, PARKED_BASES.0, PARKED_BASES.1] {
+        if !self.is_fresh(&got) || (got.args[3], got.args[4]) != PARKED_BASES {
             return Err(PlatformError::StubDied);
         }
         let stack = self.stack.take().ok_or(PlatformError::StubDied)?;
         let (tid, id, listener) = (self.tid, got.id, self.listener.clone());
         self.space.park(Parked { tid, id, listener, stack });
         Ok(())
+    }
+
+    /// Makes the thread execute a call of the host. Its registers are found in [`SystrapContext::found`] or with the
+    /// caller, as after [`SystrapContext::surface`].
+    fn call(&mut self, number: i64, args: [u64; 2]) -> Result<()> {
+        self.surface()?;
+        let Place::Reported { id, context, fp } = self.place else {
+            return Err(PlatformError::StubDied);
+        };
+        let state = self.xstate()?;
+        self.xstate = Some(state.clone());
+        let fp = self.load_fp(fp)?;
+        self.xstate = Some(state);
+        let watched = self.watched.clone();
+        let _wait = watched.wait();
+        // Behind the call, the code loads the state at rdx, as behind any report that is answered with zero; it reports.
+        let report = self.report_regs()?;
+        let (rax, rip) = (number as u64, code::reported() - CALL_LEN);
+        let call = Registers { rax, rip, rdi: args[0], rsi: args[1], ..report };
+        self.load(context, fp, &call)?;
+        self.answer(id, 0)?;
+        let got = self.receive()?;
+        let made = [u64::from(got.number), got.rip, got.args[0], got.args[1], got.args[2]];
+        if made != [rax, code::reported(), args[0], args[1], report.rdx] {
+            return Err(PlatformError::StubDied);
+        }
+        self.load(report.rdx, fp, &report)?;
+        self.listener.let_through(got.id).map_err(lost)?;
+        let got = self.receive()?;
+        if !self.is_fresh(&got) {
+            return Err(PlatformError::StubDied);
+        }
+        let stack = self.stack()?;
+        let (context, fp) = (stack.own_context(), stack.own_fp());
+        self.bases = (got.args[3], got.args[4]);
+        self.place = Place::Reported { id: got.id, context, fp };
+        Ok(())
+    }
+
+    /// Registers of a thread that reports as a new one does.
+    fn report_regs(&self) -> Result<Registers> {
+        // What else it would do is not known.
+        if self.faked {
+            return Err(PlatformError::StubDied);
+        }
+        let own = self.stack()?.own_context();
+        Ok(Registers { rdx: own, rsp: own, ..Registers::at_entry(code::signal(), 0) })
+    }
+
+    /// Whether the report is that of a thread with these registers, and no signal's.
+    fn is_fresh(&self, got: &Notification) -> bool {
+        let own = self.stack.as_ref().map(SignalStack::own_context);
+        is_report(got) && got.args[..2] == [0, 0] && Some(got.args[2]) == own
+    }
+
+    /// Writes a state that is loaded next, in which signals wait.
+    fn load(&self, context: u64, fp: u64, regs: &Registers) -> Result<()> {
+        let stack = self.stack()?;
+        frame::write_context(stack, context, regs, fp)
+            .and_then(|()| frame::block_signals(stack, context))
+            .ok_or(PlatformError::StubDied)
     }
 
     /// Ends the thread, but not the stub.

@@ -34,7 +34,7 @@ enum Got {
 }
 
 impl SystrapContext {
-    fn stack(&self) -> Result<&SignalStack> {
+    pub(super) fn stack(&self) -> Result<&SignalStack> {
         self.stack.as_ref().ok_or(PlatformError::StubDied)
     }
 

@@ -1,7 +1,7 @@
 //! Why guest code stops, and what it leaves in the registers.
 
 use crate::guest::*;
-use platform::{Access, Event, Fault, MapSource, PAGE_SIZE, Prot};
+use platform::{Access, Event, Fault, MapSource, PAGE_SIZE, PlatformError, Prot, Registers};
 
 fn fault(event: Event) -> Fault {
     match event {
@@ -202,4 +202,40 @@ fn fp_state_round_trip() {
     bad.bytes = Box::new([0; 7]);
     assert!(guest.context.set_xstate(&bad).is_err());
     assert_eq!(guest.context.xstate().unwrap().bytes[160..256], after.bytes[160..256]);
+}
+
+#[test]
+fn the_time_stamp_counter_can_be_forbidden() {
+    // A call, rdtsc, another call.
+    let code = [SYSCALL, &[0x0f, 0x31], SYSCALL].concat();
+    let mut guest = Guest::new(&code);
+    guest.regs.rbx = 0x1234;
+    assert_eq!(guest.context.switch(&mut guest.regs).unwrap(), Event::Syscall);
+    let mut state = guest.context.xstate().unwrap();
+    state.bytes[512] |= 3;
+    state.bytes[160..168].copy_from_slice(b"fp state");
+    guest.context.set_xstate(&state).unwrap();
+    match guest.context.set_tsc(false) {
+        Ok(()) => {}
+        Err(PlatformError::Host { source: nix::errno::Errno::EOPNOTSUPP, .. }) => return,
+        Err(error) => panic!("{error}"),
+    }
+    for _ in 0..3 {
+        assert!(matches!(guest.step(), Event::Fault(f) if f.signal == libc::SIGSEGV));
+        assert_eq!((guest.regs.rip, guest.regs.rbx), (CODE + 2, 0x1234));
+    }
+    guest.context.set_tsc(true).unwrap();
+    assert_eq!(guest.step(), Event::Syscall);
+    assert_eq!((guest.regs.rip, guest.regs.rbx), (CODE + 6, 0x1234));
+    assert_eq!(&guest.context.xstate().unwrap().bytes[160..168], b"fp state");
+    // A thread that has not run yet.
+    let mut regs = Registers::at_entry(CODE + 2, 0);
+    let pending = guest.context.new_thread().unwrap();
+    on_thread(pending, move |mut context| {
+        context.set_tsc(false).unwrap();
+        assert!(matches!(step(&mut *context, &mut regs), Event::Fault(f) if f.code > 0));
+        assert_eq!(&context.xstate().unwrap().bytes[160..168], b"fp state");
+    })
+    .join()
+    .unwrap();
 }

@@ -224,14 +224,11 @@ pub fn clone(t: &mut CurrentTask, args: &CloneArgs) -> Result<i32> {
         regs: child_registers(&t.regs, args),
         set_tid: f.contains(CloneFlags::CHILD_SETTID).then_some(args.child_tid),
         alt_stack: t.alt_stack,
-        rseq: t.rseq,
+        no_tsc: t.no_tsc,
         vfork: vfork.clone(),
     };
-    if f.contains(CloneFlags::VM) {
-        if !f.contains(CloneFlags::VFORK) {
-            start.alt_stack = Default::default();
-        }
-        start.rseq = (0, 0, 0);
+    if f.contains(CloneFlags::VM) && !f.contains(CloneFlags::VFORK) {
+        start.alt_stack = Default::default();
     }
     if let Err(e) = start.spawn() {
         forget(&child);
@@ -493,7 +490,7 @@ pub(super) struct Start {
     pub regs: Registers,
     pub set_tid: Option<UserAddr>,
     pub alt_stack: super::signal::AltStack,
-    pub rseq: (u64, u32, u32),
+    pub no_tsc: bool,
     pub vfork: Option<Arc<Vfork>>,
 }
 
@@ -509,7 +506,13 @@ impl Start {
     fn run(self) {
         let task = self.task;
         task.host_tid.store(thread::current_tid(), Ordering::Relaxed);
-        let context = match self.pending.attach() {
+        let attached = self.pending.attach().and_then(|mut context| {
+            if self.no_tsc {
+                context.set_tsc(false)?;
+            }
+            Ok(context)
+        });
+        let context = match attached {
             Ok(context) => context,
             Err(e) => {
                 tracing::warn!(tid = task.tid(), "attach to a new guest thread: {e}; it is killed");
@@ -525,7 +528,7 @@ impl Start {
         super::inspect::set_current(Some(task.clone()));
         let mut t = CurrentTask::new(task, self.shared, self.regs, context);
         t.alt_stack = self.alt_stack;
-        t.rseq = self.rseq;
+        t.no_tsc = self.no_tsc;
         t.vfork = self.vfork;
         if let Some(addr) = self.set_tid {
             // As in Linux, a bad address is not an error.

@@ -6,7 +6,7 @@ use super::signal::AltStack;
 use super::signal::frame::TrapInfo;
 use super::task::{Shared, place, work};
 use super::{Credentials, Task};
-use crate::errno::Result;
+use crate::errno::{Errno, Result};
 use crate::mm::MemoryManager;
 use crate::time::restart::RestartBlock;
 use crate::vfs::{FdTable, File, FsContext};
@@ -45,8 +45,8 @@ pub struct CurrentTask {
     pub(super) saved_mask: u64,
     /// What `restart_syscall(2)` goes on with.
     pub restart: Option<RestartBlock>,
-    /// Address of the registered `rseq` structure, its length and signature; 0 for none.
-    pub(super) rseq: (u64, u32, u32),
+    /// Reading the time-stamp counter raises `SIGSEGV` (`PR_SET_TSC`).
+    pub(super) no_tsc: bool,
     /// Wait status with which it ends, unless its process ends first.
     pub(super) exit_status: i32,
     /// Whoever waits for our exec or end (`vfork(2)`).
@@ -72,7 +72,7 @@ impl CurrentTask {
             alt_stack: AltStack::default(),
             saved_mask: 0,
             restart: None,
-            rseq: (0, 0, 0),
+            no_tsc: false,
             exit_status: 0,
             vfork: None,
             trap: TrapInfo::default(),
@@ -82,6 +82,20 @@ impl CurrentTask {
     /// The shared part.
     pub fn task(&self) -> &Arc<Task> {
         &self.task
+    }
+
+    /// Whether its code may read the time-stamp counter (`PR_GET_TSC`).
+    pub fn may_read_tsc(&self) -> bool {
+        !self.no_tsc
+    }
+
+    /// Lets its code read the time-stamp counter, or not. `EINVAL` where the platform cannot see to that.
+    pub fn set_may_read_tsc(&mut self, allowed: bool) -> Result<()> {
+        if self.no_tsc == allowed {
+            self.context.set_tsc(allowed).map_err(|_| Errno::EINVAL)?;
+            self.no_tsc = !allowed;
+        }
+        Ok(())
     }
 
     /// Memory of its process.

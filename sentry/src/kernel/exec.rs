@@ -90,7 +90,14 @@ pub fn execve(t: &mut CurrentTask, program: Program) -> Result<u64> {
 fn install(t: &mut CurrentTask, loaded: Loaded, filename: &[u8]) -> Result<()> {
     super::futex::robust::exit(t);
     super::futex::pi::exit(t);
-    let context = match loaded.pending.attach() {
+    let no_tsc = t.no_tsc;
+    let attached = loaded.pending.attach().and_then(|mut context| {
+        if no_tsc {
+            context.set_tsc(false)?;
+        }
+        Ok(context)
+    });
+    let context = match attached {
         Ok(context) => context,
         Err(e) => {
             tracing::warn!(pid = t.tgid(), "attach to the new program: {e}; the process is killed");
@@ -137,7 +144,6 @@ fn install(t: &mut CurrentTask, loaded: Loaded, filename: &[u8]) -> Result<()> {
     t.set_creds((*loaded.credentials).clone());
     crate::time::process_timers::delete_posix(t.kernel(), t.group());
     t.alt_stack = AltStack::default();
-    t.rseq = (0, 0, 0);
     t.restart = None;
     t.clear_child_tid.store(0, Ordering::Relaxed);
     t.robust_list.store(0, Ordering::Relaxed);

@@ -136,7 +136,7 @@ pub fn start_process(kernel: &Arc<Kernel>, start: ProcessStart) -> Result<Arc<Ta
         regs: Registers::at_entry(loaded.entry, loaded.stack_pointer),
         set_tid: None,
         alt_stack: Default::default(),
-        rseq: (0, 0, 0),
+        no_tsc: false,
         vfork: None,
     }
     .spawn()?;

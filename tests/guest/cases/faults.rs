@@ -45,6 +45,38 @@ fn fault_addresses() {
     p!(call(code));
 }
 
+fn time_stamp_counter_can_be_forbidden() {
+    let code = anon(1);
+    // rdtsc; xor eax, eax; ret
+    fill(code, &[0x0f, 0x31, 0x31, 0xc0, 0xc3]);
+    mprotect(code, PAGE, PROT_READ | PROT_EXEC);
+    let set = |mode: i32| sc!(SYS_prctl, PR_SET_TSC, mode, 0u64, 0u64, 0u64);
+    let get = || {
+        let mut mode = -1_i32;
+        let result = sc!(SYS_prctl, PR_GET_TSC, at_mut(&mut mode), 0u64, 0u64, 0u64);
+        format!("{result} {mode}")
+    };
+    p!(call(code), get(), set(0), set(3), set(-1));
+    p!(sc!(SYS_prctl, PR_GET_TSC, 8u64, 0u64, 0u64, 0u64));
+    p!(run(|| {
+        p!(set(2), get(), call(code), call(code));
+        // Children and threads inherit it, and decide for themselves; so do programs.
+        p!(run(|| {
+            p!(get(), call(code), set(1), get(), call(code));
+            0
+        }));
+        let thread = std::thread::spawn(move || p!(get(), call(code), set(1), call(code)));
+        p!(thread.join().is_ok(), get(), call(code));
+        for _ in 0..4 {
+            p!(run(|| i32::from(matches!(call(code), Touch::Value(_)))));
+        }
+        p!(helper(&["tsc"]));
+        p!(set(1), get(), call(code));
+        0
+    }));
+    p!(get(), call(code));
+}
+
 fn fault_in_a_blocked_signal_kills() {
     p!(run(|| {
         catch(SIGSEGV, 0);
@@ -328,6 +360,7 @@ cases![
     each_fault_kills,
     each_fault_can_be_caught_and_skipped,
     fault_addresses,
+    time_stamp_counter_can_be_forbidden,
     fault_in_a_blocked_signal_kills,
     fault_in_its_own_handler_kills,
     handler_unprotects_and_retries,

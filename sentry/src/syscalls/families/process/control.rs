@@ -26,6 +26,8 @@ const PR_CAPBSET_READ: i32 = 23;
 const PR_CAPBSET_DROP: i32 = 24;
 const PR_GET_TSC: i32 = 25;
 const PR_SET_TSC: i32 = 26;
+const PR_TSC_ENABLE: u64 = 1;
+const PR_TSC_SIGSEGV: u64 = 2;
 const PR_GET_SECUREBITS: i32 = 27;
 const PR_SET_SECUREBITS: i32 = 28;
 const PR_SET_TIMERSLACK: i32 = 29;
@@ -85,8 +87,15 @@ pub fn prctl(t: &mut CurrentTask, op: i32, a2: u64, a3: u64, a4: u64, a5: u64) -
             let cap = valid_cap(a2)?;
             change_creds(t, |c| c.bounding &= !(1 << cap));
         }
-        PR_GET_TSC => t.mm().write_obj(UserAddr(a2), &1_i32)?,
-        PR_SET_TSC if a2 == 1 => {}
+        PR_GET_TSC => {
+            let mode = if t.may_read_tsc() { PR_TSC_ENABLE } else { PR_TSC_SIGSEGV };
+            t.mm().write_obj(UserAddr(a2), &(mode as i32))?;
+        }
+        PR_SET_TSC => match a2 & 0xffff_ffff {
+            PR_TSC_ENABLE => t.set_may_read_tsc(true)?,
+            PR_TSC_SIGSEGV => t.set_may_read_tsc(false)?,
+            _ => return Err(Errno::EINVAL),
+        },
         PR_GET_SECUREBITS => return Ok(t.creds().securebits.into()),
         PR_SET_SECUREBITS => return set_securebits(t, a2),
         PR_SET_TIMERSLACK => {
