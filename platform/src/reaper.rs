@@ -1,5 +1,5 @@
 //! What takes time at the end of a guest process and nobody waits for: its stub's end, the release of its
-//! memory. A thread does it that shares no CPU with the guest.
+//! memory. A thread does it that shares no CPU with the guest. It also does what is due some time later.
 //!
 //! Lock order: [`JOBS`], alone.
 //!
@@ -7,6 +7,7 @@
 
 use crate::host::Parker;
 use crate::host::thread;
+use crate::host::time::Clock;
 use crate::placement;
 use parking_lot::Mutex;
 use std::collections::VecDeque;
@@ -20,7 +21,15 @@ const STACK: usize = 256 << 10;
 
 type Job = Box<dyn FnOnce() + Send>;
 
-static JOBS: Mutex<VecDeque<Job>> = Mutex::new(VecDeque::new());
+/// What is to be done.
+struct Jobs {
+    /// As soon as possible, in this order.
+    now: VecDeque<Job>,
+    /// From a time of `CLOCK_MONOTONIC` on, in nanoseconds.
+    timed: Vec<(u64, Job)>,
+}
+
+static JOBS: Mutex<Jobs> = Mutex::new(Jobs { now: VecDeque::new(), timed: Vec::new() });
 
 /// Wakes the thread; `None` if it could not be started.
 fn waker() -> Option<&'static Parker> {
@@ -36,8 +45,8 @@ pub fn later(job: impl FnOnce() + Send + 'static) {
     let Some(wake) = waker() else { return job() };
     {
         let mut jobs = JOBS.lock();
-        if jobs.len() < MOST_WAITING {
-            jobs.push_back(Box::new(job));
+        if jobs.now.len() < MOST_WAITING {
+            jobs.now.push_back(Box::new(job));
             drop(jobs);
             return wake.unpark();
         }
@@ -45,13 +54,36 @@ pub fn later(job: impl FnOnce() + Send + 'static) {
     job();
 }
 
+/// Runs `job` in so many nanoseconds, or a little later. Never, if the host allows no thread for it.
+pub fn after(nanoseconds: u64, job: impl FnOnce() + Send + 'static) {
+    let Some(wake) = waker() else { return };
+    let due = Clock::Monotonic.now().saturating_add(nanoseconds);
+    JOBS.lock().timed.push((due, Box::new(job)));
+    wake.unpark();
+}
+
+/// The next job, or when there is one.
+fn next() -> Result<Job, u64> {
+    let mut jobs = JOBS.lock();
+    if let Some(job) = jobs.now.pop_front() {
+        return Ok(job);
+    }
+    let first = jobs.timed.iter().enumerate().min_by_key(|(_, (due, _))| *due);
+    match first.map(|(index, (due, _))| (index, *due)) {
+        Some((index, due)) if due <= Clock::Monotonic.now() => Ok(jobs.timed.swap_remove(index).1),
+        Some((_, due)) => Err(due),
+        None => Err(u64::MAX),
+    }
+}
+
 fn run(wake: &Parker) {
     placement::run_anywhere();
     loop {
-        let job = JOBS.lock().pop_front();
-        match job {
-            Some(job) => job(),
-            None => wake.park(),
+        match next() {
+            Ok(job) => job(),
+            Err(due) => {
+                wake.park_until(due);
+            }
         }
     }
 }
@@ -60,6 +92,23 @@ fn run(wake: &Parker) {
 mod tests {
     use super::*;
     use std::sync::mpsc;
+
+    #[test]
+    fn a_job_waits_for_its_time() {
+        let (send, receive) = mpsc::channel();
+        let start = Clock::Monotonic.now();
+        for delay in [600_000_000, 200_000_000, 400_000_000] {
+            let send = send.clone();
+            after(delay, move || send.send((delay, Clock::Monotonic.now() - start)).unwrap());
+        }
+        drop(send);
+        let done: Vec<(u64, u64)> = receive.iter().collect();
+        assert_eq!(
+            done.iter().map(|(delay, _)| delay / 200_000_000).collect::<Vec<_>>(),
+            [1, 2, 3]
+        );
+        assert!(done.iter().all(|(delay, taken)| taken >= delay));
+    }
 
     #[test]
     fn every_job_is_done_and_few_wait() {

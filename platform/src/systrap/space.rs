@@ -5,7 +5,7 @@ use super::listener::Listener;
 use super::patches::Patches;
 use super::site::Site;
 use super::slots::Slots;
-use super::spare::{Blanks, HABIT, MOST_EACH, MOST_STALE, Parked, SpareCopy};
+use super::spare::{Blanks, HABIT, LIFETIME, MOST_EACH, MOST_STALE, Parked, SpareCopy};
 use super::stack::{SignalStack, SignalStacks};
 use crate::stub::process::StubProcess;
 use crate::stub::queue::Operation;
@@ -38,6 +38,8 @@ pub struct SystrapSpace {
     copies: AtomicUsize,
     /// Stubs of copies that have ended.
     spares: Mutex<Vec<SpareCopy>>,
+    /// They will be looked at when they may be too old.
+    expiring: AtomicBool,
     /// Where it goes when it is of no use for another copy.
     blanks: Arc<Blanks>,
     /// The last thread, when it is ready to be used for another process.
@@ -114,6 +116,7 @@ impl SystrapSpace {
             origin: None,
             copies: AtomicUsize::new(0),
             spares: Mutex::default(),
+            expiring: AtomicBool::new(false),
             blanks,
             parked: Mutex::default(),
             stale: Mutex::default(),
@@ -207,7 +210,26 @@ impl SystrapSpace {
         let stacks = std::mem::take(&mut *self.stacks.lock());
         let spare = SpareCopy::new(self.inner.clone(), thread, stacks, touched, *born)?;
         origin.spares.lock().push(spare);
+        Self::expire_later(&origin);
         Some(())
+    }
+
+    /// Sees to it that spare stubs do not stay for ever.
+    fn expire_later(origin: &Arc<Self>) {
+        if !origin.expiring.swap(true, Ordering::AcqRel) {
+            let weak = Arc::downgrade(origin);
+            reaper::after(LIFETIME, move || Self::expire(&weak));
+        }
+    }
+
+    fn expire(origin: &Weak<Self>) {
+        let Some(origin) = origin.upgrade() else { return };
+        let old: Vec<SpareCopy> = origin.spares.lock().extract_if(.., |s| s.is_old()).collect();
+        drop(old);
+        origin.expiring.store(false, Ordering::Release);
+        if !origin.spares.lock().is_empty() {
+            Self::expire_later(&origin);
+        }
     }
 
     /// The slots of its call sites.

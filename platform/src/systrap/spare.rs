@@ -20,6 +20,7 @@
 use super::agent::{Agent, Space};
 use super::listener::Listener;
 use super::stack::{SignalStack, SignalStacks};
+use crate::host::time::Clock;
 use parking_lot::Mutex;
 use std::ops::Range;
 use std::sync::Arc;
@@ -33,6 +34,9 @@ const MOST: usize = 32;
 pub const MOST_STALE: usize = 24;
 /// Copies that a process makes before it is expected to make more.
 pub const HABIT: usize = 2;
+
+/// How long a stub that was a copy is kept, in nanoseconds: it may still map files.
+pub const LIFETIME: u64 = 1_000_000_000;
 
 /// How many there are.
 ///
@@ -98,6 +102,8 @@ pub struct SpareCopy {
     touched: Vec<Range<u64>>,
     /// When that was, on the original's clock.
     born: u64,
+    /// Since when it is spare (`CLOCK_MONOTONIC`).
+    since: u64,
 }
 
 impl SpareCopy {
@@ -110,7 +116,13 @@ impl SpareCopy {
         touched: Vec<Range<u64>>,
         born: u64,
     ) -> Option<Self> {
-        Some(Self { spare: Spare::new(inner, thread, stacks)?, touched, born })
+        let since = Clock::Monotonic.now();
+        Some(Self { spare: Spare::new(inner, thread, stacks)?, touched, born, since })
+    }
+
+    /// Whether it has been spare for too long.
+    pub fn is_old(&self) -> bool {
+        Clock::Monotonic.now().saturating_sub(self.since) >= LIFETIME
     }
 
     /// The ranges in which it differs from its original; `None` when there are too many.
