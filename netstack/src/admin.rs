@@ -36,7 +36,7 @@ impl Stack {
         let info = |i: &std::sync::Arc<Iface>| IfaceInfo {
             id: i.id,
             name: i.name.clone(),
-            capabilities: i.caps,
+            capabilities: Capabilities { mac: i.mac(), mtu: i.mtu(), ..i.caps },
             up: i.is_up(),
             counters: [
                 i.stats.rx_packets.get(),
@@ -55,6 +55,53 @@ impl Stack {
     /// [`Error::NoDevice`].
     pub fn set_up(&self, iface: IfaceId, up: bool) -> Result<()> {
         self.iface(iface)?.up.store(up, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Changes the largest packet of an interface, in bytes.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`].
+    pub fn set_mtu(&self, iface: IfaceId, mtu: usize) -> Result<()> {
+        self.iface(iface)?.set_mtu(mtu);
+        Ok(())
+    }
+
+    /// Changes the hardware address of an interface that has one. Neighbours learn of it when they ask again.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`].
+    pub fn set_mac(&self, iface: IfaceId, mac: MacAddr) -> Result<()> {
+        self.iface(iface)?.set_mac(mac);
+        Ok(())
+    }
+
+    /// Takes away all routes through an interface.
+    pub fn remove_routes_of(&self, iface: IfaceId) {
+        let mut routes = self.routes.write();
+        let gone: Vec<RouteEntry> =
+            routes.entries().iter().filter(|e| e.iface == iface).copied().collect();
+        for route in gone {
+            routes.remove(&route);
+        }
+    }
+
+    /// Gives the routes back that follow from an interface's addresses.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`]; [`Error::NoBuffers`] when the table is full.
+    pub fn restore_routes_of(&self, iface: IfaceId) -> Result<()> {
+        let own: Vec<Cidr> =
+            self.iface(iface)?.addresses.read().list().iter().map(|a| a.cidr).collect();
+        let mut routes = self.routes.write();
+        for cidr in own {
+            let max = if cidr.addr().is_ipv4() { 32 } else { 128 };
+            let route = connected_route(iface, cidr);
+            let known = |e: &RouteEntry| (e.dst, e.iface, e.via) == (route.dst, iface, None);
+            if cidr.prefix_len() < max && !routes.entries().iter().any(known) {
+                routes.add(route)?;
+            }
+        }
         Ok(())
     }
 

@@ -50,6 +50,7 @@ pub struct Frame {
     start: usize,
     pub(crate) checksum: Option<PartialChecksum>,
     pub(crate) gso: Option<Gso>,
+    pub(crate) origin: u64,
 }
 
 impl Frame {
@@ -63,6 +64,11 @@ impl Frame {
         self.checksum
     }
 
+    /// What the caller of `Stack::inject` has named the frame's sender; 0 for the stack itself.
+    pub fn origin(&self) -> u64 {
+        self.origin
+    }
+
     /// How the link is to cut the frame.
     pub fn gso(&self) -> Option<Gso> {
         self.gso
@@ -72,7 +78,7 @@ impl Frame {
     pub(crate) fn reuse(mut data: Vec<u8>) -> Self {
         data.clear();
         data.resize(HEADROOM, 0);
-        Self { data, start: HEADROOM, checksum: None, gso: None }
+        Self { data, start: HEADROOM, checksum: None, gso: None, origin: 0 }
     }
 
     /// An empty packet with room for `payload` bytes.

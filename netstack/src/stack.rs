@@ -44,6 +44,7 @@ pub struct Stack {
     pub(crate) config: Config,
     pub(crate) keys: Keys,
     pub(crate) ifaces: RwLock<Vec<Arc<Iface>>>,
+    next_iface: AtomicU32,
     pub(crate) routes: RwLock<RouteTable>,
     /// Our own addresses and where they are.
     pub(crate) locals: RwLock<HashMap<IpAddr, IfaceId>>,
@@ -92,6 +93,7 @@ impl Stack {
             me: me.clone(),
             keys,
             ifaces: RwLock::default(),
+            next_iface: AtomicU32::new(LOOPBACK.0 + 1),
             routes: RwLock::default(),
             locals: RwLock::default(),
             demux: Demux::new(keys.hash),
@@ -122,7 +124,7 @@ impl Stack {
     }
 
     fn add_loopback(&self) {
-        self.ifaces.write().push(Arc::new(Iface::new(LOOPBACK, "lo".to_owned(), None)));
+        self.ifaces.write().push(Arc::new(Iface::new(LOOPBACK, 0, "lo".to_owned(), None)));
         for (addr, len) in [("127.0.0.1", 8), ("::1", 128)] {
             let cidr = addr.parse().ok().and_then(|addr| crate::Cidr::new(addr, len));
             if let Some(cidr) = cidr {
@@ -169,17 +171,38 @@ impl Stack {
     /// [`Error::NoBuffers`] when there are 64.
     pub fn add_interface(&self, name: &str, link: Arc<dyn Link>) -> Result<IfaceId> {
         let mut ifaces = self.ifaces.write();
-        if ifaces.len() >= MAX_IFACES {
-            return Err(Error::NoBuffers);
-        }
-        let id = IfaceId(ifaces.len() as u32 + 1);
-        ifaces.push(Arc::new(Iface::new(id, name.to_owned(), Some(link))));
+        let is_free = |slot: &u32| ifaces.iter().all(|i| i.slot != *slot);
+        let slot = (0..MAX_IFACES as u32).find(is_free).ok_or(Error::NoBuffers)?;
+        let id = IfaceId(self.next_iface.fetch_add(1, Ordering::Relaxed));
+        ifaces.push(Arc::new(Iface::new(id, slot, name.to_owned(), Some(link))));
         Ok(id)
     }
 
+    /// Takes an interface away, with its addresses and routes. Its number is not given to another one.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`]; [`Error::Invalid`] for the loopback interface.
+    pub fn remove_interface(&self, id: IfaceId) -> Result<()> {
+        let iface = self.iface(id)?;
+        if iface.is_loopback() {
+            return Err(Error::Invalid);
+        }
+        iface.up.store(false, Ordering::Relaxed);
+        let own: Vec<IpAddr> =
+            iface.addresses.read().list().iter().map(|a| a.cidr.addr()).collect();
+        for addr in own {
+            // Whoever takes an address away at the same time has done this already.
+            let _ = self.remove_address(id, addr);
+        }
+        self.remove_routes_of(id);
+        self.ifaces.write().retain(|i| i.id != id);
+        let waiting = iface.tx.lock().take();
+        self.recycle(waiting.into_iter());
+        Ok(())
+    }
+
     pub(crate) fn iface(&self, id: IfaceId) -> Result<Arc<Iface>> {
-        let at = (id.0 as usize).wrapping_sub(1);
-        self.ifaces.read().get(at).cloned().ok_or(Error::NoDevice)
+        self.ifaces.read().iter().find(|i| i.id == id).cloned().ok_or(Error::NoDevice)
     }
 
     pub(crate) fn arc(&self) -> Option<Arc<Self>> {
@@ -223,14 +246,14 @@ impl Stack {
     /// Queues a frame, link header and all; false when it was dropped.
     pub(crate) fn enqueue(&self, iface: &Iface, frame: Frame) -> bool {
         let len = frame.len() as u64;
-        if !iface.tx.lock().push(frame) {
+        if !iface.is_up() || !iface.tx.lock().push(frame) {
             iface.stats.tx_dropped.inc();
             self.stats.ip_out_discards.inc();
             return false;
         }
         iface.stats.tx_packets.inc();
         iface.stats.tx_bytes.add(len);
-        self.dirty.fetch_or(1 << (iface.id.0 - 1), Ordering::Release);
+        self.dirty.fetch_or(1 << iface.slot, Ordering::Release);
         true
     }
 
@@ -244,9 +267,25 @@ impl Stack {
         self.flush();
     }
 
+    /// Sends a frame as it is, link header and all, on behalf of `origin`. False when the queue is full.
+    ///
+    /// # Errors
+    /// [`Error::NoDevice`].
+    pub fn inject(&self, iface: IfaceId, bytes: &[u8], origin: u64) -> Result<bool> {
+        let iface = self.iface(iface)?;
+        let mut frame = self.frame(bytes.len());
+        frame.extend(bytes);
+        frame.origin = origin;
+        let queued = self.enqueue(&iface, frame);
+        self.flush();
+        Ok(queued)
+    }
+
     /// The link of `iface` takes frames again.
     pub fn link_writable(&self, iface: IfaceId) {
-        self.dirty.fetch_or(1 << (iface.0.wrapping_sub(1) & 63), Ordering::Release);
+        if let Ok(iface) = self.iface(iface) {
+            self.dirty.fetch_or(1 << iface.slot, Ordering::Release);
+        }
         self.flush();
     }
 
@@ -258,10 +297,12 @@ impl Stack {
             if dirty == 0 {
                 return;
             }
-            for n in 0..MAX_IFACES as u32 {
-                if dirty & (1 << n) != 0
-                    && let Ok(iface) = self.iface(IfaceId(n + 1))
-                {
+            for slot in 0..MAX_IFACES as u32 {
+                if dirty & (1 << slot) == 0 {
+                    continue;
+                }
+                let iface = self.ifaces.read().iter().find(|i| i.slot == slot).cloned();
+                if let Some(iface) = iface {
                     self.flush_iface(&iface);
                 }
             }

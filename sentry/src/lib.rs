@@ -10,6 +10,7 @@
 #![recursion_limit = "256"]
 
 pub mod boot;
+pub mod bpf;
 pub mod errno;
 pub mod fs;
 pub mod io;

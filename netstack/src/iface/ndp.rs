@@ -152,7 +152,7 @@ impl Stack {
             self.send_resolved(iface, mac, waiting);
         }
         let mtu = advert.options.mtu.map(|mtu| mtu as usize);
-        let mtu = mtu.filter(|&mtu| mtu >= ipv6::MIN_MTU && mtu <= iface.caps.mtu);
+        let mtu = mtu.filter(|&mtu| mtu >= ipv6::MIN_MTU && mtu <= iface.mtu());
         self.default_router(iface, header.src, advert.lifetime, mtu);
         for prefix in &advert.options.prefixes {
             let link_local = prefix.prefix.is_unicast_link_local();

@@ -257,7 +257,7 @@ impl Stack {
                 };
                 let mut frame = self.frame(message.len());
                 frame.extend(&message);
-                self.send_ip(iface, NextHop::Group(dst.into()), iface.caps.mtu, &meta, frame);
+                self.send_ip(iface, NextHop::Group(dst.into()), iface.mtu(), &meta, frame);
             }
             IpAddr::V6(group) => {
                 let mut message = mld::emit_report(&[(kind, group)]);
@@ -280,7 +280,7 @@ impl Stack {
                 let mut frame = self.frame(message.len());
                 frame.extend(&message);
                 self.stats().icmp_out_msgs.inc();
-                self.send_ip(iface, NextHop::Group(dst.into()), iface.caps.mtu, &meta, frame);
+                self.send_ip(iface, NextHop::Group(dst.into()), iface.mtu(), &meta, frame);
             }
         }
     }

@@ -57,7 +57,7 @@ impl Stack {
         if self.is_local(dst) {
             let iface = self.iface(LOOPBACK)?;
             // The loopback's MTU is one more than an IPv4 packet can have.
-            let mtu = iface.caps.mtu.min(ipv4::MAX);
+            let mtu = iface.mtu().min(ipv4::MAX);
             return Ok(Route { iface, next: NextHop::Host(dst), src: src.unwrap_or(dst), mtu });
         }
         if let IpAddr::V4(v4) = dst {
@@ -109,7 +109,7 @@ impl Stack {
                 own.or_else(|| self.any_source(dst, hop)).ok_or(Error::AddressNotAvailable)?
             }
         };
-        let mtu = mtu.unwrap_or(usize::MAX).min(iface.caps.mtu).min(ipv4::MAX);
+        let mtu = mtu.unwrap_or(usize::MAX).min(iface.mtu()).min(ipv4::MAX);
         Ok(Route { iface, next, src, mtu })
     }
 

@@ -35,6 +35,30 @@ fn addresses_bring_their_routes_and_take_them_along() {
 }
 
 #[test]
+fn interfaces_go_with_all_that_is_theirs() {
+    let b = Bench::bare(Config::default(), ETHERNET);
+    b.stack.add_address(b.iface, cidr("10.0.0.1", 24)).unwrap();
+    b.stack.set_up(b.iface, false).unwrap();
+    assert_eq!(b.stack.inject(b.iface, &[0; 60], 7), Ok(false), "it is down");
+    b.stack.remove_routes_of(b.iface);
+    assert!(b.stack.routes().is_empty());
+    b.stack.restore_routes_of(b.iface).unwrap();
+    assert_eq!(b.stack.routes().len(), 1);
+    b.stack.set_mtu(b.iface, 1000).unwrap();
+    b.stack.set_mac(b.iface, MacAddr([2, 0, 0, 0, 0, 9])).unwrap();
+    let info = b.stack.interfaces()[1].clone();
+    assert_eq!(
+        (info.capabilities.mtu, info.capabilities.mac),
+        (1000, Some(MacAddr([2, 0, 0, 0, 0, 9])))
+    );
+    assert_eq!(b.stack.remove_interface(IfaceId(1)), Err(Error::Invalid));
+    b.stack.remove_interface(b.iface).unwrap();
+    assert!(b.stack.routes().is_empty() && !b.stack.is_local("10.0.0.1".parse().unwrap()));
+    assert_eq!(b.stack.remove_interface(b.iface), Err(Error::NoDevice));
+    assert_eq!(b.stack.interfaces().len(), 1);
+}
+
+#[test]
 fn mistakes_are_refused() {
     let b = Bench::bare(Config::default(), ETHERNET);
     let nowhere = IfaceId(99);

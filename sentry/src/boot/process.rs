@@ -1,12 +1,12 @@
 //! Processes of the container that are started from outside: who runs what, where.
 
 use super::{BootError, FilterInstruction, Ids, ProcessSpec};
+use crate::bpf::Raw;
 use crate::errno::{Errno, Result};
 use crate::kernel::cgroup::Cgroup;
 use crate::kernel::namespace::Namespaces;
 use crate::kernel::rlimit::{NR_OPEN, RLIM_INFINITY};
 use crate::kernel::sched::Sched;
-use crate::kernel::seccomp::bpf::Raw;
 use crate::kernel::seccomp::filter::Filter;
 use crate::kernel::start::{self, ProcessStart, start_process};
 use crate::kernel::{Credentials, Kernel, Limit, Limits, Rlimit, Task};

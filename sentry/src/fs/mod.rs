@@ -26,4 +26,5 @@ pub mod sysfs;
 pub mod tar;
 pub mod tmpfs;
 pub mod tty;
+pub mod tun;
 pub mod userfaultfd;

@@ -1,10 +1,9 @@
 //! Which address families there are.
 
-use super::inet::{AF_INET, AF_INET6, InetFamily, Net};
+use super::inet::{AF_INET, AF_INET6, InetFamily};
 use super::{Kind, Socket};
 use crate::errno::{Errno, Result};
 use crate::kernel::CurrentTask;
-use crate::kernel::credentials::CAP_NET_RAW;
 use std::sync::Arc;
 
 /// `AF_UNIX`
@@ -29,26 +28,13 @@ pub trait Family: Sync {
     }
 }
 
-/// `AF_PACKET`: there are no packets to see.
-struct PacketFamily;
-
-impl Family for PacketFamily {
-    fn number(&self) -> i32 {
-        17
-    }
-
-    fn create(&self, t: &CurrentTask, _kind: i32, _protocol: i32) -> Result<Arc<dyn Socket>> {
-        Err(if Net::capable(t, CAP_NET_RAW) { Errno::EAFNOSUPPORT } else { Errno::EPERM })
-    }
-}
-
 /// The families of this kernel.
 static FAMILIES: &[&dyn Family] = &[
     &super::unix::UnixFamily,
     &InetFamily(AF_INET),
     &InetFamily(AF_INET6),
     &super::netlink::NetlinkFamily,
-    &PacketFamily,
+    &super::packet::PacketFamily,
 ];
 
 /// The family with that number. `EAFNOSUPPORT`.

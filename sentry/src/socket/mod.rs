@@ -2,13 +2,15 @@
 //!
 //! * [`Socket`]: what a family's sockets do. [`SocketFile`]: the open file around one.
 //! * [`family`]: which families there are. [`unix`]: local sockets. [`inet`]: TCP, UDP and ICMP echo.
-//! * [`netlink`]: questions about the network.
+//! * [`netlink`]: questions about the network. [`packet`]: frames of interfaces. [`filter`]: what a socket is spared.
 //! * [`options`]: the options of `SOL_SOCKET` that are the same for all.
 
 pub mod family;
+pub mod filter;
 pub mod inet;
 pub mod netlink;
 pub mod options;
+pub mod packet;
 pub mod unix;
 pub mod xtables;
 
@@ -16,7 +18,7 @@ use crate::errno::{Errno, Result};
 use crate::fs::anon::{Identity, SOCKET_DEV};
 use crate::io::{Sink, Source};
 use crate::kernel::{Credentials, CurrentTask, Task};
-use crate::vfs::{Attr, File, FileOps, OpenFlags};
+use crate::vfs::{Attr, File, FileOps, Mappable, OpenFlags};
 use crate::wait::{EventMask, WaitQueue};
 pub use options::{OptionValue, Options};
 use std::any::Any;
@@ -223,6 +225,16 @@ pub trait Socket: Send + Sync + Any {
     /// An option that [`Options`] does not know. `ENOPROTOOPT` or `EOPNOTSUPP`.
     fn get_option(&self, t: &CurrentTask, level: i32, name: i32) -> Result<OptionValue>;
 
+    /// The same, where the answer depends on what the program has put in its place (`given`).
+    fn answer_option(
+        &self,
+        t: &CurrentTask,
+        (level, name): (i32, i32),
+        _given: &mut dyn FnMut() -> Result<i32>,
+    ) -> Result<OptionValue> {
+        self.get_option(t, level, name)
+    }
+
     /// Sets an option that [`Options`] does not know.
     fn set_option(&self, t: &CurrentTask, level: i32, name: i32, value: &[u8]) -> Result<()>;
 
@@ -240,6 +252,11 @@ pub trait Socket: Send + Sync + Any {
 
     /// `ioctl(2)`.
     fn ioctl(&self, task: &Task, cmd: u32, arg: u64) -> Result<u64>;
+
+    /// Memory that it shares with programs. `ENODEV` if there is none.
+    fn mappable(&self) -> Result<Arc<dyn Mappable>> {
+        Err(Errno::ENODEV)
+    }
 
     /// Waits, before [`release`](Socket::release), until what was sent has arrived: at most so many nanoseconds, or until
     /// a signal comes (`SO_LINGER`).
@@ -325,6 +342,10 @@ impl FileOps for SocketFile {
 
     fn ioctl(&self, task: &Task, _file: &File, cmd: u32, arg: u64) -> Result<u64> {
         self.socket.ioctl(task, cmd, arg)
+    }
+
+    fn mappable(&self) -> Result<Arc<dyn Mappable>> {
+        self.socket.mappable()
     }
 
     fn attr(&self) -> Option<Result<Attr>> {

@@ -416,7 +416,7 @@ rows! { SOCKET:
     51 getsockname (sockfd: Fd, addr: UserAddr, addrlen: UserAddr) [full socket::getsockname]
     52 getpeername (sockfd: Fd, addr: UserAddr, addrlen: UserAddr) [full socket::getpeername]
     53 socketpair (domain: i32, kind: u32, protocol: i32, sv: UserAddr) [full socket::socketpair]
-    54 setsockopt (sockfd: Fd, level: i32, optname: i32, optval: UserAddr, optlen: i32) [partial socket::setsockopt, "no socket filters, no SO_BINDTODEVICE"]
+    54 setsockopt (sockfd: Fd, level: i32, optname: i32, optval: UserAddr, optlen: i32) [partial socket::setsockopt, "no filters of extended BPF, none on TCP sockets"]
     55 getsockopt (sockfd: Fd, level: i32, optname: i32, optval: UserAddr, optlen: UserAddr) [partial socket::getsockopt, "no SO_PEERPIDFD"]
     288 accept4 (sockfd: Fd, addr: UserAddr, addrlen: UserAddr, flags: Flags) [full socket::accept4]
     299 recvmmsg (sockfd: Fd, msgvec: UserAddr, vlen: u32, flags: Flags, timeout: UserAddr) [full socket::recvmmsg]

@@ -26,6 +26,7 @@ mod inotify;
 mod keys;
 mod landlock;
 mod leases;
+mod links;
 mod locks;
 mod machine;
 mod memory;
@@ -34,6 +35,7 @@ mod mount_api;
 mod mounts;
 mod mqueue;
 mod namespaces;
+mod packet;
 mod paths;
 mod pipes;
 mod process;
@@ -86,6 +88,8 @@ crate::registry::areas![
     inet_groups,
     inet_options,
     inet_raw,
+    packet,
+    links,
     inet_netlink,
     creds,
     sessions,

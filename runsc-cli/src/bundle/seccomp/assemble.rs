@@ -2,21 +2,9 @@
 
 use oci_spec::runtime::LinuxSeccompOperator as Operator;
 use sentry::boot::FilterInstruction;
-
-/// `BPF_LD | BPF_W | BPF_ABS`
-const LOAD: u16 = 0x20;
-/// `BPF_ALU | BPF_AND | BPF_K`
-const AND: u16 = 0x54;
-/// `BPF_JMP | BPF_JA`
-const JUMP: u16 = 0x05;
-/// `BPF_JMP | BPF_JEQ | BPF_K`
-const IF_EQUAL: u16 = 0x15;
-/// `BPF_JMP | BPF_JGT | BPF_K`
-const IF_GREATER: u16 = 0x25;
-/// `BPF_JMP | BPF_JGE | BPF_K`
-const IF_GREATER_OR_EQUAL: u16 = 0x35;
-/// `BPF_RET | BPF_K`
-const RETURN: u16 = 0x06;
+use sentry::bpf::op::{
+    AND, IF_EQUAL, IF_GREATER, IF_GREATER_OR_EQUAL, JUMP, LOAD_WORD as LOAD, RETURN,
+};
 
 /// A condition on an argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

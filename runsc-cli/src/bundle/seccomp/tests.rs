@@ -1,6 +1,7 @@
 use super::compile;
+use sentry::bpf::{Program, Raw};
 use sentry::kernel::seccomp::action;
-use sentry::kernel::seccomp::bpf::{Data, Program, Raw};
+use sentry::kernel::seccomp::data::{self, Data};
 use serde_json::{Value, json};
 
 const EPERM: u32 = action::ERRNO | 1;
@@ -13,19 +14,19 @@ fn program(profile: Value) -> Program {
     let compiled = compile(&serde_json::from_value(profile).unwrap()).unwrap();
     let raw: Vec<Raw> =
         compiled.iter().map(|i| Raw { code: i.code, jt: i.jt, jf: i.jf, k: i.k }).collect();
-    Program::verify(&raw).unwrap()
+    data::verify(&raw).unwrap()
 }
 
 fn refusal(profile: Value) -> String {
     compile(&serde_json::from_value(profile).unwrap()).unwrap_err().to_string()
 }
 
-fn data(nr: u32, args: [u64; 6]) -> Data {
+fn call(nr: u32, args: [u64; 6]) -> Data {
     Data { nr: nr as i32, arch: 0xc000_003e, instruction_pointer: 0, args }
 }
 
 fn verdict(program: &Program, nr: u32, first: u64) -> u32 {
-    program.run(&data(nr, [first, 0, 0, 0, 0, 0]))
+    data::run(program, &call(nr, [first, 0, 0, 0, 0, 0]))
 }
 
 #[test]
@@ -40,7 +41,7 @@ fn a_list_of_allowed_calls() {
     }));
     assert_eq!(verdict(&p, 0, 0), action::ALLOW);
     assert_eq!(verdict(&p, GETPPID, 0), action::ALLOW);
-    assert_eq!(p.constant(GETPPID, 0xc000_003e), Some(action::ALLOW));
+    assert_eq!(data::constant(&p, GETPPID, 0xc000_003e), Some(action::ALLOW));
     assert_eq!(verdict(&p, 2, 0), EPERM);
     assert_eq!(verdict(&p, 435, 0), ENOSYS);
     // Newer than everything that is named.
@@ -116,9 +117,9 @@ fn masks_several_arguments_and_alternatives() {
     }));
     assert_eq!(verdict(&p, 56, 0x11), action::ALLOW);
     assert_eq!(verdict(&p, 56, 0x0002_0011), EPERM);
-    assert_eq!(p.run(&data(SOCKET, [1, 3, 0, 0, 0, 0])), action::ALLOW);
-    assert_eq!(p.run(&data(SOCKET, [1, 2, 0, 0, 0, 0])), EPERM);
-    assert_eq!(p.run(&data(SOCKET, [2, 3, 0, 0, 0, 0])), EPERM);
+    assert_eq!(data::run(&p, &call(SOCKET, [1, 3, 0, 0, 0, 0])), action::ALLOW);
+    assert_eq!(data::run(&p, &call(SOCKET, [1, 2, 0, 0, 0, 0])), EPERM);
+    assert_eq!(data::run(&p, &call(SOCKET, [2, 3, 0, 0, 0, 0])), EPERM);
     assert_eq!(verdict(&p, PERSONALITY, 0), action::ALLOW);
     assert_eq!(verdict(&p, PERSONALITY, 8), action::LOG);
     assert_eq!(verdict(&p, PERSONALITY, 9), EPERM);

@@ -14,6 +14,7 @@ pub fn register() {
     memory::register();
     super::tty::device::register();
     super::fuse::device::register();
+    super::tun::register();
     super::userfaultfd::device::register();
 }
 
@@ -57,6 +58,9 @@ pub fn mount(memory: &Arc<MemoryFile>, console: bool) -> Result<Arc<TmpfsInode>>
         let mode = FileType::CharDevice as u32 | rights;
         root.create(name.as_bytes(), mode, Device { major, minor }.rdev(), owner)?;
     }
+    let net = root.mkdir(b"net", 0o755, owner)?;
+    let tun = Device { major: 10, minor: 200 };
+    net.create(b"tun", FileType::CharDevice as u32 | 0o666, tun.rdev(), owner)?;
     for (name, target) in LINKS {
         root.symlink(name.as_bytes(), target.as_bytes(), owner)?;
     }

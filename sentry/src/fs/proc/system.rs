@@ -37,7 +37,7 @@ pub fn nodes(kernel: &Arc<Kernel>) -> Vec<(&'static str, Node)> {
         ("loadavg", of_kernel(kernel, cpu::loadavg)),
         ("locks", text_fn(crate::vfs::locks::proc_locks)),
         ("meminfo", of_kernel(kernel, memory::meminfo)),
-        ("misc", text(Fixed("229 fuse\n"))),
+        ("misc", text(Fixed("200 tun\n229 fuse\n"))),
         ("modules", text(Fixed(""))),
         ("partitions", text(Fixed("major minor  #blocks  name\n\n"))),
         ("stat", of_kernel(kernel, cpu::stat)),

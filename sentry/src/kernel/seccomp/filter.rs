@@ -1,8 +1,9 @@
 //! Filters of a task, and how they are installed.
 
 use super::action;
-use super::bpf::{Data, Program, Raw};
+use super::data::{self, Data};
 use super::notify::Listener;
+use crate::bpf::{Program, Raw};
 use crate::errno::{Errno, Result};
 use crate::kernel::task::syscall_work;
 use crate::kernel::{CurrentTask, Task};
@@ -68,7 +69,7 @@ impl Filter {
         let mut allowed = [0; ALLOWED_WORDS];
         for (i, (word, before)) in allowed.iter_mut().zip(before).enumerate() {
             for bit in (0..64).filter(|bit| before & 1 << bit != 0) {
-                let value = program.constant((i * 64 + bit) as u32, super::ARCH);
+                let value = data::constant(&program, (i * 64 + bit) as u32, super::ARCH);
                 if value.is_some_and(|value| value & action::MASK == action::ALLOW) {
                     *word |= 1 << bit;
                 }
@@ -80,7 +81,7 @@ impl Filter {
     /// The first filter of a process that is started from outside. `EINVAL` for a bad program, `ENOMEM` for one
     /// that is too long.
     pub fn from_outside(program: &[Raw]) -> Result<Arc<Filter>> {
-        let program = Program::verify(program)?;
+        let program = data::verify(program)?;
         if program.cost() + FILTER_COST > MAX_PATH {
             return Err(Errno::ENOMEM);
         }
@@ -89,7 +90,8 @@ impl Filter {
 
     /// What it says about a call with these arguments.
     pub fn verdict(&self, nr: i32, args: [u64; 6]) -> u32 {
-        self.program.run(&Data { nr, arch: super::ARCH, instruction_pointer: 0, args })
+        let call = Data { nr, arch: super::ARCH, instruction_pointer: 0, args };
+        data::run(&self.program, &call)
     }
 
     fn chain(&self) -> impl Iterator<Item = &Filter> {
@@ -154,13 +156,13 @@ impl Seccomp {
 
     /// Runs the filters; the result that counts most, and the filter it came from: that of the most severe
     /// action, of equals that of the newest filter.
-    pub fn evaluate(&self, data: &Data) -> Option<(u32, Arc<Filter>)> {
+    pub fn evaluate(&self, call: &Data) -> Option<(u32, Arc<Filter>)> {
         let newest = self.filter()?;
         let severity = |value: u32| (value & action::MASK) as i32;
         let mut at = Some(newest.clone());
         let mut result = (action::ALLOW, newest);
         while let Some(filter) = at {
-            let value = filter.program.run(data);
+            let value = data::run(&filter.program, call);
             at = filter.earlier.clone();
             if severity(value) < severity(result.0) {
                 result = (value, filter);

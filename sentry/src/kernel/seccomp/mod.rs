@@ -1,10 +1,10 @@
 //! A guest's own system-call filters (`seccomp(2)`).
 //!
-//! * [`bpf`]: verifier and interpreter. [`filter`]: chains of filters, and how they are installed.
+//! * [`data`]: what filters see, and which programs may be one. [`filter`]: chains of filters, and how they are installed.
 //! * [`notify`]: supervisors that decide on system calls (`seccomp_unotify(2)`).
 //! * [`enter`]: what becomes of a system call.
 
-pub mod bpf;
+pub mod data;
 pub mod filter;
 pub mod notify;
 
@@ -14,7 +14,7 @@ use super::signal::{SigFields, SigInfo, Signal};
 use super::trace::watched;
 use crate::errno::Errno;
 use crate::syscalls::events;
-use bpf::Data;
+use data::Data;
 use filter::Mode;
 use std::sync::atomic::Ordering;
 

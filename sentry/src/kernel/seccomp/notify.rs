@@ -1,7 +1,7 @@
 //! Supervisors: programs that decide on the system calls of others (`seccomp_unotify(2)`).
 
 use super::Verdict;
-use super::bpf::Data;
+use super::data::Data;
 use crate::errno::{Errno, Result};
 use crate::kernel::{CurrentTask, Rlimit, Task, Wake};
 use crate::mm::UserAddr;

@@ -7,8 +7,9 @@ use super::multicast::Memberships;
 use crate::errno::{Errno, Result};
 use crate::kernel::CurrentTask;
 use crate::kernel::credentials::{CAP_NET_ADMIN, CAP_NET_RAW};
+use crate::socket::filter::{SO_ATTACH_FILTER, SO_DETACH_FILTER, SocketFilter};
 use crate::socket::options::{int, so};
-use crate::socket::{OptionValue, Options, SOL_SOCKET, Socket};
+use crate::socket::{Kind, OptionValue, Options, SOL_SOCKET, Socket};
 use crate::sync::{Mutex, rank};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
@@ -17,8 +18,6 @@ use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 mod number {
     pub const PEERCRED: i32 = 17;
     pub const BINDTODEVICE: i32 = 25;
-    pub const ATTACH_FILTER: i32 = 26;
-    pub const DETACH_FILTER: i32 = 27;
     pub const PEERNAME: i32 = 28;
     pub const TIMESTAMPING: i32 = 37;
     pub const MAX_PACING_RATE: i32 = 47;
@@ -57,6 +56,8 @@ pub struct Common {
     pub net: Arc<Net>,
     /// Options of `SOL_SOCKET` that all families have.
     pub options: Options,
+    /// What it is spared (`SO_ATTACH_FILTER`).
+    pub filter: SocketFilter,
     /// Options of IP and IPv6.
     pub ip: IpOptions,
     /// Multicast groups it is in.
@@ -80,6 +81,7 @@ impl Common {
             family: AtomicI32::new(family),
             net: net.clone(),
             options,
+            filter: SocketFilter::default(),
             ip: IpOptions::default(),
             groups: Memberships::new(net),
             device: AtomicU32::new(0),
@@ -100,6 +102,7 @@ impl Common {
             family: AtomicI32::new(self.family()),
             net: self.net.clone(),
             options,
+            filter: SocketFilter::default(),
             ip: self.ip.clone(),
             groups: Memberships::new(&self.net),
             device: AtomicU32::new(self.device()),
@@ -225,6 +228,13 @@ impl Common {
                 Some(Err(Errno::EINVAL))
             }
             SOL_SOCKET if LOCAL_ONLY.contains(&name) => Some(Err(Errno::EOPNOTSUPP)),
+            // Connections have no packets that a filter could judge.
+            SOL_SOCKET if name == SO_ATTACH_FILTER && socket.kind() == Kind::Stream => {
+                Some(Err(Errno::EPERM))
+            }
+            SOL_SOCKET if matches!(name, SO_ATTACH_FILTER | SO_DETACH_FILTER) => {
+                self.filter.set(t, &self.options, name, value)
+            }
             SOL_SOCKET => Some(match self.set_socket(t, name, value) {
                 Err(Errno::ENOPROTOOPT) => {
                     let known = self.options.set(t.creds(), name, value, set_sndbuf);
@@ -305,9 +315,6 @@ impl Common {
                 self.locks.store(locks, Ordering::Relaxed);
                 Ok(())
             }
-            number::DETACH_FILTER => Err(Errno::ENOENT),
-            // No program of the guest runs in the kernel.
-            number::ATTACH_FILTER => Err(Errno::EPERM),
             _ => Err(Errno::ENOPROTOOPT),
         }
     }

@@ -1,5 +1,6 @@
 //! Network interfaces (`netdevice(7)`).
 
+use super::links::Made;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Index of the loopback interface.
@@ -23,9 +24,19 @@ pub struct Address {
     pub ip: IpAddr,
     /// Bits of the network part.
     pub prefix: u8,
+    /// Its broadcast address was named when it was given (`IFA_BROADCAST`).
+    pub has_broadcast: bool,
+    /// It was given while the interface was down, which has not been started or stopped since: as on Linux it is the
+    /// machine's already.
+    pub early: bool,
 }
 
 impl Address {
+    /// An address whose broadcast address, if there is one, is the usual one.
+    pub fn new(ip: IpAddr, prefix: u8) -> Address {
+        Address { ip, prefix, has_broadcast: true, early: false }
+    }
+
     /// The network mask, for IPv4.
     pub fn mask(&self) -> u32 {
         u32::MAX.checked_shl(32 - u32::from(self.prefix.min(32))).unwrap_or(0)
@@ -58,8 +69,31 @@ pub struct Interface {
     pub kind: u16,
     /// Hardware address.
     pub mac: [u8; 6],
+    /// How many sockets want all frames of it (`PACKET_MR_PROMISC`).
+    pub promiscuity: u32,
+    /// Packets that wait at most (`txqueuelen`). Nothing waits here; programs set it.
+    pub queue_len: u32,
     /// Addresses, in the order in which they were given.
     pub addresses: Vec<Address>,
+    /// What it is, if the guest has made it.
+    pub made: Option<Made>,
+}
+
+impl Default for Interface {
+    fn default() -> Interface {
+        Interface {
+            index: 0,
+            name: Vec::new(),
+            flags: 0,
+            mtu: 1500,
+            kind: 1,
+            mac: [0; 6],
+            promiscuity: 0,
+            queue_len: 1000,
+            addresses: Vec::new(),
+            made: None,
+        }
+    }
 }
 
 impl Interface {
@@ -70,6 +104,9 @@ impl Interface {
 
     /// Starts or stops it. A loopback interface has its addresses from its first start on.
     pub fn set_up(&mut self, up: bool) {
+        for address in &mut self.addresses {
+            address.early = false;
+        }
         if !up {
             self.flags &= !(IFF_UP | IFF_RUNNING);
             // As on Linux IPv6 addresses go with the link.
@@ -82,13 +119,14 @@ impl Interface {
             for (ip, prefix) in own {
                 let same_family = |a: &Address| a.ip.is_ipv4() == IpAddr::is_ipv4(&ip);
                 if !self.addresses.iter().any(same_family) {
-                    self.addresses.push(Address { ip, prefix });
+                    self.addresses.push(Address::new(ip, prefix));
                 }
             }
         }
     }
 
-    fn is_up(&self) -> bool {
+    /// True once it was started.
+    pub fn is_up(&self) -> bool {
         self.flags & IFF_UP != 0
     }
 
@@ -111,8 +149,7 @@ impl Interfaces {
             flags: IFF_LOOPBACK,
             mtu: 65536,
             kind: ARPHRD_LOOPBACK,
-            mac: [0; 6],
-            addresses: Vec::new(),
+            ..Interface::default()
         };
         if up {
             lo.set_up(true);
@@ -128,6 +165,22 @@ impl Interfaces {
     /// The one with that index, to be changed.
     pub fn get_mut(&mut self, index: u32) -> Option<&mut Interface> {
         self.0.iter_mut().find(|i| i.index == index)
+    }
+
+    /// Takes one away.
+    pub fn remove(&mut self, index: u32) -> Option<Interface> {
+        let at = self.0.iter().position(|i| i.index == index)?;
+        Some(self.0.remove(at))
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// True if there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
     }
 
     /// All of them, by index.
@@ -152,9 +205,10 @@ impl Interfaces {
 
     /// The interface whose address it is; all of a network's addresses are the loopback interface's.
     pub fn owner_of(&self, ip: IpAddr) -> Option<&Interface> {
-        self.0.iter().filter(|i| i.is_up()).find(|i| {
+        self.0.iter().find(|i| {
             let network = |a: &Address| matches!(ip, IpAddr::V4(v4) if a.has(v4));
-            i.addresses.iter().any(|a| a.ip == ip || (i.is_loopback() && network(a)))
+            let is = |a: &Address| a.ip == ip || (i.is_loopback() && network(a));
+            i.addresses.iter().any(|a| (i.is_up() || a.early) && is(a))
         })
     }
 

@@ -4,12 +4,14 @@
 //! * [`stream`]: TCP. [`dgram`]: UDP and ICMP echo sockets. [`addr`]: their addresses.
 //! * [`inbox`]: what datagram and raw sockets receive. [`raw`]: raw sockets. [`wire`]: who looks at [`packet`]s.
 //! * [`common`], [`ip`], [`multicast`]: options. [`devices`]: `ioctl(2)` on interfaces.
+//! * [`admin`]: changes of the configuration. [`links`]: interfaces that the guest makes.
 //! * [`filter`]: the packet filter, as the traffic of sockets meets it.
 //! * [`uplink`]: where traffic for other machines goes. [`host`]: sockets of the host's instead of all that.
 //!
 //! Sockets of one sandbox that talk to each other are connected by queues, not by packets.
 
 pub mod addr;
+pub mod admin;
 pub mod common;
 pub mod devices;
 pub mod dgram;
@@ -18,6 +20,7 @@ pub mod host;
 pub mod inbox;
 pub mod interface;
 pub mod ip;
+pub mod links;
 pub mod listing;
 pub mod multicast;
 pub mod net;

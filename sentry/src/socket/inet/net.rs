@@ -18,11 +18,13 @@ use super::wire::Wire;
 use crate::errno::{Errno, Result};
 use crate::kernel::credentials::CAP_NET_RAW;
 use crate::kernel::{CurrentTask, Task};
+use crate::socket::netlink::notify::Listeners;
+use crate::socket::netlink::nsid::Numbers;
 use crate::sync::{Mutex, RwLock, rank};
 use crate::time::TimerTarget;
 use rustc_hash::FxHashSet;
 use std::net::{IpAddr, Ipv4Addr};
-use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 /// A network.
@@ -61,6 +63,14 @@ pub struct Net {
     pub xtables: [Mutex<crate::socket::xtables::Tables, { rank::LEAF }>; 2],
     /// What nf_tables has loaded.
     pub nftables: Mutex<crate::socket::netlink::nft::model::State, { rank::LEAF }>,
+    /// What it calls other networks.
+    pub numbers: Numbers,
+    /// Who wants to hear of changes.
+    pub listeners: Listeners,
+    /// Held by who makes a stack or an interface.
+    pub building: Mutex<(), { rank::DIRECTORY }>,
+    /// The stack was made for interfaces of the guest's.
+    pub made_stack: AtomicBool,
     cookies: AtomicU64,
 }
 
@@ -166,6 +176,12 @@ pub struct Route {
     pub local: bool,
 }
 
+impl Drop for Net {
+    fn drop(&mut self) {
+        super::links::network_gone(self);
+    }
+}
+
 impl Net {
     /// A network with a loopback interface and nothing else. `up`: the interface has its addresses.
     pub fn new(up: bool) -> Arc<Net> {
@@ -202,6 +218,10 @@ impl Net {
             filter: netstack::filter::Filter::default(),
             xtables: Default::default(),
             nftables: Mutex::default(),
+            numbers: Numbers::default(),
+            listeners: Listeners::default(),
+            building: Mutex::default(),
+            made_stack: AtomicBool::new(false),
             cookies: AtomicU64::new(1),
         })
     }

@@ -133,16 +133,17 @@ pub fn transport_checksum(from: IpAddr, to: IpAddr, protocol: u8, data: &[u8]) -
     checksum(&[&octets(from), &octets(to), &rest, data])
 }
 
+/// What a transport checksum holds that is left to the interface: the sum of addresses, protocol and length.
+pub fn partial_checksum(from: IpAddr, to: IpAddr, protocol: u8, len: usize) -> u16 {
+    let rest = [(len as u32).to_be_bytes(), [0, 0, 0, protocol]].concat();
+    !checksum(&[&octets(from), &octets(to), &rest])
+}
+
 /// What follows the IP header of a UDP datagram. Its checksum is left to the interface, as on Linux: the field holds
 /// the sum of the addresses and length.
 pub fn udp(from: Endpoint, to: Endpoint, data: &[u8]) -> Vec<u8> {
     let len = u16::try_from(UDP_HEADER + data.len()).unwrap_or(u16::MAX);
-    let sum = !checksum(&[
-        &octets(from.ip),
-        &octets(to.ip),
-        &(IPPROTO_UDP as u16).to_be_bytes(),
-        &len.to_be_bytes(),
-    ]);
+    let sum = partial_checksum(from.ip, to.ip, IPPROTO_UDP as u8, usize::from(len));
     let words = [from.port, to.port, len, sum];
     let mut out: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
     out.extend_from_slice(data);

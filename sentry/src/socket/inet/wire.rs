@@ -13,7 +13,12 @@ use super::packet::{self, Header, UDP_HEADER};
 use super::raw::RawSocket;
 use super::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP};
 use crate::errno::Errno;
+use crate::socket::packet::PacketSocket;
+use crate::socket::packet::frame::Checksum;
+use crate::socket::packet::taps::Taps;
 use crate::sync::{RwLock, rank};
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
@@ -24,7 +29,12 @@ const QUOTE: [usize; 2] = [548, 1232];
 #[derive(Default)]
 pub struct Wire {
     raw: RwLock<Vec<Weak<RawSocket>>, { rank::LEAF }>,
+    /// Packet sockets.
+    pub taps: Arc<Taps>,
     watchers: AtomicUsize,
+    /// How many of them look at TCP.
+    segments: AtomicUsize,
+    secret: RandomState,
 }
 
 /// A packet that somebody looks at.
@@ -45,19 +55,47 @@ impl Wire {
         self.watchers.load(Ordering::Relaxed) != 0
     }
 
-    /// A raw socket looks from now on.
-    pub fn add(&self, socket: &Weak<RawSocket>) {
-        let mut raw = self.raw.write();
-        raw.push(socket.clone());
+    /// True if the segments of TCP are.
+    pub fn shows_segments(&self) -> bool {
+        self.segments.load(Ordering::Relaxed) != 0
+    }
+
+    /// A number that nobody can guess, the same for the same object.
+    pub fn secret_of(&self, object: usize) -> u32 {
+        self.secret.hash_one(object) as u32
+    }
+
+    /// A raw socket looks from now on; `segments`: at TCP.
+    pub fn add(&self, socket: &Weak<RawSocket>, segments: bool) {
+        self.raw.write().push(socket.clone());
         self.watchers.fetch_add(1, Ordering::Relaxed);
+        self.segments.fetch_add(usize::from(segments), Ordering::Relaxed);
     }
 
     /// It does not any more.
-    pub fn remove(&self, socket: &Weak<RawSocket>) {
+    pub fn remove(&self, socket: &Weak<RawSocket>, segments: bool) {
         let mut raw = self.raw.write();
         let before = raw.len();
         raw.retain(|s| !s.ptr_eq(socket));
-        self.watchers.fetch_sub(before - raw.len(), Ordering::Relaxed);
+        if raw.len() < before {
+            self.watchers.fetch_sub(1, Ordering::Relaxed);
+            self.segments.fetch_sub(usize::from(segments), Ordering::Relaxed);
+        }
+    }
+
+    /// A packet socket looks from now on.
+    pub fn add_tap(&self, socket: &Weak<PacketSocket>) {
+        self.taps.add(socket);
+        self.watchers.fetch_add(1, Ordering::Relaxed);
+        self.segments.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It does not any more.
+    pub fn remove_tap(&self, socket: &Weak<PacketSocket>) {
+        if self.taps.remove(socket) {
+            self.watchers.fetch_sub(1, Ordering::Relaxed);
+            self.segments.fetch_sub(1, Ordering::Relaxed);
+        }
     }
 
     /// Every raw socket.
@@ -65,8 +103,21 @@ impl Wire {
         self.raw.read().iter().filter_map(Weak::upgrade).collect()
     }
 
-    /// A packet has gone over an interface and come in: who looks at it sees it. True if a raw socket took it.
-    pub fn show(&self, packet: &[u8], device: u32) -> bool {
+    /// A packet has gone over the loopback interface and come in: who looks at it sees it. True if a raw socket took
+    /// it.
+    pub fn show(&self, packet: &[u8]) -> bool {
+        self.taps.show_packet(packet, Checksum::Unknown);
+        self.show_raw(packet, LOOPBACK)
+    }
+
+    /// The same of one whose transport checksum is left to the interface.
+    pub fn show_unfinished(&self, packet: &[u8]) -> bool {
+        self.taps.show_packet(packet, Checksum::Missing);
+        self.show_raw(packet, LOOPBACK)
+    }
+
+    /// Raw sockets see a packet that has come by an interface. True if one took it.
+    fn show_raw(&self, packet: &[u8], device: u32) -> bool {
         let Some((header, payload)) = packet::parse(packet) else { return false };
         let seen = Seen { header, packet, payload, device };
         let mut taken = false;
@@ -88,7 +139,13 @@ impl Net {
     /// A packet to this machine, which did not come out of a queue: it is shown, and what it says is done.
     /// TCP is between queues only, so that a segment from here meets no connection.
     pub fn loop_back(&self, packet: &[u8]) {
-        let taken = self.wire.show(packet, LOOPBACK);
+        self.wire.taps.show_packet(packet, Checksum::Unknown);
+        self.take_in(packet);
+    }
+
+    /// The same once packet sockets have seen it.
+    pub fn take_in(&self, packet: &[u8]) {
+        let taken = self.wire.show_raw(packet, LOOPBACK);
         let Some((header, payload)) = packet::parse(packet) else { return };
         let seen = Seen { header, packet, payload, device: LOOPBACK };
         // Groups and broadcasts get no answers.
@@ -101,7 +158,7 @@ impl Net {
                 let answer = packet::tcp_reset(&header, payload);
                 if let Some(segment) = answer.filter(|_| !self.has_connection(&seen)) {
                     let answer = Header { tos: 0, ..header.answer(self.ttl()) };
-                    self.wire.show(&answer.packet(&segment), LOOPBACK);
+                    self.wire.show(&answer.packet(&segment));
                 }
             }
             _ if alone && !taken => {
@@ -199,7 +256,7 @@ impl Net {
         // Errors of ICMP over IPv4 have the precedence of "internetwork control" (RFC 1812, section 4.3.2.5).
         let tos = if header.from.is_ipv4() { 0xc0 } else { 0 };
         let answer = Header { protocol, tos, ..header.answer(self.ttl()) };
-        self.wire.show(&answer.packet(&message), LOOPBACK);
+        self.wire.show(&answer.packet(&message));
     }
 }
 

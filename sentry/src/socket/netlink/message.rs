@@ -1,6 +1,7 @@
 //! Netlink messages: `struct nlmsghdr` and attributes (`netlink(7)`, `rtnetlink(3)`).
 
 use crate::errno::Errno;
+use crate::socket::inet::admin::Failure;
 
 /// Size of `struct nlmsghdr`.
 pub const HEADER: usize = 16;
@@ -18,6 +19,10 @@ pub const EXCL: u16 = 0x200;
 
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
+/// `NLM_F_ACK_TLVS`
+const ACK_TLVS: u16 = 0x200;
+/// `NLMSGERR_ATTR_MSG`
+const MSG: u16 = 1;
 
 /// A message that was received, without its header.
 #[derive(Debug, Clone, Copy)]
@@ -129,6 +134,32 @@ impl Answer {
         out
     }
 
+    /// As [`Answer::status`], with an explanation for sockets that want one (`NETLINK_EXT_ACK`).
+    pub fn explained(
+        &mut self,
+        request: &Request<'_>,
+        result: Result<(), Failure>,
+        capped: bool,
+        explain: bool,
+    ) {
+        let before = self.datagrams.len();
+        self.status(request, result.map_err(|failure| failure.errno), capped);
+        let text = result.err().and_then(|failure| failure.text).filter(|_| explain);
+        let Some((text, message)) = text.zip(self.datagrams.get_mut(before)) else { return };
+        let mut body = Body(std::mem::take(message));
+        body.pad();
+        body.text(MSG, text.as_bytes());
+        let mut out = body.0;
+        let (len, flags) =
+            ((out.len() as u32).to_ne_bytes(), u16_at(&out, 6).unwrap_or(0) | ACK_TLVS);
+        for (at, bytes) in [(0, &len[..]), (6, &flags.to_ne_bytes())] {
+            if let Some(place) = out.get_mut(at..at + bytes.len()) {
+                place.copy_from_slice(bytes);
+            }
+        }
+        *message = out;
+    }
+
     /// Ends a dump.
     pub fn done(&mut self) {
         let done = self.message(NLMSG_DONE, MULTI, &0i32.to_ne_bytes(), |_| {});
@@ -168,6 +199,13 @@ impl Body {
         self.0.extend_from_slice(&kind.to_ne_bytes());
         self.0.extend_from_slice(data);
         self.pad();
+    }
+
+    /// Adds an attribute that holds others.
+    pub fn nested(&mut self, kind: u16, fill: impl FnOnce(&mut Body)) {
+        let mut inner = Body(Vec::new());
+        fill(&mut inner);
+        self.attr(kind, &inner.0);
     }
 
     /// Adds an attribute with a number.

@@ -2,13 +2,14 @@
 //!
 //! * [`socket`]: the sockets. [`message`]: the format. [`route`] and [`change`]: `NETLINK_ROUTE`. [`nft`]:
 //!   `NETLINK_NETFILTER`.
-//! * [`diag`]: `NETLINK_SOCK_DIAG`. Answers are made at once and lie in the socket's receive queue.
+//! * [`notify`]: news for members of groups. [`diag`]: `NETLINK_SOCK_DIAG`. Answers are made at once and lie in the socket's receive queue.
 
 pub mod change;
 pub mod diag;
-mod filter;
 pub mod message;
 pub mod nft;
+pub mod notify;
+pub mod nsid;
 pub mod route;
 pub mod socket;
 

@@ -1,14 +1,17 @@
 //! Netlink sockets.
 
 use super::message::{self, ACK, Answer, DUMP, REQUEST, Request};
+use super::notify::Cause;
 use super::{
-    AF_NETLINK, NETLINK_KOBJECT_UEVENT, NETLINK_NETFILTER, NETLINK_ROUTE, change, diag, filter,
-    nft, route,
+    AF_NETLINK, NETLINK_KOBJECT_UEVENT, NETLINK_NETFILTER, NETLINK_ROUTE, change, diag, nft, nsid,
+    route,
 };
+use crate::bpf::packet::PacketInput;
 use crate::errno::{Errno, Result};
 use crate::fs::ioctl::{FIONREAD, put_int};
 use crate::io::{Sink, Source};
 use crate::kernel::{CurrentTask, Task};
+use crate::socket::filter::SocketFilter;
 use crate::socket::inet::{Net, devices};
 use crate::socket::options::int;
 use crate::socket::{
@@ -19,20 +22,24 @@ use crate::vfs::File;
 use crate::wait::{EventMask, WaitQueue};
 use std::any::Any;
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
 
 /// `SOL_NETLINK`
 const SOL_NETLINK: i32 = 270;
 const ADD_MEMBERSHIP: i32 = 1;
 const DROP_MEMBERSHIP: i32 = 2;
 const LIST_MEMBERSHIPS: i32 = 9;
+const NO_ENOBUFS: i32 = 5;
 const CAP_ACK: i32 = 10;
+const EXT_ACK: i32 = 11;
 /// Switches of `SOL_NETLINK`: `PKTINFO`, `BROADCAST_ERROR`, `NO_ENOBUFS`, `CAP_ACK`, `EXT_ACK`,
 /// `GET_STRICT_CHK`.
-const SWITCHES: [i32; 6] = [3, 4, 5, CAP_ACK, 11, 12];
+const SWITCHES: [i32; 6] = [3, 4, NO_ENOBUFS, CAP_ACK, EXT_ACK, 12];
 /// Most groups of a protocol here.
 const MAX_GROUP: i32 = 64;
+/// `RTM_GETNSID`
+const GETNSID: u16 = 90;
 /// Longest request.
 const MAX_REQUEST: usize = 64 << 10;
 /// Longest batch of `NETLINK_NETFILTER`.
@@ -42,10 +49,12 @@ const MAX_QUEUED: usize = 4 << 20;
 
 /// A socket.
 pub struct NetlinkSocket {
+    this: Weak<NetlinkSocket>,
     net: Arc<Net>,
     kind: Kind,
     protocol: i32,
     options: Options,
+    filter: SocketFilter,
     sndbuf: AtomicUsize,
     queue: WaitQueue,
     setup: Mutex<Setup, { rank::INODE }>,
@@ -64,8 +73,11 @@ struct Setup {
 
 #[derive(Default)]
 struct Received {
-    queue: VecDeque<Vec<u8>>,
+    /// Each with its group; 0 for an answer.
+    queue: VecDeque<(u32, Vec<u8>)>,
     bytes: usize,
+    /// News had no room.
+    overrun: bool,
 }
 
 impl Received {
@@ -76,7 +88,7 @@ impl Received {
                 break;
             }
             self.bytes += datagram.len();
-            self.queue.push_back(datagram);
+            self.queue.push_back((0, datagram));
         }
     }
 }
@@ -99,11 +111,13 @@ fn parse(addr: &[u8]) -> Result<(u32, u32)> {
 impl NetlinkSocket {
     /// A socket without a port id.
     pub fn new(net: &Arc<Net>, kind: Kind, protocol: i32, options: Options) -> Arc<NetlinkSocket> {
-        Arc::new(NetlinkSocket {
+        Arc::new_cyclic(|this| NetlinkSocket {
+            this: this.clone(),
             net: net.clone(),
             kind,
             protocol,
             options,
+            filter: SocketFilter::default(),
             sndbuf: AtomicUsize::new(crate::socket::options::DEFAULT_BUFFER),
             queue: WaitQueue::new(),
             setup: Mutex::default(),
@@ -133,16 +147,58 @@ impl NetlinkSocket {
     }
 
     /// Gives it a datagram from the kernel.
-    pub fn deliver(&self, datagram: Vec<u8>) {
+    pub fn deliver(&self, mut datagram: Vec<u8>) {
+        let input = PacketInput { whole: &datagram, ..PacketInput::default() };
+        let most = self.filter.admits(&input);
+        if most == 0 {
+            return;
+        }
+        datagram.truncate(most);
         self.received.lock().put([datagram]);
         self.queue.notify(EventMask::READABLE);
     }
 
+    /// News of a group: for members. Who has no room for them is told that something is missing (`ENOBUFS`).
+    pub fn announce(&self, group: u32, message: &[u8]) {
+        let (member, tells) = {
+            let setup = self.setup.lock();
+            let member = group.checked_sub(1).is_some_and(|n| setup.groups >> n.min(63) & 1 == 1);
+            (member && self.protocol == NETLINK_ROUTE, !self.switch(&setup, NO_ENOBUFS))
+        };
+        let input = PacketInput { whole: message, ..PacketInput::default() };
+        if !member || self.filter.admits(&input) == 0 {
+            return;
+        }
+        let event = {
+            let mut received = self.received.lock();
+            if received.bytes + message.len() > self.options.rcvbuf() {
+                received.overrun |= tells;
+                EventMask::ERR
+            } else {
+                received.bytes += message.len();
+                received.queue.push_back((group, message.to_vec()));
+                EventMask::READABLE
+            }
+        };
+        self.queue.notify(event);
+    }
+
+    /// It is a member of other groups now.
+    fn listen_to(&self, setup: &Setup) {
+        if self.protocol != NETLINK_ROUTE {
+            return;
+        }
+        match setup.groups {
+            0 => self.net.listeners.remove(&self.this),
+            _ => self.net.listeners.add(&self.this),
+        }
+    }
+
     /// Answers everything in one datagram.
     fn handle(&self, task: &Task, data: &[u8]) {
-        let (port, capped) = {
+        let (port, capped, explain) = {
             let setup = self.setup.lock();
-            (setup.port, self.switch(&setup, CAP_ACK))
+            (setup.port, self.switch(&setup, CAP_ACK), self.switch(&setup, EXT_ACK))
         };
         if self.protocol == NETLINK_NETFILTER {
             let asker = nft::Asker { task, port, capped };
@@ -160,8 +216,19 @@ impl NetlinkSocket {
             let change = self.protocol == NETLINK_ROUTE && is_change(&request);
             let dump = request.flags & DUMP == DUMP && !change;
             let mut answer = Answer::new(request.seq, port, dump);
+            if change {
+                let cause = Cause { port, seq: request.seq };
+                let result = change::apply(&self.net, task, &request, cause);
+                if result.is_err() || request.flags & ACK != 0 {
+                    answer.explained(&request, result, capped, explain);
+                }
+                self.received.lock().put(answer.into_datagrams());
+                continue;
+            }
             let result = match self.protocol {
-                NETLINK_ROUTE if change => change::apply(&self.net, task, &request),
+                NETLINK_ROUTE if request.kind == GETNSID && !dump => {
+                    nsid::answer(&self.net, task, &request, &mut answer)
+                }
                 NETLINK_ROUTE => route::answer(&self.net, &request, dump, &mut answer),
                 NETLINK_KOBJECT_UEVENT => Err(Errno::EOPNOTSUPP),
                 _ => diag::answer(&self.net, task, &request, dump, &mut answer),
@@ -205,6 +272,7 @@ impl Socket for NetlinkSocket {
         let mut setup = self.setup.lock();
         self.take_port(&mut setup, port)?;
         setup.groups = setup.groups & !0xffff_ffff | u64::from(groups);
+        self.listen_to(&setup);
         Ok(())
     }
 
@@ -292,21 +360,26 @@ impl Socket for NetlinkSocket {
             return Err(Errno::EOPNOTSUPP);
         }
         let peek = msg.flags & flags::PEEK != 0;
-        let data = {
+        let (group, data) = {
             let mut received = self.received.lock();
+            if std::mem::take(&mut received.overrun) {
+                return Err(Errno::ENOBUFS);
+            }
             if peek {
                 received.queue.front().cloned().ok_or(Errno::EAGAIN)?
             } else {
-                let data = received.queue.pop_front().ok_or(Errno::EAGAIN)?;
+                let (group, data) = received.queue.pop_front().ok_or(Errno::EAGAIN)?;
                 received.bytes = received.bytes.saturating_sub(data.len());
-                data
+                (group, data)
             }
         };
         let n = if dst.remaining() == 0 { 0 } else { dst.put(&data)? };
         if n < data.len() {
             msg.out_flags |= flags::TRUNC;
         }
-        msg.from = Some(sockaddr(0, 0));
+        // Groups beyond the 32nd have no bit.
+        let groups = group.checked_sub(1).and_then(|n| 1u32.checked_shl(n)).unwrap_or(0);
+        msg.from = Some(sockaddr(0, groups));
         Ok(if msg.flags & flags::TRUNC != 0 { data.len() } else { n })
     }
 
@@ -329,14 +402,10 @@ impl Socket for NetlinkSocket {
     }
 
     fn set_option(&self, t: &CurrentTask, level: i32, name: i32, value: &[u8]) -> Result<()> {
-        if level == SOL_SOCKET && self.protocol == NETLINK_KOBJECT_UEVENT {
-            match name {
-                filter::SO_ATTACH_FILTER => return filter::check(t, value),
-                filter::SO_DETACH_FILTER => return Ok(()),
-                _ => {}
-            }
-        }
         if level == SOL_SOCKET {
+            if let Some(result) = self.filter.set(t, &self.options, name, value) {
+                return result;
+            }
             let set = |n| self.sndbuf.store(n, Ordering::Relaxed);
             let known = self.options.set(t.creds(), name, value, set);
             return known.unwrap_or(Err(Errno::ENOPROTOOPT));
@@ -357,6 +426,7 @@ impl Socket for NetlinkSocket {
                 } else {
                     setup.groups &= !bit;
                 }
+                self.listen_to(&setup);
                 Ok(())
             }
             name => {
@@ -378,8 +448,12 @@ impl Socket for NetlinkSocket {
 
     fn poll(&self) -> EventMask {
         let mut events = EventMask::WRITABLE | EventMask::WRBAND;
-        if !self.received.lock().queue.is_empty() {
+        let received = self.received.lock();
+        if !received.queue.is_empty() {
             events |= EventMask::READABLE;
+        }
+        if received.overrun {
+            events |= EventMask::ERR;
         }
         events
     }
@@ -390,7 +464,7 @@ impl Socket for NetlinkSocket {
 
     fn ioctl(&self, task: &Task, cmd: u32, arg: u64) -> Result<u64> {
         if cmd == FIONREAD {
-            let len = self.received.lock().queue.front().map_or(0, Vec::len);
+            let len = self.received.lock().queue.front().map_or(0, |(_, data)| data.len());
             return put_int(task, arg, len);
         }
         devices::ioctl(&self.net, task, cmd, arg)
@@ -399,6 +473,7 @@ impl Socket for NetlinkSocket {
     fn release(&self) {
         let port = std::mem::take(&mut self.setup.lock().port);
         self.net.netlink_ports.lock().remove(&(self.protocol, port));
+        self.net.listeners.remove(&self.this);
     }
 
     fn as_any(&self) -> &dyn Any {

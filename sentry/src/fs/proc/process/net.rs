@@ -34,7 +34,7 @@ const FILES: &[(&str, Show)] = &[
     ("netlink", |_, _| NETLINK.into()),
     ("netstat", |net, _| counters::netstat(net)),
     ("nf_conntrack", |net, _| nf_conntrack(net)),
-    ("packet", |_, _| "sk       RefCnt Type Proto  Iface R Rmem   User   Inode\n".into()),
+    ("packet", |net, s| packet(net, s)),
     ("protocols", |net, _| protocols(net)),
     ("raw", |net, s| RAW.to_owned() + &listing::proc_raw(net, AF_INET, &|uid| s.show_uid(uid))),
     ("raw6", |net, s| RAW6.to_owned() + &listing::proc_raw(net, AF_INET6, &|uid| s.show_uid(uid))),
@@ -66,6 +66,13 @@ impl crate::fs::pseudo::Text for File {
         let net = Net::of(&*self.subject.task()?);
         Ok((self.show)(&net, &self.subject).into_bytes())
     }
+}
+
+fn packet(net: &Net, subject: &Subject) -> String {
+    let mut out = String::from("sk       RefCnt Type Proto  Iface R Rmem   User   Inode\n");
+    let sockets = net.wire.taps.all();
+    out.extend(sockets.iter().map(|s| s.listed(&|uid| subject.show_uid(uid))));
+    out
 }
 
 const ARP: &str =

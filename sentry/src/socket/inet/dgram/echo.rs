@@ -3,7 +3,6 @@
 use super::DgramSocket;
 use super::send::Outgoing;
 use crate::errno::{Errno, Result};
-use crate::socket::inet::interface::LOOPBACK;
 use crate::socket::inet::packet::{Header, checksum, icmp_of, put, transport_checksum};
 use crate::socket::inet::{AF_INET, Counters, IPPROTO_ICMPV6};
 use std::net::IpAddr;
@@ -62,7 +61,7 @@ impl DgramSocket {
     }
 
     /// Lets those who look at packets see one.
-    pub(super) fn show(&self, payload: &[u8], header: Header) {
-        self.common.net.wire.show(&header.packet(payload), LOOPBACK);
+    fn show(&self, payload: &[u8], header: Header) {
+        self.common.net.wire.show(&header.packet(payload));
     }
 }

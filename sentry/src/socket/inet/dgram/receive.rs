@@ -2,11 +2,13 @@
 
 use super::send::Outgoing;
 use super::{DgramSocket, Protocol};
+use crate::bpf::packet::PacketInput;
 use crate::errno::{Errno, Result};
 use crate::io::Sink;
 use crate::socket::inet::addr::Endpoint;
 use crate::socket::inet::inbox::Datagram;
-use crate::socket::inet::{Counters, ip};
+use crate::socket::inet::packet::{self, Header};
+use crate::socket::inet::{Counters, IPPROTO_UDP, ip};
 use crate::socket::{RecvMsg, flags};
 use std::net::IpAddr;
 
@@ -19,8 +21,36 @@ impl Datagram {
 }
 
 impl DgramSocket {
+    /// How much of a datagram the socket's filter lets through. As in Linux its program sees the transport header first,
+    /// which is never cut off; `None` when the socket gets nothing.
+    fn admitted(&self, d: &Datagram) -> Option<usize> {
+        let header =
+            |protocol| Header { from: d.from.ip, to: d.to.ip, protocol, ttl: d.ttl, tos: d.tos };
+        let (packet, above) = match self.protocol {
+            Protocol::Udp => {
+                let datagram = packet::udp(d.from, d.to, &d.data);
+                (header(IPPROTO_UDP as u8).packet(&datagram), packet::UDP_HEADER)
+            }
+            Protocol::Echo => (header(packet::icmp_of(d.from.ip)).packet(&d.data), 0),
+        };
+        let input = PacketInput {
+            whole: &packet,
+            data: packet.len() - above - d.data.len(),
+            device: d.device,
+            ..PacketInput::default()
+        };
+        match self.common.filter.admits(&input) {
+            0 => None,
+            most => Some(most.saturating_sub(above)),
+        }
+    }
+
     /// A datagram has come; without room it is dropped.
-    pub(super) fn push(&self, datagram: Datagram) {
+    pub(super) fn push(&self, mut datagram: Datagram) {
+        if self.common.filter.is_attached() {
+            let Some(most) = self.admitted(&datagram) else { return };
+            datagram.data.truncate(most);
+        }
         let counters = &self.common.net.counters;
         if i32::from(datagram.ttl) < self.common.ip.value(ip::MINTTL) {
             return;

@@ -293,7 +293,7 @@ impl DgramSocket {
         net.counters.packet(data.len(), out.to.ip.is_ipv6());
         if net.wire.is_watched() {
             let payload = packet::udp(out.from, out.to, &data);
-            self.show(&payload, out.header(IPPROTO_UDP as u8));
+            net.wire.show_unfinished(&out.header(IPPROTO_UDP as u8).packet(&payload));
         }
         let (to, from, device) = (out.to, out.from, out.route.device);
         if to.ip.is_multicast() || net.is_broadcast(to.ip) {

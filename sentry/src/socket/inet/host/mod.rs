@@ -86,9 +86,10 @@ impl HostNet {
         };
         let routes = routes.iter().filter_map(route).collect();
         for HostInterface { index, name, mac, mtu, flags, kind, addresses } in interfaces {
-            let addresses = addresses.into_iter().map(|(ip, prefix)| Address { ip, prefix });
+            let addresses = addresses.into_iter().map(|(ip, prefix)| Address::new(ip, prefix));
             let addresses = addresses.collect();
-            let interface = Interface { index, name, flags, mtu, kind, mac, addresses };
+            let interface =
+                Interface { index, name, flags, mtu, kind, mac, addresses, ..Interface::default() };
             net.interfaces.write().push(interface);
         }
         let host = Arc::new(HostNet {

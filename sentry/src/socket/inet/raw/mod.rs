@@ -15,7 +15,8 @@ use super::common::Common;
 use super::dgram::errors::{QueuedError, origin};
 use super::inbox::Inbox;
 use super::wire::Seen;
-use super::{AF_INET, IPPROTO_ICMPV6, Net, ip, packet};
+use super::{AF_INET, IPPROTO_ICMPV6, IPPROTO_TCP, Net, ip, packet};
+use crate::bpf::packet::PacketInput;
 use crate::errno::Errno;
 use crate::socket::Options;
 use crate::socket::options::DEFAULT_BUFFER;
@@ -87,7 +88,7 @@ impl RawSocket {
             setup: Mutex::default(),
             remote: OnceLock::new(),
         });
-        net.wire.add(&socket.this);
+        net.wire.add(&socket.this, protocol == IPPROTO_TCP);
         socket.open_remote();
         socket
     }
@@ -135,6 +136,17 @@ impl RawSocket {
         let wanted = self.icmp_filter.passes(self.protocol, seen.payload);
         if wanted && self.checksum_fits(seen) {
             let data = if to.is_ipv4() { seen.packet } else { seen.payload };
+            let input = PacketInput {
+                whole: seen.packet,
+                data: if to.is_ipv4() { 0 } else { seen.packet.len() - seen.payload.len() },
+                device: seen.device,
+                ..PacketInput::default()
+            };
+            let most = self.common.filter.admits(&input);
+            if most == 0 {
+                return true;
+            }
+            let data = data.get(..most).unwrap_or(data);
             // Whatever it is, what lies where ports would be is told as the port (`IP_RECVORIGDSTADDR`).
             let port = seen.payload.get(2..4).and_then(|b| b.first_chunk()).copied();
             let port = port.map_or(0, u16::from_be_bytes);

@@ -1,5 +1,6 @@
 //! A raw socket as the system calls see it.
 
+use super::super::IPPROTO_TCP;
 use super::super::addr::{self, AF_INET, Endpoint};
 use super::{RawSocket, Setup};
 use crate::errno::{Errno, Result};
@@ -180,7 +181,7 @@ impl Socket for RawSocket {
     }
 
     fn release(&self) {
-        self.common.net.wire.remove(&self.this);
+        self.common.net.wire.remove(&self.this, self.protocol == IPPROTO_TCP);
         if let Some(raw) = self.remote.get() {
             raw.set_waker(None);
         }

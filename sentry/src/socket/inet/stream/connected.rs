@@ -63,6 +63,14 @@ impl Connected {
         })
     }
 
+    pub(super) fn net(&self) -> &Arc<Net> {
+        &self.net
+    }
+
+    pub(super) fn core(&self) -> &Core {
+        &self.core
+    }
+
     /// Sends what fits; with `more` little is held back to be sent together with what follows. `EAGAIN` if nothing does;
     /// `EPIPE` or the pending error when there is no way.
     pub fn send(&self, src: &mut dyn Source, urgent: bool, more: bool) -> Result<usize> {
@@ -81,7 +89,10 @@ impl Connected {
         }
         self.pass_on();
         let tell = || self.peer_core.queue.notify(EventMask::READABLE);
-        let sent = self.tx.send(src, urgent, tell)?;
+        let show = |at: u64, bytes: &[u8]| self.show_data(at, bytes, urgent);
+        let shown: Option<&dyn Fn(u64, &[u8])> =
+            if self.net.shows_segments() { Some(&show) } else { None };
+        let sent = self.tx.send(src, urgent, shown, tell)?;
         if sent.reset {
             self.answered_by_reset();
         } else if self.peer_core.flags() & (RCV | SEND) == RCV | SEND
@@ -89,6 +100,7 @@ impl Connected {
             && sent.bytes > 0
         {
             // Nobody over there wants data any more, and the connection is half closed.
+            self.show_reset(true);
             self.peer_core.reset();
             self.core.reset();
             self.link.broken();
@@ -103,8 +115,11 @@ impl Connected {
 
     /// Sends what was held back.
     pub fn pass_on(&self) {
+        let show = |at: u64, bytes: &[u8]| self.show_data(at, bytes, false);
+        let shown: Option<&dyn Fn(u64, &[u8])> =
+            if self.net.shows_segments() { Some(&show) } else { None };
         self.held.release(|bytes| {
-            if self.tx.push(bytes) {
+            if self.tx.push(bytes, shown) {
                 self.answered_by_reset();
             } else {
                 self.peer_core.queue.notify(EventMask::READABLE);
@@ -120,6 +135,7 @@ impl Connected {
 
     /// Data came for a socket that is gone.
     fn answered_by_reset(&self) {
+        self.show_reset(true);
         self.core.reset();
         self.link.broken();
     }
@@ -184,6 +200,7 @@ impl Connected {
     pub fn finish(&self) {
         if !self.core.has(SEND | DEAD) {
             self.pass_on();
+            self.show_end();
             self.core.set(SEND);
             self.peer_core.set(RCV | DONE);
             self.link.finished(self.end, self.core.has(DONE));
@@ -201,6 +218,9 @@ impl Connected {
             // The other side still sees that nothing more will come.
             if !lost && !abort {
                 self.finish();
+            }
+            if !over {
+                self.show_reset(false);
             }
             self.peer_core.reset();
             self.undefer();

@@ -107,6 +107,7 @@ impl StreamSocket {
         }
         if refused {
             Counters::add(&net.counters.tcp_resets, 1);
+            net.show_attempt(local, peer, true);
             return Ok(Some(Err(Errno::ECONNREFUSED)));
         }
         let tuple = Tuple { local, peer };

@@ -140,6 +140,11 @@ impl Half {
         self.len().saturating_sub(self.window.load(Ordering::Relaxed))
     }
 
+    /// Bytes that the receiver's buffer has room for.
+    pub fn free_window(&self) -> usize {
+        self.window.load(Ordering::Relaxed).saturating_sub(self.len())
+    }
+
     fn room(&self) -> usize {
         let all = self.window.load(Ordering::Relaxed) + self.buffer.load(Ordering::Relaxed);
         all.saturating_sub(self.len())
@@ -192,9 +197,15 @@ impl Half {
         drop(unread);
     }
 
-    /// Takes what fits from `src`; `told` is called when some of it can be read. `EAGAIN` if nothing
-    /// fits. With `urgent` the last byte is marked.
-    pub fn send(&self, src: &mut dyn Source, urgent: bool, mut told: impl FnMut()) -> Result<Sent> {
+    /// Takes what fits from `src`; `told` is called when some of it can be read, and before that `shown` with bytes
+    /// and their place in the stream, if somebody looks. `EAGAIN` if nothing fits. With `urgent` the last byte is marked.
+    pub fn send(
+        &self,
+        src: &mut dyn Source,
+        urgent: bool,
+        shown: Option<&dyn Fn(u64, &[u8])>,
+        mut told: impl FnMut(),
+    ) -> Result<Sent> {
         let writer = self.writer.lock();
         let mut done = 0;
         let mut result = Ok(false);
@@ -208,8 +219,10 @@ impl Half {
                 }
             }
             let want = src.remaining().min(room);
-            let pushed =
-                if want <= SMALL { self.send_small(src, want) } else { self.send_chunk(src, want) };
+            let pushed = match want {
+                0..=SMALL => self.send_small(src, want, shown),
+                _ => self.send_chunk(src, want, shown),
+            };
             match pushed {
                 Ok((n, closed)) => {
                     done += n;
@@ -250,10 +263,18 @@ impl Half {
         }
     }
 
-    fn send_small(&self, src: &mut dyn Source, want: usize) -> Result<(usize, bool)> {
+    fn send_small(
+        &self,
+        src: &mut dyn Source,
+        want: usize,
+        shown: Option<&dyn Fn(u64, &[u8])>,
+    ) -> Result<(usize, bool)> {
         let mut buf = [0; SMALL];
         let n = src.take(buf.get_mut(..want).unwrap_or_default())?;
         let bytes = buf.get(..n).unwrap_or_default();
+        if let Some(shown) = shown {
+            shown(self.total(), bytes);
+        }
         let mut queue = self.queue.lock();
         if queue.closed {
             return Ok((n, true));
@@ -272,13 +293,21 @@ impl Half {
         Ok((n, false))
     }
 
-    fn send_chunk(&self, src: &mut dyn Source, want: usize) -> Result<(usize, bool)> {
+    fn send_chunk(
+        &self,
+        src: &mut dyn Source,
+        want: usize,
+        shown: Option<&dyn Fn(u64, &[u8])>,
+    ) -> Result<(usize, bool)> {
         let want = want.min(CHUNK);
         let bulk = want > CHUNK / 4;
         let spare = if bulk { self.queue.lock().spare.pop() } else { None };
         let size = if bulk { CHUNK } else { want.next_power_of_two() };
         let mut data = spare.unwrap_or_else(|| vec![0; size].into_boxed_slice());
         let n = src.take(data.get_mut(..want).unwrap_or_default())?;
+        if let Some(shown) = shown {
+            shown(self.total(), data.get(..n).unwrap_or_default());
+        }
         let mut queue = self.queue.lock();
         if queue.closed {
             return Ok((n, true));
@@ -291,8 +320,11 @@ impl Half {
     }
 
     /// Adds bytes, of which there are few, whether or not there is room. True if nobody will read them.
-    pub fn push(&self, bytes: Vec<u8>) -> bool {
+    pub fn push(&self, bytes: Vec<u8>, shown: Option<&dyn Fn(u64, &[u8])>) -> bool {
         let _writer = self.writer.lock();
+        if let Some(shown) = shown {
+            shown(self.total(), &bytes);
+        }
         let mut queue = self.queue.lock();
         let end = bytes.len();
         if queue.closed {
@@ -474,7 +506,7 @@ mod tests {
     use crate::io::{BufSink, BufSource};
 
     fn send(half: &Half, data: &[u8], urgent: bool) -> Result<usize> {
-        half.send(&mut BufSource::new(data), urgent, || {}).map(|s| s.bytes)
+        half.send(&mut BufSource::new(data), urgent, None, || {}).map(|s| s.bytes)
     }
 
     fn read(half: &Half, n: usize, inline: bool) -> Vec<u8> {
@@ -536,7 +568,7 @@ mod tests {
     fn a_closed_reader_resets() {
         let half = Half::new(10, 10);
         half.close();
-        let sent = half.send(&mut BufSource::new(b"abc"), false, || {}).unwrap();
+        let sent = half.send(&mut BufSource::new(b"abc"), false, None, || {}).unwrap();
         assert!(sent.reset);
         assert_eq!(sent.bytes, 3);
     }

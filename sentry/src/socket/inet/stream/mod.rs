@@ -15,6 +15,7 @@ pub mod listening;
 pub mod options;
 pub mod remote;
 mod setup;
+mod shown;
 mod socket;
 #[cfg(test)]
 mod tests;
@@ -278,6 +279,7 @@ impl StreamSocket {
             // It has neither port nor address of its own once it is disconnected.
             (place.chose_port, place.chose_ip) = (false, listener.chose_ip());
         }
+        net.show_handshake((local, peer), (to, from), (&there, &back));
         let seconds = host.tcp.defer_accept();
         let deferred = (seconds > 0).then(|| Deferred::new(listener.clone(), child.clone()));
         if let Some(deferred) = &deferred {

@@ -329,6 +329,7 @@ impl StreamSocket {
                 return self.join_itself(setup, tuple.local);
             }
             Counters::add(&net.counters.tcp_resets, 1);
+            net.show_attempt(tuple.local, tuple.peer, true);
             // The SYN ended what the other end had kept of an older connection.
             net.time_wait.forget(&Tuple { local: seen.1, peer: seen.0 });
             return Err(Errno::ECONNREFUSED);
@@ -337,6 +338,7 @@ impl StreamSocket {
             Offer::Room => self.join(setup, tuple, seen, host, &listener),
             Offer::Full => {
                 Counters::add(&net.counters.listen_overflows, 1);
+                net.show_attempt(tuple.local, tuple.peer, false);
                 setup.state = State::Connecting(tuple.peer, seen);
                 let patience = Patience::new(self.this.clone());
                 let target: Weak<Patience> = Arc::downgrade(&patience);

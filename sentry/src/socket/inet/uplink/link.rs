@@ -4,11 +4,13 @@
 //! checksums and the cutting of large TCP packets to each other.
 
 use super::capture::{Capture, Direction, InterfaceNumber};
-use netstack::{Capabilities, Frame, Link, MacAddr, RxFrame};
+use crate::socket::packet::frame::{self, Checksum};
+use crate::socket::packet::taps::Taps;
+use netstack::{Capabilities, Frame, IfaceId, Link, MacAddr, RxFrame};
 use platform::host::{Errno, io};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Size of `struct virtio_net_hdr`.
 const HEADER: usize = 10;
@@ -34,6 +36,8 @@ pub struct PacketLink {
     on_blocked: Box<dyn Fn() + Send + Sync>,
     /// Where its packets are kept.
     tap: Option<(Arc<Capture>, InterfaceNumber)>,
+    /// The sandbox's packet sockets, and which interface it is to them.
+    watched: OnceLock<(Arc<Taps>, IfaceId)>,
 }
 
 /// Room for one packet.
@@ -60,7 +64,25 @@ impl PacketLink {
         let mac = Some(MacAddr(mac));
         let capabilities = Capabilities { mac, mtu, tx_checksum: true, gso_max: GSO_MAX };
         let (blocked, on_blocked) = (AtomicBool::new(false), Box::new(on_blocked));
-        PacketLink { socket, capabilities, blocked, on_blocked, tap }
+        PacketLink { socket, capabilities, blocked, on_blocked, tap, watched: OnceLock::new() }
+    }
+
+    /// Shows its frames to packet sockets from now on, as those of an interface.
+    pub fn show_to(&self, taps: &Arc<Taps>, interface: IfaceId) {
+        // Only who makes the link calls this.
+        let _ = self.watched.set((taps.clone(), interface));
+    }
+
+    /// Lets packet sockets see a frame.
+    fn show(&self, outgoing: bool, bytes: &[u8], checksum: Checksum, sender: u64) {
+        let Some((taps, IfaceId(device))) = self.watched.get() else { return };
+        let Some(MacAddr(mac)) = self.capabilities.mac else { return };
+        if !taps.is_watched() {
+            return;
+        }
+        if let Some(frame) = frame::Frame::ethernet(*device, mac, outgoing, bytes, checksum) {
+            taps.show(&frame, (sender != 0).then_some(sender));
+        }
     }
 
     /// The socket.
@@ -86,6 +108,12 @@ impl PacketLink {
         self.keep(Direction::In, data);
         let flags = header.first().copied().unwrap_or(0);
         let checksum_valid = flags & (NEEDS_CHECKSUM | DATA_VALID) != 0;
+        let checksum = match flags {
+            _ if flags & NEEDS_CHECKSUM != 0 => Checksum::Missing,
+            _ if flags & DATA_VALID != 0 => Checksum::Valid,
+            _ => Checksum::Unknown,
+        };
+        self.show(false, data, checksum, 0);
         Ok(Some(RxFrame { data, checksum_valid }))
     }
 
@@ -130,6 +158,8 @@ impl Link for PacketLink {
 
     fn transmit(&self, frames: &[Frame]) -> usize {
         for (n, frame) in frames.iter().enumerate() {
+            let missing = frame.checksum().is_some();
+            let checksum = if missing { Checksum::Missing } else { Checksum::Unknown };
             loop {
                 match self.send(frame) {
                     Err(Errno::EINTR) => {}
@@ -139,6 +169,7 @@ impl Link for PacketLink {
                         return n;
                     }
                     Ok(_) => {
+                        self.show(true, frame.bytes(), checksum, frame.origin());
                         self.keep(Direction::Out, frame.bytes());
                         break;
                     }

@@ -100,6 +100,12 @@ impl Uplink {
         net.uplink.set(uplink).map_err(|_| Errno::EEXIST)
     }
 
+    /// Gives `net` a stack whose interfaces the guest makes. `EEXIST` if it has another uplink.
+    pub fn adopt(net: &Arc<Net>, stack: Arc<Stack>) -> Result<()> {
+        stack.set_gate(Arc::new(InputGate::new(Arc::downgrade(net))));
+        net.uplink.set(Uplink::Stack(stack)).map_err(|_| Errno::EEXIST)
+    }
+
     /// Gives `net` the interfaces of `spec`, and starts to serve them.
     fn serve(
         net: &Arc<Net>,
@@ -118,6 +124,7 @@ impl Uplink {
             let link = Arc::new(link);
             let name = String::from_utf8_lossy(&given.name).into_owned();
             let id = stack.add_interface(&name, link.clone()).map_err(errno)?;
+            link.show_to(&net.wire.taps, id);
             for (ip, prefix) in &given.addresses {
                 let cidr = Cidr::new(*ip, *prefix).ok_or(Errno::EINVAL)?;
                 stack.add_address(id, cidr).map_err(errno)?;
@@ -130,7 +137,8 @@ impl Uplink {
                 mtu: given.mtu,
                 kind: ARPHRD_ETHER,
                 mac: given.mac,
-                addresses: addresses.map(|&(ip, prefix)| Address { ip, prefix }).collect(),
+                addresses: addresses.map(|&(ip, prefix)| Address::new(ip, prefix)).collect(),
+                ..Interface::default()
             });
             links.push((id, link));
         }

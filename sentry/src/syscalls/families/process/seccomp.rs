@@ -1,10 +1,11 @@
 //! `seccomp(2)`.
 
+use crate::bpf::{INSTRUCTION_SIZE, MAX_INSTRUCTIONS, Program};
 use crate::errno::{Errno, Result};
 use crate::kernel::CurrentTask;
 use crate::kernel::credentials::CAP_SYS_ADMIN;
 use crate::kernel::seccomp::action;
-use crate::kernel::seccomp::bpf::{MAX_INSTRUCTIONS, Program, Raw};
+use crate::kernel::seccomp::data;
 use crate::kernel::seccomp::filter::{self, FilterFlags};
 use crate::kernel::seccomp::notify::{self, Listener, NOTIF_SIZE};
 use crate::mm::UserAddr;
@@ -88,17 +89,7 @@ fn add_filter(t: &mut CurrentTask, flags: u32, at: UserAddr) -> SysResult {
 }
 
 fn read_program(t: &CurrentTask, at: UserAddr, len: usize) -> Result<Program> {
-    let mut bytes = vec![0; len * 8];
+    let mut bytes = vec![0; len * INSTRUCTION_SIZE];
     t.mm().read(at, &mut bytes)?;
-    let (words, _) = bytes.as_chunks::<8>();
-    let raw: Vec<Raw> = words
-        .iter()
-        .map(|&[a, b, jt, jf, k0, k1, k2, k3]| Raw {
-            code: u16::from_le_bytes([a, b]),
-            jt,
-            jf,
-            k: u32::from_le_bytes([k0, k1, k2, k3]),
-        })
-        .collect();
-    Program::verify(&raw)
+    data::verify(&Program::parse(&bytes))
 }

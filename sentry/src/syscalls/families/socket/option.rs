@@ -53,7 +53,9 @@ pub fn getsockopt(
         t.mm().write_obj(optlen, &(len as u32))?;
         return Ok(result);
     }
-    let value = socket.get_option(t, level, optname)?.bytes();
+    let mm = t.mm().clone();
+    let mut given = || if room < 4 { Err(Errno::EINVAL) } else { mm.read_obj(optval) };
+    let value = socket.answer_option(t, (level, optname), &mut given)?.bytes();
     if level == SOL_SOCKET && optname == so::PEERGROUPS && room < value.len() {
         t.mm().write_obj(optlen, &(value.len() as u32))?;
         return Err(Errno::ERANGE);

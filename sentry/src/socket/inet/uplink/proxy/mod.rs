@@ -81,9 +81,9 @@ impl Proxy {
     /// Gives `net` its interface, and starts to listen to the proxy.
     pub fn start(net: &Arc<Net>, given: UserNetwork) -> Result<Arc<Proxy>> {
         let v6 = given.v6;
-        let mut addresses = vec![Address { ip: GUEST_V4.0.into(), prefix: GUEST_V4.1 }];
+        let mut addresses = vec![Address::new(GUEST_V4.0.into(), GUEST_V4.1)];
         if v6 {
-            addresses.push(Address { ip: GUEST_V6.0.into(), prefix: GUEST_V6.1 });
+            addresses.push(Address::new(GUEST_V6.0.into(), GUEST_V6.1));
         }
         net.interfaces.write().push(Interface {
             index: DEVICE,
@@ -94,6 +94,7 @@ impl Proxy {
             // Locally administered, with the address in it.
             mac: [0x52, 0x55, 0x0a, 0x00, 0x02, 0x64],
             addresses,
+            ..Interface::default()
         });
         Self::serve(net, given)
     }
