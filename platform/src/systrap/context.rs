@@ -69,6 +69,8 @@ pub struct SystrapContext {
     pub(super) stack: Option<SignalStack>,
     /// When calls are taken from memory.
     pub(super) rhythm: Rhythm,
+    /// Its process has ended: nobody waits long for what it does.
+    pub(super) hurries: bool,
     /// Its code cannot read the time-stamp counter.
     pub(super) no_tsc: bool,
     /// Guest code has called our handler itself: what the thread does next is not known.
@@ -155,6 +157,7 @@ impl SystrapContext {
             listener,
             stack: Some(stack),
             rhythm: Rhythm::default(),
+            hurries: false,
             no_tsc: false,
             faked: false,
             faulted: false,
@@ -317,6 +320,7 @@ impl SystrapContext {
         if self.no_tsc {
             return Err(PlatformError::StubDied);
         }
+        self.hurries = true;
         self.surface()?;
         let Place::Reported { id, context, fp } = self.place else {
             return Err(PlatformError::StubDied);

@@ -25,6 +25,9 @@ const LOOKS: u32 = 32;
 /// How long the block alone is looked at before the host is asked whether a call came there, in nanoseconds.
 const ALONE: u64 = 4_000;
 
+/// How long a thread is waited for whose process has ended, in milliseconds.
+const HURRY: i32 = 100;
+
 /// What a guest thread has done.
 enum Got {
     /// A system call or a report that came by the host.
@@ -49,7 +52,11 @@ impl SystrapContext {
     }
 
     pub(super) fn receive(&self) -> Result<Notification> {
-        self.listener.receive().map_err(lost)?.ok_or(PlatformError::StubDied)
+        let got = match self.hurries {
+            false => self.listener.receive(),
+            true => self.listener.receive_within(HURRY),
+        };
+        got.map_err(lost)?.ok_or(PlatformError::StubDied)
     }
 
     /// Lets guest code go on, and waits for what it does next.

@@ -6,7 +6,7 @@ use platform::{Event, Frames, Interrupter, MapSource, PAGE_SIZE, PendingContext,
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// The stub's code, its list of calls, its writable page and its gate follow each other.
 const TEXT: u64 = 0x7fff_ffff_0000;
@@ -274,12 +274,14 @@ fn deaf() -> Vec<u8> {
 fn a_stub_that_does_not_heed_the_sentry_is_not_used_again() {
     let mut guest = Guest::new(SYSCALL);
     let rip = *calls_in_our_code(&mut guest).first().unwrap();
-    // Blocks all signals by a call that the sentry does not see, and goes on with system calls, or with reports of its own.
+    // Blocks all signals by a call that the sentry does not see, and goes on with system calls, with reports of its own,
+    // or computes for ever.
     let report = [&mov_eax(0x3fff_fffe)[..], SYSCALL, &[0xeb, 0xfc]].concat();
-    for code in [[SYSCALL, &[0xeb, 0xfc]].concat(), report] {
+    for code in [[SYSCALL, &[0xeb, 0xfc]].concat(), report, [SYSCALL, SPIN].concat()] {
         let (pending, [_text, data]) = process(&guest, &code);
         data.write(0, &deaf()).unwrap();
         let mut context = pending.attach().unwrap();
+        let start = Instant::now();
         for _ in 0..6 {
             let (space, pending) = context.fork().unwrap();
             assert!(space.stale().is_empty());
@@ -291,6 +293,8 @@ fn a_stub_that_does_not_heed_the_sentry_is_not_used_again() {
             child.join().unwrap();
             assert!(!space.keep());
         }
+        // Its end was not waited for.
+        assert!(start.elapsed() < Duration::from_secs(10));
         others_live(&guest);
     }
 }
