@@ -219,6 +219,9 @@ fn splice_errors() {
     let append = open(c"f", O_WRONLY | O_APPEND, 0).fd();
     wr(fds[1], "data");
     p!(splice(fds[0], 0, append, 0, 1, 0));
+    let dir = open(c".", O_RDONLY, 0).fd();
+    p!(splice(dir, 0, fds[1], 0, 1, 0), splice(fds[0], 0, epoll(0), 0, 1, 0));
+    p!(splice(fds[0], 0, sc!(SYS_eventfd2, 0, 0).fd(), 0, 1, 0));
 }
 
 fn splice_and_sockets() {

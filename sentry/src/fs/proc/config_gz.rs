@@ -50,6 +50,7 @@ const SET: &[&str] = &[
     "ADVISE_SYSCALLS",
     "MEMBARRIER",
     "KCMP",
+    "CHECKPOINT_RESTORE",
     "MEMFD_CREATE",
     "USERFAULTFD",
     "HAVE_ARCH_USERFAULTFD_WP",
@@ -81,7 +82,6 @@ const SET: &[&str] = &[
 const UNSET: &[&str] = &[
     "BPF_SYSCALL",
     "BSD_PROCESS_ACCT",
-    "CHECKPOINT_RESTORE",
     "COMPAT",
     "IA32_EMULATION",
     "MODULES",

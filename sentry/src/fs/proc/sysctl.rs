@@ -167,6 +167,32 @@ impl Text for IpcLimit {
     }
 }
 
+/// An identifier that the next System V object is to have (`msg_next_id` and its kin).
+struct NextId(fn(&Limits) -> &AtomicI32);
+
+impl Text for NextId {
+    fn read(&self) -> Result<Vec<u8>> {
+        let task = crate::kernel::current().ok_or(Errno::ENOENT)?;
+        let id = (self.0)(&task.namespaces().ipc.limits).load(Ordering::Relaxed);
+        Ok(format!("{id}\n").into_bytes())
+    }
+
+    fn write(&self, data: &[u8]) -> Result<()> {
+        let task = crate::kernel::current().ok_or(Errno::ENOENT)?;
+        let line = std::str::from_utf8(data).map_err(|_| Errno::EINVAL)?;
+        let id: i32 = line.trim_matches(['\0', '\n', ' ']).parse().map_err(|_| Errno::EINVAL)?;
+        if id < 0 {
+            return Err(Errno::EINVAL);
+        }
+        (self.0)(&task.namespaces().ipc.limits).store(id, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn rights(&self) -> Rights {
+        Rights::root(0o644)
+    }
+}
+
 /// `fs.aio-max-nr`.
 struct AioMax(Weak<Kernel>);
 
@@ -249,6 +275,7 @@ fn kernel_settings(kernel: &Arc<Kernel>) -> Node {
         ("io_uring_disabled", text(Fixed("2\n"))),
         ("io_uring_group", text(Fixed("-1\n"))),
         ("keys", super::keys::settings(kernel)),
+        ("msg_next_id", text(NextId(|l| &l.msg_next_id))),
         ("msgmax", text(Fixed("8192\n"))),
         ("msgmnb", text(Fixed("16384\n"))),
         ("msgmni", ipc_limit(|l| &l.msgmni, MSGMNI as u64)),
@@ -281,8 +308,10 @@ fn kernel_settings(kernel: &Arc<Kernel>) -> Node {
         ("randomize_va_space", text(Fixed("2\n"))),
         ("sched_child_runs_first", text(Fixed("0\n"))),
         ("sched_rr_timeslice_ms", text(Fixed("100\n"))),
+        ("sem_next_id", text(NextId(|l| &l.sem_next_id))),
         ("sem", text(Fixed("32000\t1024000000\t500\t32000\n"))),
         ("seccomp", directory(vec![("actions_avail", text(Fixed("\n")))])),
+        ("shm_next_id", text(NextId(|l| &l.shm_next_id))),
         ("shmall", text(Fixed("18446744073692774399\n"))),
         ("shmmax", ipc_limit(|l| &l.shmmax, u64::MAX)),
         ("shmmni", ipc_limit(|l| &l.shmmni, shm::SHMMNI as u64)),

@@ -1,6 +1,7 @@
 //! How System V objects are named: an identifier is a place in a table and a sequence number
 //! (`ipc/util.c` in Linux).
 
+use super::limits::Limits;
 use super::{IPC_CREAT, IPC_EXCL, IPC_PRIVATE, Permissions};
 use crate::errno::{Errno, Result};
 use crate::kernel::Credentials;
@@ -8,6 +9,7 @@ use crate::kernel::namespace::IpcNamespace;
 use crate::sync::{Mutex, rank};
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::AtomicI32;
 
 /// Identifiers of one place in the table are this far apart; also the number of places.
 pub const SEQ_STEP: i32 = 32768;
@@ -42,12 +44,13 @@ impl<T> Default for Ids<T> {
 
 impl<T: Object> Ids<T> {
     /// What `semget(2)` and `msgget(2)` do: finds `key` or makes an object, at most `max` of them.
+    /// The new one gets the identifier in `wish`, if there is one and it is free.
     /// `check` says whether an existing object will do; `make` gets the permissions of the new one.
     pub fn get(
         &self,
         by: (&IpcNamespace, &Credentials),
         (key, flags): (i32, u32),
-        max: usize,
+        (max, wish): (usize, &AtomicI32),
         check: impl FnOnce(&T) -> Result<()>,
         make: impl FnOnce(Permissions) -> Result<T>,
     ) -> Result<i32> {
@@ -72,17 +75,23 @@ impl<T: Object> Ids<T> {
         if used >= max {
             return Err(Errno::ENOSPC);
         }
-        // Places are used in turn, and with each turn the sequence number changes, so that an
-        // identifier does not come back soon.
-        let (start, places) = (table.next, places(used));
         let free = |i: &i32| !table.objects.contains_key(i);
-        let mut turn = (start..places).chain(0..start.min(places));
-        let index = turn.find(free).ok_or(Errno::ENOSPC)?;
-        if index < start {
-            table.seq = (table.seq + 1) % SEQ_STEP as u16;
-        }
-        table.next = index + 1;
-        let object = make(Permissions::new(key, creds, flags, table.seq))?;
+        let (index, seq) = if let Some(id) = Limits::take_id(wish) {
+            let index = (id % SEQ_STEP..SEQ_STEP).find(free).ok_or(Errno::ENOSPC)?;
+            (index, (id / SEQ_STEP) as u16)
+        } else {
+            // Places are used in turn, and with each turn the sequence number changes, so that an
+            // identifier does not come back soon.
+            let (start, places) = (table.next, places(used));
+            let mut turn = (start..places).chain(0..start.min(places));
+            let index = turn.find(free).ok_or(Errno::ENOSPC)?;
+            if index < start {
+                table.seq = (table.seq + 1) % SEQ_STEP as u16;
+            }
+            table.next = index + 1;
+            (index, table.seq)
+        };
+        let object = make(Permissions::new(key, creds, flags, seq))?;
         let id = i32::from(object.permissions().seq) * SEQ_STEP + index;
         table.objects.insert(index, (id, Arc::new(object)));
         Ok(id)

@@ -292,7 +292,8 @@ pub fn get(t: &CurrentTask, key: i32, flags: u32) -> Result<i32> {
     let ns = &*t.namespaces().ipc;
     let by = (ns, &**t.creds());
     let most = Limits::count(&ns.limits.msgmni);
-    ns.msg.get(by, (key, flags), most, |_| Ok(()), |perm| Ok(Queue::new(perm)))
+    let bounds = (most, &ns.limits.msg_next_id);
+    ns.msg.get(by, (key, flags), bounds, |_| Ok(()), |perm| Ok(Queue::new(perm)))
 }
 
 /// `msgsnd(2)`.

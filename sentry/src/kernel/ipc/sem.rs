@@ -386,7 +386,8 @@ pub fn get(t: &CurrentTask, key: i32, count: i32, flags: u32) -> Result<i32> {
         true => Ok(()),
         false => Err(Errno::EINVAL),
     };
-    ns.sem.get((ns, t.creds()), (key, flags), SEMMNI, enough, |perm| match count {
+    let bounds = (SEMMNI, &ns.limits.sem_next_id);
+    ns.sem.get((ns, t.creds()), (key, flags), bounds, enough, |perm| match count {
         0 => Err(Errno::EINVAL),
         n => Set::new(perm, n),
     })

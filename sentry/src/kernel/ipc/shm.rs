@@ -13,7 +13,7 @@ use crate::mm::{Backing, MapFlags, MapRequest, PAGE_SIZE, UserAddr};
 use crate::sync::{Mutex, rank};
 use crate::vfs::{File, SetAttr};
 use platform::Prot;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -127,11 +127,14 @@ pub fn get(t: &CurrentTask, key: i32, size: u64, flags: u32) -> Result<i32> {
     if table.segments.len() >= Limits::count(&ns.limits.shmmni) {
         return Err(Errno::ENOSPC);
     }
-    table.seq = table.seq.wrapping_add(1) % 32768;
-    let seq = table.seq;
-    let index = (0..SEQ_STEP)
-        .find(|i| !table.segments.keys().any(|id| id % SEQ_STEP == *i))
-        .ok_or(Errno::ENOSPC)?;
+    let (first, seq) = if let Some(id) = Limits::take_id(&ns.limits.shm_next_id) {
+        (id % SEQ_STEP, (id / SEQ_STEP) as u16)
+    } else {
+        table.seq = table.seq.wrapping_add(1) % 32768;
+        (0, table.seq)
+    };
+    let used: BTreeSet<i32> = table.segments.keys().map(|id| id % SEQ_STEP).collect();
+    let index = (first..SEQ_STEP).find(|i| !used.contains(i)).ok_or(Errno::ENOSPC)?;
     let id = i32::from(seq) * SEQ_STEP + index;
     let perm = Permissions::new(key, creds, flags, seq);
     let times = [0, 0, now()];

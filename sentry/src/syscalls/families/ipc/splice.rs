@@ -222,7 +222,7 @@ pub fn splice(
             with_signal(t, moved).map(|n| n as u64)
         }
         (Some(from), None) => {
-            if output.flags().contains(OpenFlags::APPEND) {
+            if output.flags().contains(OpenFlags::APPEND) || takes_no_pages(&output) {
                 return Err(Errno::EINVAL);
             }
             let nonblocking = nonblocking || input.nonblocking();
@@ -232,6 +232,9 @@ pub fn splice(
             Ok(n as u64)
         }
         (None, Some(to)) => {
+            if input.path().is_some_and(|path| path.dentry.is_dir()) {
+                return Err(Errno::EINVAL);
+            }
             let nonblocking = nonblocking || output.nonblocking();
             let mut pos = Position::of(t, &input, off_in)?;
             let n = file_to_pipe(t, &input, &mut pos, (&output, &to), len, nonblocking)?;
@@ -240,6 +243,12 @@ pub fn splice(
         }
         (None, None) => Err(Errno::EINVAL),
     }
+}
+
+/// True for files that no pipe can be emptied into: event counters, epoll instances and their kind.
+fn takes_no_pages(file: &File) -> bool {
+    let text = || file.ops().link_text();
+    file.path().is_none() && text().is_some_and(|text| text.starts_with("anon_inode:"))
 }
 
 /// Tries until it succeeds; waits on whichever pipe is the obstacle.
