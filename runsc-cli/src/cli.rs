@@ -780,6 +780,10 @@ pub struct InstallArgs {
     #[arg(long, value_name = "BOOL", default_value_t = true, num_args = 0..=1, require_equals = true,
         default_missing_value = "true", action = clap::ArgAction::Set)]
     pub clobber: bool,
+    /// containerd's name of the shim that is to run it, instead of containerd's own for OCI runtimes:
+    /// io.containerd.runsc.v1 is this program's, under the name containerd-shim-runsc-v1.
+    #[arg(long, value_name = "TYPE")]
+    pub runtime_type: Option<String>,
     /// Flags that Docker passes on, after `--`.
     #[arg(last = true, value_name = "FLAG")]
     pub runtime_args: Vec<String>,

@@ -207,6 +207,7 @@ pub const HOST_CALLS: &[HostCall] = host_calls! {
     futex SYS_futex Run "locks and parked threads of the sentry";
     getcpu SYS_getcpu Run "placement (through the vDSO where there is one)";
     getrandom SYS_getrandom Run "guest's getrandom, hash seeds";
+    getsockname SYS_getsockname Run "the port of a connection from the host's loopback interface; the guest's getsockname";
     gettid SYS_gettid Run "placement of threads";
     kcmp SYS_kcmp Run (Either(2, &[0])) "which standard streams are one open file (KCMP_FILE)";
     kill SYS_kill Run "end of a stub";
@@ -290,7 +291,6 @@ pub const HOST_NETWORK_CALLS: &[HostCall] = host_calls! {
     bind SYS_bind Run "the guest's bind";
     connect SYS_connect Run "the guest's connect";
     getpeername SYS_getpeername Run "the guest's getpeername";
-    getsockname SYS_getsockname Run "the guest's getsockname";
     getsockopt SYS_getsockopt Run "options of the guest's sockets";
     listen SYS_listen Run "the guest's listen";
     sendto SYS_sendto Run (Either(5, &[0])) "urgent data, to where the socket is connected";

@@ -1,12 +1,12 @@
 #![expect(unsafe_code, reason = "takes ownership of received descriptors")]
 //! Messages with descriptors over Unix sockets that the sentry inherited or made itself.
 //!
-//! Host calls: `socketpair`, `sendmsg`, `recvmsg`, `setsockopt`, `accept4`.
+//! Host calls: `socketpair`, `sendmsg`, `recvmsg`, `setsockopt`, `accept4`, `getsockname`.
 
 use super::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType,
-    UnixCredentials, accept4, recvmsg, sendmsg, setsockopt, socketpair, sockopt,
+    AddressFamily, ControlMessage, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrIn,
+    UnixCredentials, accept4, getsockname, recvmsg, sendmsg, setsockopt, socketpair, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
 use std::io::{IoSlice, IoSliceMut};
@@ -39,6 +39,11 @@ pub fn accept(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
     let fd = accept4(fd.as_raw_fd(), SockFlag::SOCK_CLOEXEC)?;
     // SAFETY: accept4 has just made it; nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// The port of the host's that a socket of IPv4 is bound to.
+pub fn port(fd: BorrowedFd<'_>) -> Result<u16, Errno> {
+    Ok(getsockname::<SockaddrIn>(fd.as_raw_fd())?.port())
 }
 
 /// Takes ownership of a descriptor that a message carried.

@@ -12,8 +12,9 @@ use std::path::Path;
 /// Translates them, with the state that each of them is told.
 pub fn inside(spec: &Spec, bundle: &Path, id: &str) -> anyhow::Result<HooksSpec> {
     let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.start_container().as_deref());
-    let list =
-        hooks.unwrap_or_default().iter().map(translate).collect::<anyhow::Result<Vec<_>>>()?;
+    let env = spec.process().as_ref().and_then(|process| process.env().clone());
+    let hooks = hooks.unwrap_or_default().iter().map(|hook| translate(hook, &env));
+    let list = hooks.collect::<anyhow::Result<Vec<_>>>()?;
     if list.is_empty() {
         return Ok(HooksSpec::default());
     }
@@ -29,7 +30,7 @@ pub fn inside(spec: &Spec, bundle: &Path, id: &str) -> anyhow::Result<HooksSpec>
     Ok(HooksSpec { list, state: state.to_string().into_bytes() })
 }
 
-fn translate(hook: &Hook) -> anyhow::Result<HookSpec> {
+fn translate(hook: &Hook, inherited: &Option<Vec<String>>) -> anyhow::Result<HookSpec> {
     if !hook.path().is_absolute() {
         bail!("startContainer hook {}: its path is not absolute", hook.path().display());
     }
@@ -39,7 +40,8 @@ fn translate(hook: &Hook) -> anyhow::Result<HookSpec> {
     Ok(HookSpec {
         path: hook.path().as_os_str().as_bytes().to_vec(),
         args: bytes(hook.args()),
-        env: bytes(hook.env()),
+        // As runc: without an environment of its own it has that of the process.
+        env: bytes(if hook.env().is_some() { hook.env() } else { inherited }),
         timeout: hook.timeout().map(|seconds| u64::try_from(seconds).unwrap_or(0)),
     })
 }

@@ -1,12 +1,13 @@
 //! `linux` of a config.json.
 
+use super::scheduling;
 use anyhow::{Context, bail};
 use gofer::process::{IdMap, Users};
 use oci_spec::runtime::{
     LinuxDeviceType, LinuxIdMapping, LinuxNamespace, LinuxNamespaceType, LinuxPersonalityDomain,
-    LinuxResources, LinuxSeccomp, Spec,
+    LinuxResources, LinuxSeccomp, MemoryPolicyFlagType, MemoryPolicyModeType, Spec,
 };
-use sentry::boot::{DeviceSpec, LimitSpec};
+use sentry::boot::{ClocksSpec, DeviceSpec, LimitSpec, MemPolicySpec};
 
 /// Device nodes beyond the default ones.
 pub fn devices(spec: &Spec) -> anyhow::Result<Vec<DeviceSpec>> {
@@ -113,6 +114,38 @@ pub fn id_maps(users: Option<&Users>) -> [Vec<(u32, u32, u32)>; 2] {
     maps.map(|maps| maps.map(|map| map.iter().map(one).collect())).unwrap_or_default()
 }
 
+/// The clocks of a time namespace of its own; [`super::checks`] has seen that only such a one has offsets.
+pub fn clocks(spec: &Spec) -> anyhow::Result<Option<ClocksSpec>> {
+    let Some(linux) = spec.linux() else { return Ok(None) };
+    let mut namespaces = linux.namespaces().iter().flatten();
+    if !namespaces.any(|n| n.typ() == LinuxNamespaceType::Time && n.path().is_none()) {
+        return Ok(None);
+    }
+    let mut clocks = ClocksSpec::default();
+    for (name, offset) in linux.time_offsets().iter().flatten() {
+        let clock = match name.as_str() {
+            "monotonic" => &mut clocks.monotonic,
+            "boottime" => &mut clocks.boottime,
+            _ => bail!("\"linux.timeOffsets\": there is no clock {name:?} that could be shifted"),
+        };
+        let nanos = offset.nanosecs().unwrap_or(0);
+        if nanos >= SECOND as u32 {
+            bail!(
+                "\"linux.timeOffsets\": {name:?} has {nanos} nanoseconds, which is a second or more"
+            );
+        }
+        let seconds = offset.secs().unwrap_or(0).checked_mul(SECOND);
+        let total = seconds.and_then(|s| s.checked_add(i64::from(nanos)));
+        *clock = total.with_context(|| {
+            format!("\"linux.timeOffsets\": {name:?}: numerical result out of range")
+        })?;
+    }
+    Ok(Some(clocks))
+}
+
+/// Nanoseconds in a second.
+const SECOND: i64 = 1_000_000_000;
+
 /// The personality of a 32-bit system.
 const PER_LINUX32: u32 = 8;
 
@@ -123,6 +156,39 @@ pub fn personality(spec: &Spec) -> u32 {
         Some(LinuxPersonalityDomain::PerLinux32) => PER_LINUX32,
         Some(LinuxPersonalityDomain::PerLinux) | None => 0,
     }
+}
+
+/// Most nodes that a Linux can be built for (`MAX_NUMNODES`).
+const NODES_MAX: usize = 1024;
+
+/// `set_mempolicy(2)` of the first process. The machine that it sees has one node.
+pub fn memory_policy(spec: &Spec) -> anyhow::Result<MemPolicySpec> {
+    use MemoryPolicyFlagType as F;
+    use MemoryPolicyModeType as M;
+    let given = spec.linux().as_ref().and_then(|linux| linux.memory_policy().as_ref());
+    let Some(given) = given else { return Ok(MemPolicySpec::default()) };
+    let mode = match given.mode() {
+        M::MpolDefault => libc::MPOL_DEFAULT,
+        M::MpolPreferred => libc::MPOL_PREFERRED,
+        M::MpolBind => libc::MPOL_BIND,
+        M::MpolInterleave => libc::MPOL_INTERLEAVE,
+        M::MpolLocal => libc::MPOL_LOCAL,
+        M::MpolPreferredMany => 5,
+        M::MpolWeightedInterleave => 6,
+    };
+    let flag = |flag: &F| match flag {
+        F::MpolFStaticNodes => libc::MPOL_F_STATIC_NODES,
+        F::MpolFRelativeNodes => libc::MPOL_F_RELATIVE_NODES,
+        F::MpolFNumaBalancing => libc::MPOL_F_NUMA_BALANCING,
+    };
+    let flags = given.flags().iter().flatten().map(flag).fold(0, |all, one| all | one);
+    let list = given.nodes().as_deref().unwrap_or_default();
+    let nodes = scheduling::set_of(list, NODES_MAX).context("\"linux.memoryPolicy.nodes\"")?;
+    let node0 = nodes.first().is_some_and(|word| word & 1 != 0);
+    if !nodes.is_empty() && !node0 {
+        bail!("\"linux.memoryPolicy.nodes\": there is no node but 0: invalid argument");
+    }
+    Ok(MemPolicySpec { mode: mode | flags, node0 })
 }
 
 /// The profile of system calls.

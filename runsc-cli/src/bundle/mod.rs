@@ -13,7 +13,7 @@ pub mod mounts;
 pub mod pod;
 pub mod process;
 mod rootfs;
-mod scheduling;
+pub mod scheduling;
 pub mod seccomp;
 mod submounts;
 
@@ -171,6 +171,7 @@ fn translate(
         masked_paths: linux::masked_paths(spec),
         read_only_paths: linux::read_only_paths(spec),
         limits: linux::limits(resources),
+        clocks: linux::clocks(spec)?,
         id_maps: linux::id_maps(exports.users.as_ref()),
         allow_suid: flags.allow_suid,
         seccomp: match linux::seccomp(spec).filter(|_| flags.oci_seccomp) {
@@ -182,6 +183,9 @@ fn translate(
         process: ProcessSpec {
             make_cwd: true,
             personality: linux::personality(spec),
+            mempolicy: linux::memory_policy(spec)?,
+            // That is for those of `exec`.
+            affinity: Vec::new(),
             ..process::translate(process)?
         },
     };

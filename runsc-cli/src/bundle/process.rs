@@ -53,7 +53,12 @@ pub fn translate(process: &Process) -> anyhow::Result<ProcessSpec> {
             Some(given) => scheduling::io_priority(given)?,
             None => 0,
         },
+        affinity: match process.exec_cpu_affinity() {
+            Some(given) => scheduling::final_affinity(given)?,
+            None => Vec::new(),
+        },
         personality: 0,
+        mempolicy: Default::default(),
         cgroup: None,
         terminal: process.terminal().unwrap_or(false),
         terminal_size: (

@@ -1,9 +1,10 @@
 //! How a config.json wants its process scheduled (`sched(7)`, `ioprio_set(2)`). The sandbox's kernel keeps and reports it;
 //! who runs when is for the host's scheduler to say.
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use oci_spec::runtime::{
-    IOPriorityClass, LinuxIOPriority, LinuxSchedulerFlag, LinuxSchedulerPolicy, Scheduler,
+    ExecCPUAffinity, IOPriorityClass, LinuxIOPriority, LinuxSchedulerFlag, LinuxSchedulerPolicy,
+    Scheduler,
 };
 use sentry::boot::SchedulerSpec;
 
@@ -63,6 +64,47 @@ pub fn scheduler(given: &Scheduler) -> anyhow::Result<SchedulerSpec> {
     })
 }
 
+/// One more than the highest number of a CPU on any Linux (`CONFIG_NR_CPUS`).
+const CPUS_MAX: usize = 8192;
+
+/// Where a process of `exec` may run: what `process.execCPUAffinity` says at last, which is what it says at first if
+/// that is all.
+pub fn final_affinity(given: &ExecCPUAffinity) -> anyhow::Result<Vec<u64>> {
+    let last = given.cpu_affinity_final().as_deref().filter(|list| !list.is_empty());
+    cpus(last.or(given.initial().as_deref()).unwrap_or_default())
+}
+
+/// Where the runtime may run before that.
+pub fn initial_affinity(given: &ExecCPUAffinity) -> anyhow::Result<Vec<u64>> {
+    cpus(given.initial().as_deref().unwrap_or_default())
+}
+
+/// The set of a list of CPUs.
+fn cpus(list: &str) -> anyhow::Result<Vec<u64>> {
+    set_of(list, CPUS_MAX).context("\"process.execCPUAffinity\"")
+}
+
+/// The set of a list of numbers below `end`, as `0-3,7`: a bit each, 64 to a word.
+pub fn set_of(list: &str, end: usize) -> anyhow::Result<Vec<u64>> {
+    let mut set = vec![0; end.div_ceil(64)];
+    for range in list.split(',').filter(|range| !range.is_empty()) {
+        let (first, last) = range.split_once('-').unwrap_or((range, range));
+        let number = |text: &str| text.parse::<usize>().ok().filter(|number| *number < end);
+        let (Some(first), Some(last)) = (number(first), number(last)) else {
+            bail!("{range:?} does not name numbers below {end}");
+        };
+        if first > last {
+            bail!("{range:?} ends before it begins");
+        }
+        for number in first..=last {
+            *set.get_mut(number / 64).context("no such number")? |= 1_u64 << (number % 64);
+        }
+    }
+    let used = set.iter().rposition(|word| *word != 0).map_or(0, |last| last + 1);
+    set.truncate(used);
+    Ok(set)
+}
+
 /// Translates `process.ioPriority` to the number of `ioprio_set(2)`.
 pub fn io_priority(given: &LinuxIOPriority) -> anyhow::Result<u32> {
     let class = match given.class() {
@@ -107,6 +149,18 @@ mod tests {
         {
             assert!(deadline(runtime, limit, period).unwrap_err().contains("invalid argument"));
         }
+    }
+
+    #[test]
+    fn sets_of_cpus() {
+        assert_eq!(cpus("0-2,7,64").unwrap(), [0x87, 1]);
+        assert!(cpus("").unwrap().is_empty());
+        for bad in ["2-1", "8192", "x", "1-", "99999999999999999999"] {
+            assert!(cpus(bad).is_err(), "{bad}");
+        }
+        let of = |value| final_affinity(&serde_json::from_value(value).unwrap()).unwrap();
+        assert_eq!(of(json!({ "initial": "0", "final": "1" })), [2]);
+        assert_eq!(of(json!({ "initial": "0" })), [1]);
     }
 
     #[test]

@@ -6,10 +6,12 @@
 
 mod block_io;
 mod devices;
+mod kills;
 mod limits;
 mod mounts;
 mod stats;
 
+pub use kills::Kills;
 pub use stats::stats;
 
 use crate::log;

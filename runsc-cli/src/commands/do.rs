@@ -50,6 +50,7 @@ pub fn run(global: &Global, args: DoArgs) -> anyhow::Result<u8> {
         masked_paths: Vec::new(),
         read_only_paths: Vec::new(),
         limits: LimitSpec::default(),
+        clocks: None,
         id_maps: Default::default(),
         allow_suid: global.allow_suid,
         seccomp: Vec::new(),

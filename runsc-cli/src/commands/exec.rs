@@ -3,7 +3,7 @@
 //! A host process stands for it: it passes signals on, and ends as the process does. With `--detach` that is a
 //! child of this one, whose id goes into the pid file; else this one itself.
 
-use crate::bundle::{capabilities, process};
+use crate::bundle::{capabilities, process, scheduling};
 use crate::cli::{ExecArgs, Global};
 use crate::container::create::{pass_on, write_pid};
 use crate::container::{Container, Phase, terminal};
@@ -12,6 +12,7 @@ use crate::sandbox::terminal::Terminal;
 use crate::sandbox::{standard_streams, supervise};
 use anyhow::{Context, bail};
 use oci_spec::runtime::Process;
+use rustix::thread::{CpuSet, sched_setaffinity};
 use sentry::boot::ProcessSpec;
 use sentry::boot::protocol::{Reply, Request};
 use serde_json::{Value, json};
@@ -71,6 +72,7 @@ fn describe(container: &Container, args: &ExecArgs) -> anyhow::Result<ProcessSpe
             described.set_terminal(Some(true));
         }
         let cgroup = args.cgroup.as_deref().map(cgroup).transpose()?;
+        run_on(&described)?;
         return Ok(ProcessSpec { cgroup, ..process::translate(&described)? });
     }
     if args.command.is_empty() {
@@ -97,6 +99,7 @@ fn describe(container: &Container, args: &ExecArgs) -> anyhow::Result<ProcessSpe
         map.insert("env".into(), json!(args.env));
     }
     let described: Process = serde_json::from_value(described).context("bad process")?;
+    run_on(&described)?;
     let mut spec = process::translate(&described)?;
     spec.user.clone_from(&args.user);
     spec.ids.groups.extend(&args.additional_gids);
@@ -117,6 +120,22 @@ fn describe(container: &Container, args: &ExecArgs) -> anyhow::Result<ProcessSpe
     }
     spec.cgroup = args.cgroup.as_deref().map(cgroup).transpose()?;
     Ok(spec)
+}
+
+/// This process runs where `execCPUAffinity` wants it before the other one exists.
+fn run_on(process: &Process) -> anyhow::Result<()> {
+    let Some(given) = process.exec_cpu_affinity() else { return Ok(()) };
+    let words = scheduling::initial_affinity(given)?;
+    if words.is_empty() {
+        return Ok(());
+    }
+    let mut set = CpuSet::new();
+    for cpu in 0..words.len().min(CpuSet::MAX_CPU / 64) * 64 {
+        if words.get(cpu / 64).is_some_and(|word| word >> (cpu % 64) & 1 != 0) {
+            set.set(cpu);
+        }
+    }
+    sched_setaffinity(None, &set).context("error setting initial CPU affinity")
 }
 
 /// A group of the container's, as `--cgroup` names it. There is one hierarchy inside.

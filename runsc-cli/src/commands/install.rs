@@ -11,18 +11,36 @@ use toml_edit::{DocumentMut, Item, Table, value};
 /// The table of runtimes in containerd's configuration.
 const CONTAINERD: [&str; 4] = ["plugins", "io.containerd.grpc.v1.cri", "containerd", "runtimes"];
 
+/// The shim that containerd brings along, which is told of a binary.
+const RUNC_SHIM: &str = "io.containerd.runc.v2";
+/// What runsc's own shim is given, and where it reads runsc's flags.
+const SHIM_OPTIONS: &str = "io.containerd.runsc.v1.options";
+const SHIM_CONFIG: &str = "/etc/containerd/runsc.toml";
+
 /// Adds the runtime.
 pub fn install(args: &InstallArgs) -> anyhow::Result<u8> {
     let binary = std::env::current_exe().context("cannot tell where this program is")?;
     let binary = binary.to_str().context("the path of this program is not UTF-8")?;
     edit(&args.entry.config_file, |text, toml| {
+        let shim = args.runtime_type.as_deref();
+        if !args.runtime_args.is_empty() && (toml || shim.is_some()) {
+            bail!(
+                "containerd passes no flags on to a runtime: leave them out (a shim of runsc's own reads \
+                 them in {SHIM_CONFIG})"
+            );
+        }
+        let name = &args.entry.runtime;
         if toml {
-            if !args.runtime_args.is_empty() {
-                bail!("containerd passes no flags on to a runtime: leave them out");
-            }
-            add_toml(text, &args.entry.runtime, binary, args.clobber)
+            add_toml(text, name, binary, shim, args.clobber)
         } else {
-            add_json(text, &args.entry.runtime, binary, &args.runtime_args, args.clobber)
+            let entry = match shim {
+                Some(shim) => {
+                    json!({ "runtimeType": shim, "options": { "TypeUrl": SHIM_OPTIONS, "ConfigPath": SHIM_CONFIG } })
+                }
+                None if args.runtime_args.is_empty() => json!({ "path": binary }),
+                None => json!({ "path": binary, "runtimeArgs": args.runtime_args }),
+            };
+            add_json(text, name, entry, args.clobber)
         }
     })?;
     println!(
@@ -91,21 +109,11 @@ fn print_json(config: Map<String, Value>) -> anyhow::Result<String> {
     Ok(text)
 }
 
-fn add_json(
-    text: &str,
-    name: &str,
-    binary: &str,
-    args: &[String],
-    clobber: bool,
-) -> anyhow::Result<String> {
+fn add_json(text: &str, name: &str, entry: Value, clobber: bool) -> anyhow::Result<String> {
     let mut config = parse_json(text)?;
     let runtimes = config.entry("runtimes").or_insert_with(|| json!({}));
     let runtimes = runtimes.as_object_mut().context("\"runtimes\" is not an object")?;
     taken(runtimes.contains_key(name), name, clobber)?;
-    let mut entry = json!({ "path": binary });
-    if let (false, Some(map)) = (args.is_empty(), entry.as_object_mut()) {
-        map.insert("runtimeArgs".into(), json!(args));
-    }
     runtimes.insert(name.into(), entry);
     print_json(config)
 }
@@ -122,7 +130,13 @@ fn remove_json(text: &str, name: &str) -> anyhow::Result<String> {
     print_json(config)
 }
 
-fn add_toml(text: &str, name: &str, binary: &str, clobber: bool) -> anyhow::Result<String> {
+fn add_toml(
+    text: &str,
+    name: &str,
+    binary: &str,
+    shim: Option<&str>,
+    clobber: bool,
+) -> anyhow::Result<String> {
     let mut config: DocumentMut = text.parse().context("it is not valid TOML")?;
     if config.get("version").is_none() {
         config.insert("version", value(2));
@@ -139,8 +153,16 @@ fn add_toml(text: &str, name: &str, binary: &str, clobber: bool) -> anyhow::Resu
     }
     taken(at.contains_key(name), name, clobber)?;
     let (mut runtime, mut options) = (Table::new(), Table::new());
-    options.insert("BinaryName", value(binary));
-    runtime.insert("runtime_type", value("io.containerd.runc.v2"));
+    match shim.filter(|shim| *shim != RUNC_SHIM) {
+        Some(_) => {
+            options.insert("TypeUrl", value(SHIM_OPTIONS));
+            options.insert("ConfigPath", value(SHIM_CONFIG));
+        }
+        None => {
+            options.insert("BinaryName", value(binary));
+        }
+    }
+    runtime.insert("runtime_type", value(shim.unwrap_or(RUNC_SHIM)));
     runtime.insert("options", Item::Table(options));
     at.insert(name, Item::Table(runtime));
     Ok(config.to_string())
@@ -174,36 +196,38 @@ mod tests {
     #[test]
     fn docker() {
         let before = r#"{"debug":true,"runtimes":{"other":{"path":"/o"}}}"#;
-        let with = add_json(before, "runsc", "/bin/runsc", &["--strace".into()], false).unwrap();
+        let entry = json!({ "path": "/bin/runsc", "runtimeArgs": ["--strace"] });
+        let with = add_json(before, "runsc", entry.clone(), false).unwrap();
         let parsed: Value = serde_json::from_str(&with).unwrap();
-        assert_eq!(
-            parsed["runtimes"]["runsc"],
-            json!({ "path": "/bin/runsc", "runtimeArgs": ["--strace"] })
-        );
+        assert_eq!(parsed["runtimes"]["runsc"], entry);
         assert_eq!(
             (&parsed["debug"], &parsed["runtimes"]["other"]["path"]),
             (&json!(true), &json!("/o"))
         );
-        assert!(add_json(&with, "runsc", "/x", &[], false).is_err());
-        add_json(&with, "runsc", "/x", &[], true).unwrap();
+        assert!(add_json(&with, "runsc", entry.clone(), false).is_err());
+        add_json(&with, "runsc", entry.clone(), true).unwrap();
         let without: Value = serde_json::from_str(&remove_json(&with, "runsc").unwrap()).unwrap();
         assert_eq!(without, serde_json::from_str::<Value>(before).unwrap());
         assert!(
-            remove_json(before, "runsc").is_err() && add_json("[]", "r", "/x", &[], true).is_err()
+            remove_json(before, "runsc").is_err()
+                && add_json("[]", "r", entry.clone(), true).is_err()
         );
-        assert!(add_json("", "runsc", "/bin/runsc", &[], false).unwrap().contains("runsc"));
+        assert!(add_json("", "runsc", entry, false).unwrap().contains("runsc"));
     }
 
     #[test]
     fn containerd() {
         let before = "# kept\nversion = 2\n\n[debug]\nlevel = \"warn\" # kept, too\n";
-        let with = add_toml(before, "runsc", "/bin/runsc", false).unwrap();
+        let with = add_toml(before, "runsc", "/bin/runsc", None, false).unwrap();
         assert!(with.starts_with(before), "{with}");
         assert!(with.contains("runtimes.runsc.options]\nBinaryName = \"/bin/runsc\""), "{with}");
-        assert!(add_toml(&with, "runsc", "/x", false).is_err());
+        assert!(add_toml(&with, "runsc", "/x", None, false).is_err());
         assert!(!remove_toml(&with, "runsc").unwrap().contains("runsc"));
         assert!(remove_toml(before, "runsc").is_err());
-        assert!(add_toml("version = 3\n", "runsc", "/x", false).is_err());
-        assert!(add_toml("", "runsc", "/x", false).unwrap().starts_with("version = 2"));
+        assert!(add_toml("version = 3\n", "runsc", "/x", None, false).is_err());
+        assert!(add_toml("", "runsc", "/x", None, false).unwrap().starts_with("version = 2"));
+        let shim = add_toml("", "runsc", "/x", Some("io.containerd.runsc.v1"), false).unwrap();
+        assert!(shim.contains("runtime_type = \"io.containerd.runsc.v1\""), "{shim}");
+        assert!(shim.contains("TypeUrl") && !shim.contains("BinaryName"), "{shim}");
     }
 }

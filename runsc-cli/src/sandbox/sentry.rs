@@ -287,7 +287,10 @@ fn sockets(network: &Network) -> Vec<BorrowedFd<'_>> {
     match network {
         Network::Interfaces(spec) => {
             let names = spec.names.iter().flat_map(|n| [n.control.as_fd(), n.packets.as_fd()]);
-            spec.interfaces.iter().map(|i| i.socket.as_fd()).chain(names).collect()
+            let loopback =
+                spec.loopback.iter().flat_map(|l| [l.listener.as_fd(), l.steering.as_fd()]);
+            let interfaces = spec.interfaces.iter().map(|i| i.socket.as_fd());
+            interfaces.chain(names).chain(loopback).collect()
         }
         Network::Host(network) => vec![network.control.as_fd()],
         Network::User(UserNetwork { control, packets, .. }) => {

@@ -3,9 +3,11 @@
 //! containerd runs it with `start` for every container, and gets the address of a socket, behind which one process
 //! answers the task API for a container or for all of a pod ([`task`]); and with `delete` when that process has
 //! died. [`settings`] are what containerd's configuration says, [`process`] is a container's first process or one of
-//! `exec`, [`stdio`] its streams, [`rootfs`] the mounts that containerd asks for, [`events`] what it is told.
+//! `exec`, [`stdio`] its streams, [`rootfs`] the mounts that containerd asks for, [`events`] what it is told, [`memory`] when memory
+//! runs out.
 
 mod events;
+mod memory;
 mod process;
 mod rootfs;
 mod settings;

@@ -1,6 +1,7 @@
 //! A process that containerd knows: a container's first, or one of `exec`.
 
 use super::events::{Event, now};
+use super::memory::MemoryWatch;
 use super::settings::Settings;
 use super::stdio::{self, Held, Paths};
 use anyhow::{Context, bail};
@@ -136,19 +137,32 @@ impl Process {
         Ok(())
     }
 
-    /// Starts a thread that waits for its end, asks `status` how it ended, and tells containerd.
+    /// Starts a thread that waits for its end, asks `status` how it ended, and tells containerd; and, until then, of the news
+    /// of `memory`.
     pub fn watch(
         self: &Arc<Self>,
         started: &Now,
         events: Sender<Event>,
+        mut memory: MemoryWatch,
         status: impl FnOnce() -> u32 + Send + 'static,
     ) {
         let process = Arc::clone(self);
         let (pid, handle) = (started.pid, started.handle.clone());
         std::thread::spawn(move || {
             if let Some(fd) = handle {
-                let mut fds = [PollFd::new(fd.as_fd(), PollFlags::POLLIN)];
-                while poll(&mut fds, PollTimeout::NONE).is_err() {}
+                loop {
+                    let all = [fd.as_fd()].into_iter().chain(memory.fds());
+                    let mut fds: Vec<_> =
+                        all.map(|fd| PollFd::new(fd, PollFlags::POLLIN)).collect();
+                    let waited = poll(&mut fds, PollTimeout::NONE);
+                    let ended =
+                        waited.is_ok() && fds.first().is_some_and(|fd| fd.any() == Some(true));
+                    // What was killed before the end is told before it.
+                    memory.look(&process.container, &events);
+                    if ended {
+                        break;
+                    }
+                }
             }
             let exit = Exit { status: status(), at: now() };
             let mut event = TaskExit::new();

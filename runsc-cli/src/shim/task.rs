@@ -4,6 +4,7 @@
 //! anything is waited for.
 
 use super::events::{Event, any, now};
+use super::memory::MemoryWatch;
 use super::process::Process;
 use super::rootfs;
 use super::settings::Settings;
@@ -98,7 +99,8 @@ impl Entry {
         created.io = Some(io).into();
         let _ = events.send((topics::TASK_CREATE_EVENT_TOPIC, Box::new(created)));
         let (root, id) = (self.settings.global.state_root(), self.id.clone());
-        process.watch(&now, events, move || {
+        let memory = self.look().map(|container| MemoryWatch::start(&container));
+        process.watch(&now, events, memory.unwrap_or_default(), move || {
             let status = Container::look(&root, &id).ok().and_then(|found| found.exit_status());
             status.map_or(KILLED, u32::from)
         });
@@ -120,7 +122,7 @@ impl Entry {
         started.exec_id.clone_from(&process.exec_id);
         started.pid = u32::try_from(now.pid).unwrap_or(0);
         let _ = events.send((topics::TASK_EXEC_STARTED_EVENT_TOPIC, Box::new(started)));
-        process.watch(&now, events, move || {
+        process.watch(&now, events, MemoryWatch::default(), move || {
             let text = std::fs::read_to_string(&exit).unwrap_or_default();
             text.parse().unwrap_or(KILLED)
         });

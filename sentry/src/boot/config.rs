@@ -122,6 +122,9 @@ pub enum BootError {
     /// The network could not be taken over, or reached through its proxy.
     #[error("cannot set up the network: {0}")]
     Network(crate::Errno),
+    /// The clocks of its time namespace cannot show that.
+    #[error("cannot shift the clocks (\"linux.timeOffsets\"): {0}")]
+    Clocks(crate::Errno),
     /// A mount could not be made.
     #[error("cannot mount {what} at {destination}: {errno}")]
     Mount {

@@ -3,11 +3,11 @@
 use super::process::{self, Prepared, Surroundings};
 use super::protocol::{MemoryUsage, ProcessInfo, Stats, Status, Target, ThreadInfo};
 use super::stdio::{self, Console, Files};
-use super::{BootError, ContainerSpec, HooksSpec, LimitSpec, ProcessSpec, hooks};
+use super::{BootError, ClocksSpec, ContainerSpec, HooksSpec, LimitSpec, ProcessSpec, hooks};
 use crate::errno::Errno;
 use crate::fs::overlay;
 use crate::io::from_host;
-use crate::kernel::cgroup::Cgroup;
+use crate::kernel::cgroup::{Cgroup, Killed};
 use crate::kernel::namespace::{Namespaces, PidNamespace};
 use crate::kernel::signal::{SigInfo, Signal};
 use crate::kernel::{Kernel, Task, ThreadGroup};
@@ -16,7 +16,7 @@ use crate::vfs::{Inode, MountNamespace};
 use platform::host::{Errno as HostErrno, io};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 /// How many containers have joined a sandbox.
@@ -114,6 +114,21 @@ impl Container {
             console,
             gofer: OnceLock::new(),
         })
+    }
+
+    /// Namespaces of a container: a time namespace of its own if it is to have one. `ERANGE` if its clocks cannot be
+    /// shifted so far.
+    pub fn namespaces(
+        kernel: &Kernel,
+        namespaces: Namespaces,
+        spec: &ContainerSpec,
+    ) -> Result<Arc<Namespaces>, BootError> {
+        let Some(ClocksSpec { monotonic, boottime }) = spec.clocks else {
+            return Ok(Arc::new(namespaces));
+        };
+        let time = namespaces.time.copy(namespaces.time.user_ns()).map_err(BootError::Kernel)?;
+        time.set(kernel, Some(monotonic), Some(boottime)).map_err(BootError::Clocks)?;
+        Ok(Arc::new(Namespaces { time_for_children: time.clone(), time, ..namespaces }))
     }
 
     /// Its pid namespace.
@@ -222,6 +237,12 @@ impl Container {
     /// Another container shares the sandbox: what that uses is not this one's alone.
     fn is_alone(&self) -> bool {
         self.is_first() && self.joined.load(Ordering::SeqCst) == 0
+    }
+
+    /// Tells `watcher` of the next of its processes that is killed for want of memory.
+    pub fn watch_memory<W: Killed + 'static>(&self, watcher: &Arc<W>) {
+        let watcher: Weak<W> = Arc::downgrade(watcher);
+        self.inside.cgroup.memory.watch_kills(watcher);
     }
 
     /// Changes its limits. What is `None` stays.

@@ -1,4 +1,5 @@
-//! `runsc port-forward`: a connection of the host is carried to a port of the sandbox's loopback interface.
+//! `runsc port-forward` and [`super::loopback`]: a connection of the host is carried to a port of the sandbox's loopback
+//! interface.
 //!
 //! Two threads carry bytes, one in each direction; both sleep when there is nothing to carry. When the host's side
 //! says that it sends no more, the guest's learns it; when the guest's does, the connection is closed.
@@ -27,11 +28,11 @@ const STACK: usize = 128 << 10;
 /// `SHUT_WR` of `shutdown(2)`.
 const SHUT_WR: i32 = 1;
 
-/// A connection that is forwarded. Whoever asked for it learns of its end.
+/// A connection that is forwarded. Whoever asked for it, if that was by the control protocol, learns of its end.
 pub struct Forward {
     guest: Arc<StreamSocket>,
     host: OwnedFd,
-    owner: Arc<Connection>,
+    owner: Option<Arc<Connection>>,
     /// Wakes the thread that reads the host's side.
     stop: poll::Waker,
     /// Wakes the threads that wait for the guest's side.
@@ -51,8 +52,10 @@ impl Waker for Bell {
 impl Drop for Forward {
     fn drop(&mut self) {
         self.guest.release();
-        // Whoever asked may have gone.
-        let _ = self.owner.send(&Reply::Done, &[]);
+        if let Some(owner) = &self.owner {
+            // Whoever asked may have gone.
+            let _ = owner.send(&Reply::Done, &[]);
+        }
     }
 }
 
@@ -62,7 +65,7 @@ impl Forward {
         net: &Arc<Net>,
         port: u16,
         host: OwnedFd,
-        owner: Arc<Connection>,
+        owner: Option<Arc<Connection>>,
     ) -> Result<Arc<Forward>> {
         let guest = StreamSocket::new(AF_INET, net, Options::with_creator(Ucred::NOBODY));
         let [high, low] = port.to_be_bytes();

@@ -8,6 +8,7 @@ mod container;
 mod forward;
 mod hooks;
 pub mod log;
+mod loopback;
 mod mounts;
 mod network;
 mod paths;
@@ -22,13 +23,14 @@ mod stdio;
 pub use crate::kernel::trace::EventKinds;
 pub use crate::socket::inet::host::{HostInterface, HostNetwork};
 pub use crate::socket::inet::uplink::{
-    EgressSpec, InterfaceSpec, Network, NetworkSpec, RouteSpec, UserNetwork,
+    EgressSpec, InterfaceSpec, LoopbackSpec, Network, NetworkSpec, RouteSpec, UserNetwork,
 };
 pub use config::{BootError, Config, ExitStatus, HostSeccomp, PlatformKind};
 pub use log::{LogFormat, LogLevel};
 pub use network::NetworkMessage;
 pub use run::run;
 pub use spec::{
-    CapabilitySets, ContainerSpec, DeviceSpec, FilterInstruction, HookSpec, HooksSpec, Ids,
-    LimitSpec, MountKind, MountSpec, ProcessSpec, RlimitSpec, RootSpec, SchedulerSpec,
+    CapabilitySets, ClocksSpec, ContainerSpec, DeviceSpec, FilterInstruction, HookSpec, HooksSpec,
+    Ids, LimitSpec, MemPolicySpec, MountKind, MountSpec, ProcessSpec, RlimitSpec, RootSpec,
+    SchedulerSpec,
 };

@@ -1,6 +1,6 @@
 //! A network on its way to a sandbox whose process exists already.
 
-use super::{InterfaceSpec, NetworkSpec, RouteSpec, UserNetwork};
+use super::{InterfaceSpec, LoopbackSpec, NetworkSpec, RouteSpec, UserNetwork};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
@@ -12,6 +12,8 @@ pub struct NetworkMessage {
     routes: Vec<RouteSpec>,
     /// Two more sockets lead to a name server.
     names: bool,
+    /// Two more are for connections to the host's loopback interface.
+    loopback: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -23,7 +25,8 @@ struct Interface {
 }
 
 impl NetworkMessage {
-    /// The message, and the sockets that go with it: one for each interface, and those to the name server.
+    /// The message, and the sockets that go with it: one for each interface, those to the name server, and those for
+    /// connections from the host.
     pub fn split(spec: NetworkSpec) -> (Self, Vec<OwnedFd>) {
         let mut sockets = Vec::new();
         let mut interfaces = Vec::new();
@@ -33,18 +36,19 @@ impl NetworkMessage {
         }
         let names = spec.names.is_some();
         sockets.extend(spec.names.into_iter().flat_map(|n| [n.control, n.packets]));
-        (Self { interfaces, routes: spec.routes, names }, sockets)
+        let loopback = spec.loopback.is_some();
+        sockets.extend(spec.loopback.into_iter().flat_map(|l| [l.listener, l.steering]));
+        (Self { interfaces, routes: spec.routes, names, loopback }, sockets)
     }
 
     /// What was split.
     pub fn join(self, mut sockets: Vec<OwnedFd>) -> NetworkSpec {
         let mut last = sockets.split_off(self.interfaces.len().min(sockets.len())).into_iter();
-        let names = match (self.names, last.next(), last.next()) {
-            (true, Some(control), Some(packets)) => {
-                Some(UserNetwork { control, packets, v6: false })
-            }
-            _ => None,
-        };
+        let mut two = |wanted: bool| wanted.then(|| Some((last.next()?, last.next()?))).flatten();
+        let names = two(self.names);
+        let names = names.map(|(control, packets)| UserNetwork { control, packets, v6: false });
+        let loopback = two(self.loopback);
+        let loopback = loopback.map(|(listener, steering)| LoopbackSpec { listener, steering });
         let interfaces = self.interfaces.into_iter().zip(sockets);
         let whole = |(Interface { name, mac, mtu, addresses }, socket)| InterfaceSpec {
             name,
@@ -54,6 +58,6 @@ impl NetworkMessage {
             socket,
         };
         let interfaces = interfaces.map(whole).collect();
-        NetworkSpec { interfaces, routes: self.routes, egress: None, names }
+        NetworkSpec { interfaces, routes: self.routes, egress: None, names, loopback }
     }
 }

@@ -7,7 +7,9 @@
 use super::container::{Container, Joined, Parts};
 use super::protocol::Target;
 use super::stdio::Files;
-use super::{BootError, ContainerSpec, EgressSpec, Network, NetworkMessage, NetworkSpec, mounts};
+use super::{
+    BootError, ContainerSpec, EgressSpec, Network, NetworkMessage, NetworkSpec, loopback, mounts,
+};
 use crate::errno::{Errno, Result};
 use crate::kernel::Kernel;
 use crate::kernel::cgroup::{Access, CONTAINER_PREFIX, Cgroup};
@@ -84,9 +86,14 @@ impl Pod {
         let Some(Later { egress, pcap }) = self.later.lock().take() else {
             return Err(BootError::Network(Errno::EEXIST));
         };
-        let spec = NetworkSpec { egress, ..message.join(sockets) };
+        let mut spec = NetworkSpec { egress, ..message.join(sockets) };
         let net = self.first.kernel.namespaces.net.net();
-        Uplink::start(net, Network::Interfaces(spec), pcap).map_err(BootError::Network)
+        let loopback = spec.loopback.take();
+        Uplink::start(net, Network::Interfaces(spec), pcap).map_err(BootError::Network)?;
+        match loopback {
+            Some(spec) => loopback::serve(net, spec).map_err(super::run::thread_failed),
+            None => Ok(()),
+        }
     }
 
     /// Announces a report; it counts as sent when the result is dropped.
@@ -140,7 +147,7 @@ impl Pod {
             cgroup: cgroup_ns.map_err(BootError::Kernel)?,
             ..(*kernel.namespaces).clone()
         };
-        let namespaces = Arc::new(namespaces);
+        let namespaces = Container::namespaces(kernel, namespaces, spec)?;
         let mounts = mounts::build(kernel, &namespaces, &gofer, spec)?;
         let container = Arc::new(Container::new(Parts {
             cgroup,

@@ -4,6 +4,7 @@ use super::{BootError, FilterInstruction, Ids, ProcessSpec};
 use crate::bpf::Raw;
 use crate::errno::{Errno, Result};
 use crate::kernel::cgroup::Cgroup;
+use crate::kernel::mempolicy::MemPolicy;
 use crate::kernel::namespace::Namespaces;
 use crate::kernel::rlimit::{NR_OPEN, RLIM_INFINITY};
 use crate::kernel::sched::Sched;
@@ -104,8 +105,11 @@ pub fn prepare(
         limits,
         namespaces: container.namespaces.clone(),
         cgroup,
-        sched: scheduling(kernel, spec),
+        sched: scheduling(kernel, spec)?,
         personality: spec.personality,
+        mempolicy: MemPolicy::new(spec.mempolicy.mode, spec.mempolicy.node0).map_err(|e| {
+            BootError::User(format!("the memory policy cannot be set (set_mempolicy): {e}"))
+        })?,
         init,
         filter: container.filter.clone(),
     };
@@ -132,17 +136,26 @@ fn cgroup(root: &Arc<Cgroup>, path: &str) -> Result<Arc<Cgroup>, BootError> {
     Ok(at)
 }
 
-fn scheduling(kernel: &Kernel, spec: &ProcessSpec) -> Sched {
-    let usual = Sched { ioprio: spec.io_priority, ..Sched::new(kernel.config.cpus) };
-    let Some(given) = spec.scheduler else { return usual };
-    Sched {
+fn scheduling(kernel: &Kernel, spec: &ProcessSpec) -> Result<Sched, BootError> {
+    let mut usual = Sched { ioprio: spec.io_priority, ..Sched::new(kernel.config.cpus) };
+    if !spec.affinity.is_empty() {
+        // As sched_setaffinity(2): CPUs that do not exist do not count.
+        let wanted = spec.affinity.iter().copied().chain(std::iter::repeat(0));
+        usual.affinity = usual.affinity.iter().zip(wanted).map(|(all, cpus)| all & cpus).collect();
+        if usual.affinity.iter().all(|cpus| *cpus == 0) {
+            let why = Errno::EINVAL;
+            return Err(BootError::User(format!("the CPU affinity has no CPU that exists: {why}")));
+        }
+    }
+    let Some(given) = spec.scheduler else { return Ok(usual) };
+    Ok(Sched {
         policy: given.policy,
         priority: given.priority,
         nice: given.nice,
         reset_on_fork: given.reset_on_fork,
         deadline: given.deadline,
         ..usual
-    }
+    })
 }
 
 impl Prepared {

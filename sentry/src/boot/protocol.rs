@@ -88,6 +88,9 @@ pub enum Request {
     Threads,
     /// Answer: [`Reply::Stats`].
     Stats,
+    /// Say when a process of the container is killed for want of memory. Answer: [`Reply::OutOfMemory`] for the next one,
+    /// before it has ended; the connection has to ask again then.
+    WatchMemory,
     /// Connect the stream that comes along with this port of the loopback interface. Answers: [`Reply::Ready`], and
     /// [`Reply::Done`] when it is over. It ends with this connection.
     Forward(u16),
@@ -138,6 +141,8 @@ pub enum Reply {
     Status(Status),
     /// See [`Request::Stats`].
     Stats(Stats),
+    /// See [`Request::WatchMemory`].
+    OutOfMemory,
     /// See [`Request::Usage`].
     Usage(MemoryUsage),
     /// It cannot be done.

@@ -6,7 +6,7 @@ use super::log::{Log, LogFormat};
 use super::pod::{Later, Pod};
 use super::protocol::Reply;
 use super::stdio::Console;
-use super::{mounts, server};
+use super::{loopback, mounts, server};
 use crate::fs::dev;
 use crate::kernel::namespace::user::{Extent, UserNamespace};
 use crate::kernel::{Kernel, KernelConfig, LogSink, panic};
@@ -89,16 +89,23 @@ pub fn run(mut config: Config) -> Result<ExitStatus, BootError> {
     show_maps(&config.spec.id_maps);
     let mut later = None;
     match config.network {
-        Some(network) => {
+        Some(mut network) => {
             let net = kernel.namespaces.net.net();
+            let loopback = match &mut network {
+                Network::Interfaces(spec) => spec.loopback.take(),
+                _ => None,
+            };
             Uplink::start(net, network, config.pcap).map_err(BootError::Network)?;
+            if let Some(spec) = loopback {
+                loopback::serve(net, spec).map_err(thread_failed)?;
+            }
         }
         None if config.network_later => {
             later = Some(Later { egress: config.egress, pcap: config.pcap });
         }
         None => {}
     }
-    let namespaces = kernel.namespaces.clone();
+    let namespaces = Container::namespaces(&kernel, (*kernel.namespaces).clone(), &config.spec)?;
     let mounts = mounts::build(&kernel, &namespaces, &client, &config.spec)?;
     watch_gofer(&client)?;
     let joined = Joined::default();

@@ -10,6 +10,7 @@ use super::stdio::Console;
 use super::{BootError, ContainerSpec, EventKinds};
 use crate::errno::Errno;
 use crate::kernel::LogSink;
+use crate::kernel::cgroup::Killed;
 use crate::kernel::signal::Signal;
 use platform::host::{Errno as HostErrno, poll, socket, thread};
 use std::os::fd::{AsFd, OwnedFd};
@@ -108,6 +109,8 @@ struct Session {
     strace: Option<Arc<dyn LogSink>>,
     /// Who gets events until the connection ends.
     trace: Option<Arc<dyn LogSink>>,
+    /// Tells of the next process that is killed for want of memory.
+    memory: Option<Arc<MemoryWatch>>,
     /// What is forwarded, and ends with the connection.
     forward: Weak<Forward>,
 }
@@ -116,7 +119,7 @@ impl Session {
     fn new(pod: Arc<Pod>, connection: Arc<Connection>) -> Self {
         let container = pod.first.clone();
         let (own, owns_container, console, detached) = (0, false, None, false);
-        let (strace, trace, forward) = (None, None, Weak::new());
+        let (strace, trace, memory, forward) = (None, None, None, Weak::new());
         Self {
             pod,
             container,
@@ -127,6 +130,7 @@ impl Session {
             detached,
             strace,
             trace,
+            memory,
             forward,
         }
     }
@@ -300,7 +304,7 @@ impl Session {
                     return Some(refused("forwarding needs a descriptor"));
                 };
                 let connection = self.connection.clone();
-                match Forward::start(self.container.net(), port, stream, connection) {
+                match Forward::start(self.container.net(), port, stream, Some(connection)) {
                     Ok(forward) => {
                         self.forward = Arc::downgrade(&forward);
                         // Sent while this holds it, so that the news of its end cannot come first.
@@ -309,6 +313,12 @@ impl Session {
                     }
                     Err(e) => refused(&e.to_string()),
                 }
+            }
+            Request::WatchMemory => {
+                let watch = Arc::new(MemoryWatch(self.connection.clone()));
+                self.container.watch_memory(&watch);
+                self.memory = Some(watch);
+                return None;
             }
             Request::Usage => Reply::Usage(self.container.memory_usage()),
             Request::Stats => Reply::Stats(self.container.stats()),
@@ -387,6 +397,16 @@ impl Session {
             return Some(refused("the sandbox has no thread left to wait for the process"));
         }
         None
+    }
+}
+
+/// Who asked to be told of it.
+struct MemoryWatch(Arc<Connection>);
+
+impl Killed for MemoryWatch {
+    fn killed(&self) {
+        // There may be nobody any more.
+        let _ = self.0.send(&Reply::OutOfMemory, &[]);
     }
 }
 

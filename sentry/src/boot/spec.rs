@@ -25,6 +25,8 @@ pub struct ContainerSpec {
     pub read_only_paths: Vec<String>,
     /// What it may use.
     pub limits: LimitSpec,
+    /// It has a time namespace of its own, with these offsets.
+    pub clocks: Option<ClocksSpec>,
     /// The maps of users and groups that its user namespace would have on the host, as `/proc/PID/uid_map` shows
     /// them: first id inside, first outside, count. Empty: everybody is himself.
     pub id_maps: [Vec<(u32, u32, u32)>; 2],
@@ -86,6 +88,15 @@ pub struct LimitSpec {
     pub cpu_quota: Option<u64>,
     /// Length of such a period, in microseconds.
     pub cpu_period: Option<u64>,
+}
+
+/// Offsets of the clocks of a time namespace, in nanoseconds (`time_namespaces(7)`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ClocksSpec {
+    /// Added to `CLOCK_MONOTONIC`.
+    pub monotonic: i64,
+    /// Added to `CLOCK_BOOTTIME`.
+    pub boottime: i64,
 }
 
 /// A device node.
@@ -225,6 +236,15 @@ pub struct SchedulerSpec {
     pub deadline: [u64; 3],
 }
 
+/// A NUMA policy (`set_mempolicy(2)`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct MemPolicySpec {
+    /// `MPOL_*`, with `MPOL_F_*`.
+    pub mode: i32,
+    /// Node 0, the only one there is, is among its nodes.
+    pub node0: bool,
+}
+
 /// A process to start: the container's first one, or one of `runsc exec`.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ProcessSpec {
@@ -255,8 +275,12 @@ pub struct ProcessSpec {
     pub scheduler: Option<SchedulerSpec>,
     /// `ioprio_set(2)`
     pub io_priority: u32,
+    /// CPUs it may run on (`sched_setaffinity(2)`), a bit each, 64 to a word. Empty: all.
+    pub affinity: Vec<u64>,
     /// `personality(2)`
     pub personality: u32,
+    /// `set_mempolicy(2)`
+    pub mempolicy: MemPolicySpec,
     /// Path of its control group; `None` for the root of all.
     pub cgroup: Option<String>,
     /// Its stdin, stdout and stderr are a terminal of the sandbox that is connected to the console

@@ -316,6 +316,7 @@ fn insert(
         blocked: t.blocked(),
         sched: t.sched.lock().forked(),
         personality: t.personality.load(Ordering::Relaxed),
+        mempolicy: t.mempolicy.load(Ordering::Relaxed),
         timer_slack: t.timer_slack.load(Ordering::Relaxed),
     };
     let child = insert_with_id(t, args, &mut tree, new, cgroup);
@@ -597,6 +598,7 @@ pub(super) fn first_task(kernel: &Arc<Kernel>, first: FirstTask, comm: &[u8]) ->
         blocked: SigSet::EMPTY,
         sched,
         personality: 0,
+        mempolicy: 0,
         timer_slack: 50_000,
     };
     let task = Task::new(kernel.clone(), group.clone(), new);

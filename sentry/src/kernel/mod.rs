@@ -24,6 +24,7 @@ pub mod keys;
 pub mod landlock;
 pub mod load;
 pub mod log;
+pub mod mempolicy;
 pub mod namespace;
 pub mod outside;
 pub mod panic;

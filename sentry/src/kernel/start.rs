@@ -4,6 +4,7 @@ use super::cgroup::Cgroup;
 use super::clone::{FirstTask, Start, first_task};
 use super::credentials;
 use super::exec::exec_file;
+use super::mempolicy::MemPolicy;
 use super::namespace::Namespaces;
 use super::sched::Sched;
 use super::seccomp::action;
@@ -43,6 +44,8 @@ pub struct ProcessStart {
     pub sched: Sched,
     /// `personality(2)`
     pub personality: u32,
+    /// `set_mempolicy(2)`
+    pub mempolicy: MemPolicy,
     /// It is the first process of its pid namespace, with the number 1. Others leave that number to it.
     pub init: bool,
     /// The filter of its system calls, of which `execve(2)` of the program is the first.
@@ -126,6 +129,7 @@ pub fn start_process(kernel: &Arc<Kernel>, start: ProcessStart) -> Result<Arc<Ta
     };
     let task = first_task(kernel, new, comm)?;
     task.personality.store(start.personality, Ordering::Relaxed);
+    task.mempolicy.store(start.mempolicy.raw(), Ordering::Relaxed);
     if let Some(filter) = start.filter {
         task.restrict(filter);
     }

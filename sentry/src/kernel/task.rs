@@ -129,6 +129,8 @@ pub struct Task {
     pub default_timer_slack: u64,
     /// `personality(2)`.
     pub personality: AtomicU32,
+    /// `set_mempolicy(2)`: a [`MemPolicy`](super::mempolicy::MemPolicy).
+    pub mempolicy: AtomicU32,
     /// Scheduling policy, niceness and affinity.
     pub sched: Mutex<Sched, { rank::LEAF }>,
     /// Voluntary context switches (sleeps).
@@ -162,6 +164,7 @@ pub(super) struct NewTask {
     pub blocked: SigSet,
     pub sched: Sched,
     pub personality: u32,
+    pub mempolicy: u32,
     pub timer_slack: u64,
 }
 
@@ -202,6 +205,7 @@ impl Task {
             timer_slack: AtomicU64::new(new.timer_slack),
             default_timer_slack: new.timer_slack,
             personality: AtomicU32::new(new.personality),
+            mempolicy: AtomicU32::new(new.mempolicy),
             sched: Mutex::new(new.sched),
             switches: AtomicU64::new(0),
             faults: AtomicU64::new(0),

@@ -390,6 +390,62 @@ fn reading_in_pieces() {
     p!(pread(fd, 4, 6).bytes() == &whole.as_bytes()[6..10]);
 }
 
+/// What `numa_maps` says of the policy, if it says the same of all areas.
+fn policy_shown() -> String {
+    let all = text("/proc/self/numa_maps");
+    let of = |line: &str| line.split(' ').nth(1).unwrap_or("none").to_owned();
+    let mut shown: Vec<_> = all.lines().map(of).collect();
+    shown.dedup();
+    shown.join(" ")
+}
+
+fn cpus_allowed() {
+    let only = [1u64; 1];
+    p!(
+        sc!(SYS_sched_setaffinity, 0, 8, at(&only)),
+        field("/proc/self/status", "Cpus_allowed_list")
+    );
+    p!(run(|| i32::from(field("/proc/self/status", "Cpus_allowed_list") != "0")));
+}
+
+fn numa_policy() {
+    const STATIC: u32 = 1 << 15;
+    const RELATIVE: u32 = 1 << 14;
+    let nodes = [1u64, 0];
+    let set =
+        |mode: u32, mask: bool| sc!(SYS_set_mempolicy, mode, if mask { at(&nodes) } else { 0 }, 64);
+    let kept = || {
+        let (mut mode, mut mask) = (7u32, [7u64; 16]);
+        let r = sc!(SYS_get_mempolicy, at_mut(&mut mode), at_mut(&mut mask), 1024, 0, 0);
+        format!("{r} {mode:x} {} {}", mask[0], mask[1])
+    };
+    p!(policy_shown());
+    for (mode, mask) in [
+        (0, false),
+        (1, false),
+        (4, false),
+        (1 | RELATIVE, true),
+        (2 | STATIC, true),
+        (3, true),
+        (5, true),
+    ] {
+        p!(set(mode, mask), kept(), policy_shown());
+    }
+    p!(set(2 | STATIC, true), run(|| i32::from(policy_shown() != "bind=static:0")));
+    for (mode, mask) in [
+        (0, true),
+        (4, true),
+        (2, false),
+        (2 | STATIC | RELATIVE, true),
+        (3 | 1 << 13, true),
+        (1 | STATIC, false),
+        (9, true),
+    ] {
+        p!(set(mode, mask));
+    }
+    p!(policy_shown(), set(0, false), policy_shown());
+}
+
 cases![
     self_is_a_link_to_the_process,
     stat_line,
@@ -404,7 +460,9 @@ cases![
     descriptors,
     closing_while_listing,
     descriptor_info,
+    cpus_allowed,
     maps,
+    numa_policy,
     smaps_and_statm,
     memory_file,
     tasks,

@@ -10,11 +10,13 @@
 //! Before the sentry gives up its privileges, this process reads each Ethernet interface's addresses and routes by
 //! [`netlink`], opens a [`packet`] socket on it for the sentry, and takes the addresses away from the host's
 //! kernel, which from then on answers nothing there. A [`Takeover`] gives them back unless the sandbox has come to run.
-//! If the container manager runs a name server there, [`names`] leads to it.
+//! If the container manager runs a name server there, [`names`] leads to it; [`loopback`] lets who enters the namespace on the
+//! host reach the sandbox at 127.0.0.1.
 
 pub mod egress;
 pub mod helper;
 pub mod host;
+mod loopback;
 mod names;
 mod netlink;
 mod packet;
@@ -129,6 +131,12 @@ pub fn take_over(attached: bool, mode: HostSeccomp) -> anyhow::Result<(NetworkSp
     }
     let (names, network) = names::start(attached, mode)?.unzip();
     spec.names = network;
+    if !spec.interfaces.is_empty() {
+        // Hosts without it lose connections to their own loopback interface only.
+        spec.loopback = loopback::open()
+            .inspect_err(|e| tracing::debug!("cannot redirect the loopback interface: {e}"))
+            .ok();
+    }
     let mut takeover = Takeover { netlink, addresses: Vec::new(), routes: Vec::new(), names };
     for route in routes {
         let Some(interface) = taken.iter().position(|index| *index == route.index) else {

@@ -27,8 +27,10 @@ impl Root {
         fixed.push(("net", link(crate::fs::pseudo::FixedLink("self/net"))));
         fixed.extend(super::keys::nodes(kernel));
         fixed.push(("sysvipc", sysvipc()));
-        // Empty where there is no ACPI; container managers mask it.
-        fixed.push(("acpi", directory::<&str>(Vec::new())));
+        // Empty where there is no such hardware; container managers mask them or make them read-only.
+        for name in ["acpi", "bus", "fs", "irq"] {
+            fixed.push((name, directory::<&str>(Vec::new())));
+        }
         Self { kernel: Arc::downgrade(kernel), pids: pids.clone(), fixed }
     }
 }

@@ -9,8 +9,9 @@ use super::watch::Watch;
 use super::{Cgroup, Controllers, Watched};
 use crate::kernel::signal::{SigInfo, Signal};
 use crate::kernel::{Kernel, ThreadGroup};
-use std::sync::Arc;
+use crate::sync::{Mutex, rank};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 /// Bytes that guest code can touch in a millisecond at the most: how soon a limit can be reached.
 const BYTES_PER_MS: u64 = 2 << 20;
@@ -20,7 +21,6 @@ const LOOKS_MS: (u64, u64) = (2, 1000);
 const EXEMPT: i32 = -1000;
 
 /// A control group's memory. All sizes in bytes, [`u64::MAX`] is `max`.
-#[derive(Debug)]
 pub struct Memory {
     /// `memory.min`, `memory.low`: kept and shown; nothing is ever reclaimed.
     pub min: AtomicU64,
@@ -38,7 +38,31 @@ pub struct Memory {
     pub peak: AtomicU64,
     /// `memory.events`.
     pub events: Events,
+    /// Who wants to know of the next process that is killed.
+    watchers: Mutex<Vec<Weak<dyn Killed>>, { rank::LEAF }>,
     watching: AtomicBool,
+}
+
+/// Who is told, once, before a process of the group is killed for want of memory.
+pub trait Killed: Send + Sync {
+    /// That is about to happen.
+    fn killed(&self);
+}
+
+impl Memory {
+    /// Tells `watcher` of the next process that is killed, unless it has gone by then.
+    pub fn watch_kills(&self, watcher: Weak<dyn Killed>) {
+        let mut watchers = self.watchers.lock();
+        watchers.retain(|known| known.strong_count() > 0);
+        watchers.push(watcher);
+    }
+
+    fn tell_of_kill(&self) {
+        let watchers = std::mem::take(&mut *self.watchers.lock());
+        for watcher in watchers.iter().filter_map(Weak::upgrade) {
+            watcher.killed();
+        }
+    }
 }
 
 /// Counters of `memory.events`.
@@ -68,6 +92,7 @@ impl Default for Memory {
             oom_group: AtomicBool::new(false),
             peak: AtomicU64::new(0),
             events: Events::default(),
+            watchers: Mutex::new(Vec::new()),
             watching: AtomicBool::new(false),
         }
     }
@@ -174,10 +199,11 @@ impl Cgroup {
                 bytes = used.charged(),
                 "memory control group out of memory: the process is killed"
             );
-            process.send_signal(kernel, &SigInfo::kernel(Signal::SIGKILL));
             for group in process.cgroup().path_up() {
                 group.memory.events.oom_kill.fetch_add(1, Ordering::Relaxed);
+                group.memory.tell_of_kill();
             }
+            process.send_signal(kernel, &SigInfo::kernel(Signal::SIGKILL));
         }
         self.notify_file(Watched::MemoryEvents);
     }

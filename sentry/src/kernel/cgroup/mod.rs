@@ -17,6 +17,7 @@ mod watch;
 
 pub use controllers::Controllers;
 pub use member::Member;
+pub use memory::Killed;
 pub use pids::Charge;
 
 use crate::errno::{Errno, Result};

@@ -102,8 +102,23 @@ impl TimeNamespace {
         Ok(self.page.get_or_init(|| page).clone())
     }
 
-    /// Sets the offsets that are given, in nanoseconds. `EACCES` once a process runs in it.
-    pub fn set(&self, monotonic: Option<i64>, boottime: Option<i64>) -> Result<()> {
+    /// Sets the offsets that are given, in nanoseconds. `ERANGE` if a clock would be negative or overflow within the
+    /// lifetime of a machine, `EACCES` once a process runs in it.
+    pub fn set(
+        &self,
+        kernel: &Kernel,
+        monotonic: Option<i64>,
+        boottime: Option<i64>,
+    ) -> Result<()> {
+        for (offset, now) in
+            [(monotonic, kernel.time.monotonic()), (boottime, kernel.time.boottime())]
+        {
+            let now = i64::try_from(now).unwrap_or(i64::MAX);
+            let shown = offset.map_or(Some(now), |offset| now.checked_add(offset));
+            if shown.is_none_or(|shown| !(0..=i64::MAX / 2).contains(&shown)) {
+                return Err(Errno::ERANGE);
+            }
+        }
         let mut offsets = self.offsets.lock();
         if offsets.frozen {
             return Err(Errno::EACCES);

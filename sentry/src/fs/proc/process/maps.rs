@@ -1,15 +1,17 @@
-//! `maps`, `smaps`, `smaps_rollup`: the memory map.
+//! `maps`, `smaps`, `smaps_rollup`, `numa_maps`: the memory map.
 
 use super::{Subject, query};
 use crate::errno::{Errno, Result};
 use crate::fs::pseudo::{Rights, Text};
 use crate::kernel::Task;
+use crate::kernel::mempolicy::MemPolicy;
 use crate::mm::VmaFlags;
 use crate::mm::stats::MapsEntry;
 use crate::mm::{MemoryManager, UserAddr};
 use platform::Prot;
 use std::fmt::Write;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 fn mappings(subject: &Subject) -> Option<(Arc<MemoryManager>, Vec<MapsEntry>)> {
     let mm = subject.mm()?;
@@ -200,4 +202,47 @@ pub fn smaps_rollup(subject: &Subject) -> Result<Vec<u8>> {
     text = format!("{text:<73}[rollup]\n");
     write_sizes(&total, true, &mut text);
     Ok(text.into_bytes())
+}
+
+/// `numa_maps`: all memory is on node 0, under the policy of the task.
+pub fn numa_maps(subject: &Subject) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    let Some((mm, list)) = mappings(subject) else { return Ok(out) };
+    let policy = MemPolicy::from_raw(subject.task()?.mempolicy.load(Ordering::Relaxed)).text();
+    for m in list {
+        out.extend_from_slice(format!("{:08x} {policy}", m.start).as_bytes());
+        match (&m.file, name(subject, &m)?) {
+            (Some(_), path) => {
+                out.extend_from_slice(b" file=");
+                // As Linux escapes what would end the field.
+                out.extend(path.iter().flat_map(|&b| match b {
+                    b'\n' | b'\t' | b' ' | b'=' | b'\\' => format!("\\{b:03o}").into_bytes(),
+                    b => vec![b],
+                }));
+            }
+            (None, name) if name == b"[heap]" => out.extend_from_slice(b" heap"),
+            (None, name) if name == b"[stack]" => out.extend_from_slice(b" stack"),
+            _ => {}
+        }
+        let sizes = sizes(&mm, &m);
+        let pages = sizes.resident() / 4096;
+        let mut text = String::new();
+        if pages > 0 {
+            let anonymous = sizes.anonymous / 4096;
+            if anonymous > 0 {
+                let _ = write!(text, " anon={anonymous}");
+            }
+            let dirty = anonymous + sizes.shared / 4096;
+            if dirty > 0 {
+                let _ = write!(text, " dirty={dirty}");
+            }
+            if pages != anonymous && pages != dirty {
+                let _ = write!(text, " mapped={pages}");
+            }
+            let _ = write!(text, " N0={pages} kernelpagesize_kB=4");
+        }
+        out.extend_from_slice(text.as_bytes());
+        out.push(b'\n');
+    }
+    Ok(out)
 }

@@ -136,6 +136,7 @@ const ENTRIES: &[Entry] = &[
     entry("mountinfo", |s| mount_file(s, 0o444, mounts::mountinfo)),
     entry("mounts", |s| mount_file(s, 0o444, mounts::mounts)),
     process_entry("mountstats", |s| file(s, 0o400, mounts::mountstats)),
+    entry("numa_maps", |s| inspected(s, 0o444, maps::numa_maps)),
     entry("oom_adj", |s| {
         Node::Text(Arc::new(texts::OomScoreAdj { subject: s.clone(), old: true }))
     }),

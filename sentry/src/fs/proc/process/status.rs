@@ -112,8 +112,9 @@ fn write_status(subject: &Subject, out: &mut String) -> std::fmt::Result {
         writeln!(out, "Speculation_Store_Bypass:\tvulnerable")?;
         writeln!(out, "SpeculationIndirectBranch:\tconditional enabled")?;
         let cpus = subject.kernel().map_or(1, |k| k.config.cpus);
-        writeln!(out, "Cpus_allowed:\t{}", mask(cpus))?;
-        writeln!(out, "Cpus_allowed_list:\t{}", list(cpus))?;
+        let set = task.sched.lock().affinity.clone();
+        writeln!(out, "Cpus_allowed:\t{}", mask(&set, cpus))?;
+        writeln!(out, "Cpus_allowed_list:\t{}", list(&set))?;
         writeln!(out, "Mems_allowed:\t1\nMems_allowed_list:\t0")?;
         let switches = task.switches.load(Ordering::Relaxed);
         writeln!(out, "voluntary_ctxt_switches:\t{switches}\nnonvoluntary_ctxt_switches:\t0")?;
@@ -121,33 +122,55 @@ fn write_status(subject: &Subject, out: &mut String) -> std::fmt::Result {
     Ok(())
 }
 
-/// A CPU mask with the first `cpus` bits set, in groups of eight digits.
-fn mask(cpus: u32) -> String {
-    let words: Vec<String> = (0..cpus.div_ceil(32))
+/// A set of CPUs (64 to a word) on a machine with so many, in groups of eight digits (`%*pb`).
+fn mask(set: &[u64], cpus: u32) -> String {
+    let groups: Vec<String> = (0..cpus.div_ceil(32).max(1))
         .rev()
-        .map(|word| {
-            let bits = (cpus - word * 32).min(32);
-            let value = if bits == 32 { u32::MAX } else { (1 << bits) - 1 };
-            if word == (cpus - 1) / 32 { format!("{value:x}") } else { format!("{value:08x}") }
+        .map(|group| {
+            let word = set.get(group as usize / 2).copied().unwrap_or(0);
+            let value = (word >> (group % 2 * 32)) as u32;
+            let digits = (cpus - group * 32).clamp(1, 32).div_ceil(4) as usize;
+            format!("{value:0digits$x}")
         })
         .collect();
-    words.join(",")
+    groups.join(",")
 }
 
-/// The same as a list.
-fn list(cpus: u32) -> String {
-    if cpus <= 1 { "0".into() } else { format!("0-{}", cpus - 1) }
+/// The same as a list of ranges (`%*pbl`).
+fn list(set: &[u64]) -> String {
+    let has = |cpu: usize| set.get(cpu / 64).is_some_and(|word| word >> (cpu % 64) & 1 != 0);
+    let mut ranges = Vec::new();
+    let mut cpu = 0;
+    while cpu < set.len() * 64 {
+        let first = cpu;
+        while has(cpu) {
+            cpu += 1;
+        }
+        match cpu - first {
+            0 => cpu += 1,
+            1 => ranges.push(first.to_string()),
+            _ => ranges.push(format!("{first}-{}", cpu - 1)),
+        }
+    }
+    ranges.join(",")
 }
 
 #[cfg(test)]
 mod tests {
     use super::{list, mask};
+    use crate::kernel::sched::all_cpus;
 
     #[test]
     fn cpu_masks() {
-        assert_eq!((mask(1), list(1)), ("1".into(), "0".into()));
-        assert_eq!((mask(2), list(2)), ("3".into(), "0-1".into()));
-        assert_eq!(mask(32), "ffffffff");
-        assert_eq!(mask(40), "ff,ffffffff");
+        let of = |cpus| (mask(&all_cpus(cpus), cpus), list(&all_cpus(cpus)));
+        assert_eq!(of(1), ("1".into(), "0".into()));
+        assert_eq!(of(2), ("3".into(), "0-1".into()));
+        assert_eq!(of(32).0, "ffffffff");
+        assert_eq!(of(40).0, "ff,ffffffff");
+        assert_eq!(of(64), ("ffffffff,ffffffff".into(), "0-63".into()));
+        assert_eq!(
+            (mask(&[0x15], 40), list(&[0x8000_0000_0000_0017, 1])),
+            ("00,00000015".into(), "0-2,4,63-64".into())
+        );
     }
 }

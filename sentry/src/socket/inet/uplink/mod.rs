@@ -37,7 +37,7 @@ pub mod spec;
 
 pub use egress::EgressSpec;
 pub use proxy::UserNetwork;
-pub use spec::{InterfaceSpec, NetworkSpec, RouteSpec};
+pub use spec::{InterfaceSpec, LoopbackSpec, NetworkSpec, RouteSpec};
 
 use super::Net;
 use super::host::{HostNet, HostNetwork};

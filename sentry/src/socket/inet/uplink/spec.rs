@@ -16,6 +16,17 @@ pub struct NetworkSpec {
     pub egress: Option<EgressSpec>,
     /// The way to the name server on the loopback interface of its namespace, if there is one.
     pub names: Option<UserNetwork>,
+    /// Who connects to the loopback interface of its namespace is to reach the sandbox's.
+    pub loopback: Option<LoopbackSpec>,
+}
+
+/// Connections to ports of the host's loopback interface, in the network namespace that is taken over.
+#[derive(Debug)]
+pub struct LoopbackSpec {
+    /// A TCP socket that listens, and gets those to any port of 127.0.0.1.
+    pub listener: OwnedFd,
+    /// What brings them there; it acts as long as it is open.
+    pub steering: OwnedFd,
 }
 
 /// An Ethernet interface of the host.

@@ -1,18 +1,18 @@
 //! NUMA policy (`mempolicy(7)`), on a machine with one node.
 //!
-//! Policies are checked as Linux checks them; with a single node they have no effect, and the default
-//! one is what is reported.
+//! Policies are checked as Linux checks them; with a single node they have no effect. A task's is kept and shown, those
+//! of areas (`mbind(2)`) are not.
 
 use super::process_vm::may_access;
 use crate::errno::{Errno, Result};
 use crate::kernel::CurrentTask;
+use crate::kernel::mempolicy::MemPolicy;
 use crate::mm::{PAGE_SIZE, UserAddr};
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::Flags;
+use std::sync::atomic::Ordering;
 
 const MODE_FLAGS: i32 = 0xe000;
-const MPOL_DEFAULT: i32 = 0;
-const MPOL_LOCAL: i32 = 4;
 const MPOL_MAX: i32 = 6;
 /// Most bits of a node mask.
 const MAX_NODES: u64 = PAGE_SIZE * 8;
@@ -41,25 +41,20 @@ fn read_mask(t: &CurrentTask, mask: UserAddr, max: u64) -> Result<bool> {
     Ok(node0)
 }
 
-/// Checks a policy and its nodes.
-fn check_policy(t: &CurrentTask, mode: i32, mask: UserAddr, max: u64) -> Result<()> {
-    let kind = mode & !MODE_FLAGS;
-    if !(0..=MPOL_MAX).contains(&kind) {
+/// A policy with its nodes.
+fn policy(t: &CurrentTask, mode: i32, mask: UserAddr, max: u64) -> Result<MemPolicy> {
+    // A bad mode is found before bad memory (`sanitize_mpol_flags`).
+    if !(0..=MPOL_MAX).contains(&(mode & !MODE_FLAGS)) {
         return Err(Errno::EINVAL);
     }
-    let node0 = read_mask(t, mask, max)?;
-    match kind {
-        MPOL_DEFAULT | MPOL_LOCAL if node0 => Err(Errno::EINVAL),
-        // MPOL_PREFERRED (1) without nodes means the local one.
-        MPOL_DEFAULT | MPOL_LOCAL | 1 => Ok(()),
-        _ if node0 => Ok(()),
-        _ => Err(Errno::EINVAL),
-    }
+    MemPolicy::new(mode, read_mask(t, mask, max)?)
 }
 
 /// `set_mempolicy(2)`
 pub fn set_mempolicy(t: &mut CurrentTask, mode: i32, mask: UserAddr, max: u64) -> SysResult {
-    check_policy(t, mode, mask, max).map(|()| 0)
+    let policy = policy(t, mode, mask, max)?;
+    t.mempolicy.store(policy.raw(), Ordering::Relaxed);
+    Ok(0)
 }
 
 /// `mbind(2)`
@@ -76,7 +71,7 @@ pub fn mbind(
     if flags.0 & !MPOL_MF_VALID != 0 || !addr.0.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL);
     }
-    check_policy(t, mode, mask, max)?;
+    policy(t, mode, mask, max)?;
     let len = len.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::EINVAL)?;
     let end = addr.0.checked_add(len).ok_or(Errno::EINVAL)?;
     if end > addr.0 && !t.mm().is_mapped(addr, len) {
@@ -100,27 +95,33 @@ pub fn get_mempolicy(
     if flags & !(NODE | ADDR | MEMS_ALLOWED) != 0 || !mask.is_null() && max < 1 {
         return Err(Errno::EINVAL);
     }
-    let mut node0 = 0u64;
+    let (mut value, mut nodes) = (0, 0u64);
     if flags & MEMS_ALLOWED != 0 {
         if flags & (NODE | ADDR) != 0 {
             return Err(Errno::EINVAL);
         }
-        node0 = 1;
+        nodes = 1;
     } else if flags & ADDR != 0 {
         if !t.mm().is_mapped(UserAddr(addr.0 & !(PAGE_SIZE - 1)), PAGE_SIZE) {
             return Err(Errno::EFAULT);
         }
-    } else if !addr.is_null() || flags & NODE != 0 {
-        return Err(Errno::EINVAL);
+    } else {
+        let policy = MemPolicy::from_raw(t.mempolicy.load(Ordering::Relaxed));
+        if !addr.is_null() || flags & NODE != 0 && !policy.interleaves() {
+            return Err(Errno::EINVAL);
+        }
+        nodes = policy.nodes();
+        // The node of the next page.
+        value = if flags & NODE != 0 { 0 } else { policy.mode() };
     }
     if !mode.is_null() {
-        // The default policy, or with MPOL_F_NODE the node of the page: both are 0.
-        t.mm().write_obj(mode, &0i32)?;
+        // Of an address: the default policy, or with MPOL_F_NODE the node of the page: both are 0.
+        t.mm().write_obj(mode, &value)?;
     }
     if !mask.is_null() && max > 1 {
         let bytes = (max - 1).min(MAX_NODES).div_ceil(64) * 8;
         t.mm().zero(mask, bytes)?;
-        t.mm().write_obj(mask, &node0)?;
+        t.mm().write_obj(mask, &nodes)?;
     }
     Ok(0)
 }
