@@ -443,7 +443,10 @@ mod tests {
         assert_eq!(twice, Err(Errno::EEXIST.into()));
         a.make_veth(&wish(b"v0"), &b, &wish(b"v1"), cause).unwrap();
         let (v0, v1) = (a.device_named(b"v0").unwrap(), b.device_named(b"v1").unwrap());
-        let carrier = || a.with_device(v0, |i| i.made.as_ref().unwrap().has_carrier()).unwrap();
+        let carrier = || {
+            let made = a.with_device(v0, |i| i.made.clone()).flatten();
+            made.unwrap().has_carrier()
+        };
         a.set_up(v0, true, cause).unwrap();
         assert!(!carrier());
         b.set_up(v1, true, cause).unwrap();
