@@ -222,7 +222,7 @@ pub fn splice(
             with_signal(t, moved).map(|n| n as u64)
         }
         (Some(from), None) => {
-            if output.flags().contains(OpenFlags::APPEND) || takes_no_pages(&output) {
+            if output.flags().contains(OpenFlags::APPEND) || has_no_pages(&output) {
                 return Err(Errno::EINVAL);
             }
             let nonblocking = nonblocking || input.nonblocking();
@@ -232,7 +232,8 @@ pub fn splice(
             Ok(n as u64)
         }
         (None, Some(to)) => {
-            if input.path().is_some_and(|path| path.dentry.is_dir()) {
+            let is_dir = input.path().is_some_and(|path| path.dentry.is_dir());
+            if is_dir || has_no_pages(&input) {
                 return Err(Errno::EINVAL);
             }
             let nonblocking = nonblocking || output.nonblocking();
@@ -245,8 +246,8 @@ pub fn splice(
     }
 }
 
-/// True for files that no pipe can be emptied into: event counters, epoll instances and their kind.
-fn takes_no_pages(file: &File) -> bool {
+/// True for files between which and pipes nothing can be moved: event counters, epoll instances and their kind.
+fn has_no_pages(file: &File) -> bool {
     let text = || file.ops().link_text();
     file.path().is_none() && text().is_some_and(|text| text.starts_with("anon_inode:"))
 }
