@@ -13,8 +13,18 @@ pub fn all() -> CapabilitySets {
     CapabilitySets { bounding: all, effective: all, permitted: all, inheritable: 0, ambient: 0 }
 }
 
+/// `CAP_NET_RAW`
+const NET_RAW: u64 = 1 << 13;
+
+/// Takes from a program what `--net-raw=false` takes.
+pub fn heed_net_raw(net_raw: bool, sets: &mut CapabilitySets) {
+    if !net_raw {
+        remove(sets, NET_RAW);
+    }
+}
+
 /// Takes capabilities, as bits, out of all sets.
-pub fn remove(sets: &mut CapabilitySets, bits: u64) {
+fn remove(sets: &mut CapabilitySets, bits: u64) {
     let CapabilitySets { bounding, effective, permitted, inheritable, ambient } = sets;
     for set in [bounding, effective, permitted, inheritable, ambient] {
         *set &= !bits;

@@ -25,9 +25,6 @@ use sentry::boot::{ContainerSpec, MountKind, ProcessSpec, RootSpec};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// `CAP_NET_RAW`
-const CAP_NET_RAW: u64 = 1 << 13;
-
 /// Name of the configuration in a bundle.
 pub const CONFIG: &str = "config.json";
 
@@ -189,9 +186,7 @@ fn translate(
             ..process::translate(process)?
         },
     };
-    if !flags.net_raw {
-        capabilities::remove(&mut container.process.capabilities, CAP_NET_RAW);
-    }
+    capabilities::heed_net_raw(flags.net_raw, &mut container.process.capabilities);
     Ok((container, exports))
 }
 

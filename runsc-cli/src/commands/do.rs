@@ -33,6 +33,8 @@ pub fn run(global: &Global, args: DoArgs) -> anyhow::Result<u8> {
     if global.overlay().mounts {
         bundle::mounts::keep_inside(&mut mounts, global.overlay().size);
     }
+    let mut process = process(&args, host_root)?;
+    capabilities::heed_net_raw(global.net_raw, &mut process.capabilities);
     let spec = ContainerSpec {
         id: format!("do-{}", std::process::id()),
         root: RootSpec {
@@ -56,7 +58,7 @@ pub fn run(global: &Global, args: DoArgs) -> anyhow::Result<u8> {
         seccomp: Vec::new(),
         pids_of: None,
         hooks: HooksSpec::default(),
-        process: process(&args, host_root)?,
+        process,
     };
     let files = standard_streams();
     let (network, publish, life) = (args.net_ns, args.publish, Life::Foreground);
