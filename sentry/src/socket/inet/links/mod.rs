@@ -304,10 +304,10 @@ impl Net {
         let [mac, peer_mac] = macs;
         let second = there.settle(&Made::Veth(b), interface(peer, peer_mac), &peer.name, cause)?;
         let first = self.settle(&Made::Veth(a), interface(wish, mac), &wish.name, cause);
-        if let Err(e) = first {
-            there.remove_link(second, cause)?;
-            return Err(e);
-        }
+        first.inspect_err(|_| {
+            // It may have gone already: its other end has.
+            let _ = there.remove_link(second, cause);
+        })?;
         Ok(())
     }
 
