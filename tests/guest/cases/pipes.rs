@@ -231,8 +231,8 @@ fn splice_and_sockets() {
     p!(wr(fds[1], "to socket"), splice(fds[0], 0, s[0], 0, 100, 0), recv(s[1], 100, 0));
 }
 
-/// Whether a splice waits for its input: sockets look at the flags of the pipe, too, others do not.
-fn splice_waits_for_its_input() {
+/// Whether a splice from a socket waits depends on the flags of the pipe, too; from an event counter there is none.
+fn splice_from_a_socket_heeds_both() {
     catch(SIGALRM, 0);
     setitimer(ITIMER_REAL, 10, 10);
     let (event, s) = (eventfd(0, 0), pair(SOCK_STREAM));
@@ -308,7 +308,7 @@ cases![
     splice_between_pipes,
     splice_errors,
     splice_and_sockets,
-    splice_waits_for_its_input,
+    splice_from_a_socket_heeds_both,
     tee_duplicates,
     vmsplice_both_ways,
     copy_file_range,
