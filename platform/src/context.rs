@@ -1,6 +1,6 @@
 //! One guest thread's execution state on the host.
 
-use crate::{AddressSpace, CallSite, PlatformError, Registers, Result, XState};
+use crate::{AddressSpace, Answers, CallSite, PlatformError, Registers, Result, XState};
 use nix::errno::Errno;
 use std::sync::Arc;
 
@@ -98,6 +98,11 @@ pub trait Context {
     /// (`PR_SET_TSC`, `prctl(2)`). Fails where the platform cannot see to that.
     fn set_tsc(&mut self, _allowed: bool) -> Result<()> {
         Err(PlatformError::host("forbid reading of the time-stamp counter", Errno::EOPNOTSUPP))
+    }
+
+    /// Where to write down what calls of this thread return that the platform can answer itself; `None` where it cannot.
+    fn answers(&self) -> Option<Arc<dyn Answers>> {
+        None
     }
 
     /// A handle with which other threads interrupt this context.

@@ -17,14 +17,15 @@
 //!
 //! Ring 3 of this machine is ring 3 of the CPU: privileged instructions fault, no port is open, model-specific
 //! registers are out of reach. All of the machine's memory that is mapped in the user half was put there for
-//! this guest process. The kernel half holds the shim and one page for each vCPU, with registers of threads
-//! of this sandbox; user code cannot access it (on CPUs that leak such pages, Meltdown, it could read registers
+//! this guest process. The kernel half holds the shim, one page for each vCPU, with registers of threads
+//! of this sandbox, and the words that calls are answered with ([`boards`]); user code cannot access it (on CPUs that leak such pages, Meltdown, it could read registers
 //! of the same sandbox's other processes, and nothing else: page tables and other guests' memory are
 //! not mapped there). `vmcall` and `vmmcall` return an error where the host's KVM answers them itself.
 //! Whatever makes the machine stop in an unexpected way ends the guest process that ran.
 
 mod areas;
 mod arena;
+mod boards;
 mod context;
 mod cpuid;
 mod device;

@@ -18,6 +18,7 @@
 //! * Nothing that lies in guest memory or in the stub is trusted.
 
 pub mod address_space;
+pub mod answers;
 pub mod context;
 pub mod cpu;
 pub mod error;
@@ -34,6 +35,7 @@ pub mod systrap;
 pub mod workers;
 
 pub use address_space::{AddressSpace, CallSite, CodePage, MapSource, Prot};
+pub use answers::{Answers, PureCall};
 pub use context::{Access, Context, Event, Fault, Interrupter, PendingContext};
 pub use error::{AccessError, PlatformError, Result};
 pub use memory_file::{Frames, HUGE_PAGE, MemoryFile};

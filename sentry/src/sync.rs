@@ -79,6 +79,8 @@ pub mod rank {
     pub const DENTRY: u16 = 80;
     /// Tables of System V objects; the objects' own locks are leaves.
     pub const IPC: u16 = 86;
+    /// What a platform answers a task's system calls with; held while that is computed.
+    pub const ANSWERS: u16 = 88;
     /// Anything that takes no further lock.
     pub const LEAF: u16 = 90;
 }

@@ -1,5 +1,6 @@
 //! Contexts: a guest thread, which runs on any vCPU.
 
+use super::boards::Board;
 use super::fault::{self, vector};
 use super::machine::{Home, Lent};
 use super::shim::{self, kind};
@@ -12,8 +13,8 @@ use crate::registers::{
 };
 use crate::stub::interrupt::{InterruptState, SIGNAL};
 use crate::{
-    AddressSpace, Context, Event, Interrupter, PendingContext, PlatformError, Registers, Result,
-    XState,
+    AddressSpace, Answers, Context, Event, Interrupter, PendingContext, PlatformError, Registers,
+    Result, XState,
 };
 use nix::errno::Errno;
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub struct KvmContext {
     lent: Option<Lent>,
     home: Arc<Home>,
     interrupts: Arc<InterruptState>,
+    /// What calls return that the shim answers.
+    board: Arc<Board>,
     tid: i32,
 }
 
@@ -59,10 +62,12 @@ impl PendingContext for KvmPending {
         thread::block_signal(SIGNAL)
             .map_err(|e| PlatformError::host("block the signal that stops guest code", e))?;
         let tid = thread::current_tid();
+        let board = Board::new(self.space.machine())?;
         Ok(Box::new(KvmContext {
             space: self.space,
             lent: None,
             home: Home::new(self.state),
+            board,
             interrupts: Arc::new(InterruptState::new(std::process::id() as i32, tid)),
             tid,
         }))
@@ -97,8 +102,10 @@ impl KvmContext {
         }
         let (space, tid, mut no_memory) = (self.space.clone(), self.tid, 0);
         self.vcpu()?.vcpu.set_registers(regs);
+        let board = self.board.address();
         loop {
             let lent = self.vcpu()?;
+            lent.vcpu.set_board(board);
             let ran = lent.vcpu.run(space.id(), space.root(), space.generation(), tid);
             space.machine().runs.fetch_add(1, Ordering::Relaxed);
             let Ok(stop) = ran else { return self.die() };
@@ -270,6 +277,10 @@ impl Context for KvmContext {
                 Ok(())
             }
         }
+    }
+
+    fn answers(&self) -> Option<Arc<dyn Answers>> {
+        Some(self.board.clone())
     }
 
     fn interrupter(&self) -> Arc<dyn Interrupter> {

@@ -4,11 +4,12 @@
 //! belong to nobody: a thread keeps one until it blocks. What a vCPU still holds of the thread that
 //! used it last is that thread's FP state ([`Home`]), which is fetched when another takes it.
 //!
-//! Lock order: `most`, `vcpus`; `free`, then a [`Home`]'s state.
+//! Lock order: the list of [`Boards`], `most`, `vcpus`, `mapping`; `free`, then a [`Home`]'s state.
 //!
 //! Host calls: `ioctl`.
 
 use super::arena::{Arena, Page};
+use super::boards::Boards;
 use super::cpuid;
 use super::shim::{self, Place};
 use super::slots::Slots;
@@ -90,6 +91,9 @@ pub struct Machine {
     most: Mutex<u32>,
     vcpus: RwLock<Vec<Arc<Presence>>>,
     next_space: AtomicU64,
+    boards: Boards,
+    /// Held while pages of the kernel half are mapped.
+    mapping: Mutex<()>,
     /// Runs of vCPUs so far.
     pub runs: AtomicU64,
 }
@@ -151,6 +155,8 @@ impl Machine {
             most: Mutex::new(most),
             vcpus: RwLock::default(),
             next_space: AtomicU64::new(1),
+            boards: Boards::default(),
+            mapping: Mutex::new(()),
             runs: AtomicU64::new(0),
         }))
     }
@@ -163,6 +169,18 @@ impl Machine {
     /// The page tables that have the kernel half only.
     pub fn kernel_tables(&self) -> Page {
         self.model.kernel
+    }
+
+    /// Where threads' answers are.
+    pub fn boards(&self) -> &Boards {
+        &self.boards
+    }
+
+    /// Maps a new page for boards, which the guest's ring 0 may read.
+    pub fn map_board_page(&self, address: u64) -> Result<Page> {
+        let page = self.slots.arena().allocate().ok_or_else(exhausted)?;
+        self.map_kernel(address, page, bit::NO_EXECUTE)?;
+        Ok(page)
     }
 
     /// A number for an address space that no other has or had.
@@ -286,6 +304,7 @@ impl Machine {
 
     /// Maps a page in the kernel half of every address space, for ring 0 only.
     fn map_kernel(&self, address: u64, page: Page, rights: u64) -> Result<()> {
+        let _mapping = self.mapping.lock();
         let arena = self.slots.arena();
         let mut table = self.model.kernel;
         for shift in [39, 30, 21] {

@@ -9,15 +9,21 @@
 //! sentry changes them and lets the code after it go on. It touches no user memory, no user-controlled
 //! selector but what [`super::vcpu`] has checked, and runs with interrupts off, so it has no state of
 //! its own: a vCPU that sits at the `hlt` can go on with any thread of any address space.
+//!
+//! The entry of SYSCALL answers some calls itself, with words that the sentry has written ([`super::boards`]): the exit
+//! is all that it leaves out, registers are as after any other call.
 
 use super::arena::{Arena, Page};
-use crate::PAGE_SIZE;
+use crate::{PAGE_SIZE, PureCall};
 
 /// Start of the kernel half that we use.
 pub const KERNEL_BASE: u64 = 0xffff_8000_0000_0000;
 
 /// Distance between the pages of two vCPUs.
 pub const STRIDE: u64 = 4 * PAGE_SIZE;
+
+/// Where the words that system calls are answered with begin ([`super::boards`]).
+pub const BOARDS_BASE: u64 = KERNEL_BASE + (1 << 30);
 
 /// Selectors; those of user code are Linux's.
 pub mod selector {
@@ -49,6 +55,8 @@ pub mod area {
     pub const SELECTORS: u64 = 0x30;
     /// Program counter of a fault in ring 0.
     pub const RING0_RIP: u64 = 0x50;
+    /// Address of the words that calls of the thread that runs are answered with. Two registers are kept behind it.
+    pub const BOARD: u64 = 0x58;
     /// General registers in the order of `struct pt_regs`: r15 first, ss last.
     pub const BLOCK: u64 = 0x208;
     /// Error code, in the block.
@@ -139,6 +147,30 @@ core::arch::global_asm!(
     ".hidden kvm_shim_syscall",
     ".globl kvm_shim_syscall",
     "kvm_shim_syscall:",
+    // A call that the sentry has written an answer for: its word has the highest bit set. What is no number of the
+    // table becomes 0, without a branch that the CPU could guess, and has the word 0, as most of the table.
+    "mov [rip + AREA + 0x60], rcx",
+    "mov [rip + AREA + 0x68], rdx",
+    "mov ecx, eax",
+    "cmp ecx, 256",
+    "sbb edx, edx",
+    "and ecx, edx",
+    "lea rdx, [rip + kvm_shim_start + 0xf00]",
+    "movzx ecx, byte ptr [rdx + rcx]",
+    "mov rdx, [rip + AREA + 0x58]",
+    "mov rdx, [rdx + 8 * rcx]",
+    "test rdx, rdx",
+    "jns 21f",
+    // Who single-steps sees every call.
+    "test r11d, 0x100",
+    "jnz 21f",
+    "mov eax, edx",
+    "mov rdx, [rip + AREA + 0x68]",
+    "mov rcx, [rip + AREA + 0x60]",
+    "sysretq",
+    "21:",
+    "mov rdx, [rip + AREA + 0x68]",
+    "mov rcx, [rip + AREA + 0x60]",
     "mov [rip + AREA + 0x208 + 152], rsp",
     "lea rsp, [rip + AREA + 0x208 + 152]",
     "push r11",
@@ -287,10 +319,25 @@ mod code {
     }
 }
 
+/// Where the slots of calls by their numbers are in the page of the code, a byte for each. The assembly has the same number.
+const CALLS: u64 = 0xf00;
+
+/// [`PureCall::slot`] by the number of the call, 0 for those of others.
+fn calls() -> [u8; 256] {
+    let mut slots = [0; 256];
+    for call in PureCall::ALL {
+        if let Some(slot) = slots.get_mut(call.number() as usize) {
+            *slot = call.slot();
+        }
+    }
+    slots
+}
+
 /// The physical page with the code.
 pub fn code_page(arena: &Arena) -> Option<Page> {
     let page = arena.allocate()?;
     arena.write(page, 0, code::bytes());
+    arena.write(page, CALLS, &calls());
     Some(page)
 }
 
@@ -394,7 +441,8 @@ mod tests {
     #[test]
     fn the_code_is_one_page_and_its_entries_are_where_the_table_says() {
         let code = code::bytes();
-        assert!(code.len() < PAGE_SIZE as usize);
+        assert!(code.len() < CALLS as usize);
+        assert_eq!(calls().iter().filter(|slot| **slot != 0).count(), PureCall::ALL.len());
         for vector in 0..VECTORS {
             let with_error = matches!(vector, 8 | 10..=14 | 17 | 21 | 29 | 30);
             let expected: &[u8] = if with_error { &[0x57, 0xbf] } else { &[0x6a, 0, 0x57, 0xbf] };

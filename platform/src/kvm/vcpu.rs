@@ -311,6 +311,11 @@ impl Vcpu {
         self.load(area::RING0_RIP)
     }
 
+    /// What the shim answers system calls with: an address of the kernel half, see [`super::boards`].
+    pub fn set_board(&self, address: u64) {
+        self.store(area::BOARD, address);
+    }
+
     /// Lets guest code go on as it was; for after a page fault that has been repaired.
     pub fn keep_registers(&mut self) {
         self.store(area::FLAGS, 0);

@@ -80,7 +80,7 @@ pub fn run(mut config: Config) -> Result<ExitStatus, BootError> {
     )
     .map_err(BootError::Kernel)?;
     if let Some(log) = log.filter(|_| config.strace) {
-        kernel.call_logs.add(log, &config.strace_calls);
+        kernel.log_calls(log, &config.strace_calls);
     }
     if let Some((file, kinds)) = config.trace {
         kernel.call_logs.add_events(Arc::new(Log::new(file, LogFormat::Text)), kinds);

@@ -153,7 +153,7 @@ impl Session {
     /// The other side has gone: nobody would learn how its process ends.
     fn close(&self) {
         if let Some(log) = &self.strace {
-            self.container.kernel.call_logs.remove(log);
+            self.container.kernel.unlog_calls(log);
         }
         if let Some(sink) = &self.trace {
             self.container.kernel.call_logs.remove_events(sink);
@@ -270,7 +270,7 @@ impl Session {
             Request::Strace => match fds.into_iter().next() {
                 Some(fd) => {
                     let log: Arc<dyn LogSink> = Arc::new(Log::new(fd, LogFormat::Text));
-                    self.container.kernel.call_logs.add(log.clone(), &[]);
+                    self.container.kernel.log_calls(log.clone(), &[]);
                     self.strace = Some(log);
                     Reply::Done
                 }
@@ -344,8 +344,8 @@ impl Session {
         let kernel = &self.container.kernel;
         let Some(log) = &kernel.config.log else { return refused(NO_LOG) };
         match calls {
-            Some(names) => kernel.call_logs.add(log.clone(), &names),
-            None => kernel.call_logs.remove(log),
+            Some(names) => kernel.log_calls(log.clone(), &names),
+            None => kernel.unlog_calls(log),
         }
         Reply::Done
     }

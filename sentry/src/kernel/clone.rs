@@ -525,7 +525,7 @@ impl Start {
                 return;
             }
         };
-        task.runs_in(&self.shared.mm, context.interrupter());
+        task.runs_in(&self.shared.mm, &*context);
         super::inspect::set_current(Some(task.clone()));
         let mut t = CurrentTask::new(task, self.shared, self.regs, context);
         t.alt_stack = self.alt_stack;

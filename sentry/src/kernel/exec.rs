@@ -108,7 +108,7 @@ fn install(t: &mut CurrentTask, loaded: Loaded, filename: &[u8]) -> Result<()> {
     };
     debug_assert_eq!(t.task().place.load(Ordering::Relaxed), place::KERNEL);
     super::namespace::change::enter_time_for_children(t);
-    t.task().runs_in(&loaded.mm, context.interrupter());
+    t.task().runs_in(&loaded.mm, &*context);
     super::accounting::note_before_exec(t);
     let old_context = std::mem::replace(&mut t.context, context);
     let old_mm = t.set_mm(loaded.mm);

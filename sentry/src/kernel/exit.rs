@@ -80,6 +80,7 @@ pub(super) fn exit(mut t: CurrentTask) {
     let kernel = task.kernel().clone();
     drop(task.set_shared(None));
     *task.interrupter.lock() = None;
+    task.set_answers(None);
     // Guest code of this thread is gone before anyone learns of its end.
     drop(context);
     shared.mm.end();

@@ -8,6 +8,7 @@
 
 pub mod accounting;
 pub mod aio;
+mod answers;
 mod barrier;
 pub mod cgroup;
 pub mod clone;

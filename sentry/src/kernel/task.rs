@@ -1,5 +1,6 @@
 //! One guest thread, seen from everywhere (`task_struct`).
 
+use super::answers::Words;
 use super::namespace::Namespaces;
 use super::ptrace::Trace;
 use super::sched::Sched;
@@ -11,8 +12,8 @@ use crate::mm::MemoryManager;
 use crate::sync::{Mutex, rank};
 use crate::vfs::{FdTable, File, FsContext};
 use crate::wait::{EventMask, Waker};
-use platform::Interrupter;
 use platform::host::park::Parker;
+use platform::{Context, Interrupter};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU8, AtomicU32, AtomicU64, Ordering};
 
@@ -111,6 +112,8 @@ pub struct Task {
     pub(super) trace: Mutex<Trace, { rank::TRACE }>,
     /// It has one; to be read without the lock.
     pub(super) traced: AtomicBool,
+    /// What the platform answers system calls with.
+    pub(super) answers: Words,
     /// Filters of its system calls.
     pub seccomp: Seccomp,
     /// `PR_SET_NO_NEW_PRIVS`, when another thread set it (`SECCOMP_FILTER_FLAG_TSYNC`).
@@ -196,6 +199,7 @@ impl Task {
             syscall_work: AtomicU32::new(0),
             trace: Mutex::new(Trace::default()),
             traced: AtomicBool::new(false),
+            answers: Words::new(None),
             seccomp: Seccomp::default(),
             no_new_privs: AtomicBool::new(false),
             start_time,
@@ -234,6 +238,7 @@ impl Task {
     pub(super) fn take_leaders_tid(&self) {
         self.tid.store(self.group.tgid(), Ordering::Relaxed);
         self.ns_tid.store(self.group.ns_tgid(), Ordering::Relaxed);
+        self.refresh_answers();
     }
 
     /// Thread id in its own pid namespace: what the guest calls it.
@@ -297,10 +302,12 @@ impl Task {
         std::mem::replace(&mut *self.shared.lock(), shared)
     }
 
-    /// Its host thread is about to run guest code in `mm`; `interrupter` stops it.
-    pub(super) fn runs_in(&self, mm: &MemoryManager, interrupter: Arc<dyn Interrupter>) {
+    /// Its host thread is about to run guest code in `mm`, in this context.
+    pub(super) fn runs_in(&self, mm: &MemoryManager, context: &dyn Context) {
+        let interrupter = context.interrupter();
         mm.add_thread(&interrupter);
         *self.interrupter.lock() = Some(interrupter);
+        self.set_answers(context.answers());
     }
 
     /// Memory of its process. `ESRCH` once it has exited.
@@ -325,6 +332,7 @@ impl Task {
 
     pub(super) fn publish_creds(&self, creds: Arc<Credentials>) {
         *self.creds.lock() = creds;
+        self.refresh_answers();
     }
 
     /// The file behind a descriptor. `EBADF` if there is none.
@@ -382,6 +390,13 @@ impl Task {
     /// Bits of [`work`] that are set.
     pub fn work(&self) -> u32 {
         self.work.load(Ordering::SeqCst)
+    }
+
+    /// Takes bits of [`syscall_work`] away and sets others.
+    pub(super) fn change_syscall_work(&self, clear: u32, set: u32) {
+        self.syscall_work.fetch_and(!clear, Ordering::SeqCst);
+        self.syscall_work.fetch_or(set, Ordering::SeqCst);
+        self.refresh_answers();
     }
 
     /// Sets bits of [`work`] and makes the task look at them.

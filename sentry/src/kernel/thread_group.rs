@@ -163,6 +163,9 @@ impl ThreadGroup {
         self.ppid.store(parent, Ordering::Relaxed);
         self.pgid.store(pgid, Ordering::Relaxed);
         self.sid.store(sid, Ordering::Relaxed);
+        for task in &self.signals().tasks {
+            task.refresh_answers();
+        }
     }
 
     /// True if it leads its session.

@@ -1,6 +1,7 @@
 //! Who is told of system calls: a line for each (`--strace`), and events of those that matter for security
 //! (`--trace`). The debug log, files given at the start, and whoever asks while the sandbox runs.
 
+use super::Kernel;
 use super::config::LogSink;
 use crate::sync::{Mutex, rank};
 use crate::syscalls::table;
@@ -91,9 +92,7 @@ impl CallLogs {
         }
     }
 
-    /// Adds a log of the calls that are named, or of all; of one that is there already the calls change. Names that no
-    /// call has are about nothing.
-    pub fn add(&self, sink: Arc<dyn LogSink>, names: &[String]) {
+    fn add(&self, sink: Arc<dyn LogSink>, names: &[String]) {
         let calls = (!names.is_empty()).then(|| {
             let mut set = CallSet::default();
             for name in names {
@@ -111,8 +110,7 @@ impl CallLogs {
         self.update(watched::CALLS, true);
     }
 
-    /// Takes a log away.
-    pub fn remove(&self, sink: &Arc<dyn LogSink>) {
+    fn remove(&self, sink: &Arc<dyn LogSink>) {
         let mut sinks = self.sinks.lock();
         sinks.retain(|(known, _)| !Arc::ptr_eq(known, sink));
         self.update(watched::CALLS, !sinks.is_empty());
@@ -143,6 +141,21 @@ impl CallLogs {
         let mut sinks = self.events.lock();
         sinks.retain(|(known, _)| !Arc::ptr_eq(known, sink));
         self.update(watched::EVENTS, !sinks.is_empty());
+    }
+}
+
+impl Kernel {
+    /// Adds a log of the calls that are named, or of all; of one that is there already the calls change. Names that no
+    /// call has are about nothing.
+    pub fn log_calls(&self, sink: Arc<dyn LogSink>, names: &[String]) {
+        self.call_logs.add(sink, names);
+        self.refresh_all_answers();
+    }
+
+    /// Takes a log of calls away.
+    pub fn unlog_calls(&self, sink: &Arc<dyn LogSink>) {
+        self.call_logs.remove(sink);
+        self.refresh_all_answers();
     }
 }
 

@@ -2,8 +2,10 @@
 //!
 //! `micro NAME…` prints one line `NAME NANOSECONDS` per benchmark, the median over several
 //! repeats of the time one operation takes. `time COMMAND…` runs a command and prints how long
-//! it took, so that a workload is measured without the sandbox's start-up. `noop` does nothing.
+//! it took, so that a workload is measured without the sandbox's start-up. `count NAME` makes operations on
+//! demand. `noop` does nothing.
 
+mod count;
 mod sys;
 
 use std::error::Error;
@@ -39,7 +41,8 @@ fn main() -> ExitCode {
             Ok(())
         }),
         Some((command, line)) if command == "time" => time(line),
-        _ => Err("usage: bench-guest micro NAME… | time COMMAND… | noop".into()),
+        Some((command, [name])) if command == "count" => count::count(name),
+        _ => Err("usage: bench-guest micro NAME… | time COMMAND… | count NAME | noop".into()),
     };
     outcome.map_or_else(
         |error: Box<dyn Error>| {

@@ -18,6 +18,12 @@ pub fn getppid() -> i32 {
     unsafe { libc::getppid() }
 }
 
+/// A system call whose arguments are numbers and descriptors.
+pub fn plain_call(number: i64, [a, b, c]: [u64; 3]) -> i64 {
+    // SAFETY: the callers name calls that take no pointers.
+    unsafe { libc::syscall(number, a, b, c) }
+}
+
 /// Opens `path` read-only and closes it.
 ///
 /// # Errors

@@ -228,6 +228,11 @@ impl UserNamespace {
         }
     }
 
+    /// True once the map is there, which then stays.
+    pub fn has_map(&self, kind: MapKind) -> bool {
+        self.map(kind, |map| !map.0.is_empty())
+    }
+
     /// Whether `setgroups(2)` may be used (`userns_may_setgroups`).
     pub fn may_setgroups(&self) -> bool {
         let state = self.state.read();
@@ -288,7 +293,7 @@ impl UserNamespace {
         if *writer.user_ns != *self && writer.user_ns != *parent {
             return Err(Errno::EPERM);
         }
-        if !self.map(kind, |map| map.0.is_empty()) || !writer.has_in(self, CAP_SYS_ADMIN) {
+        if self.has_map(kind) || !writer.has_in(self, CAP_SYS_ADMIN) {
             return Err(Errno::EPERM);
         }
         let mut extents = parse(text)?;

@@ -97,7 +97,7 @@ pub(super) fn unlink(task: &Arc<Task>, signal: i32) {
     }
     task.traced.store(false, Ordering::SeqCst);
     let bits = syscall_work::TRACE | syscall_work::EMULATE;
-    task.syscall_work.fetch_and(!bits, Ordering::SeqCst);
+    task.change_syscall_work(bits, 0);
     task.clear_work(work::TRACE_TRAP);
     task.parker.unpark();
 }

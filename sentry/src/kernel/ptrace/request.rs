@@ -10,7 +10,6 @@ use crate::mm::UserAddr;
 use platform::XState;
 use platform::registers::LEGACY_SIZE;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 /// `AUDIT_ARCH_X86_64`.
 const ARCH: u32 = 0xc000_003e;
@@ -197,8 +196,7 @@ fn resume(task: &Arc<Task>, op: u64, data: u64) -> Result<u64> {
         | if emulate { syscall_work::EMULATE } else { 0 };
     with(task, |s| {
         let both = syscall_work::TRACE | syscall_work::EMULATE;
-        task.syscall_work.fetch_and(!both, Ordering::SeqCst);
-        task.syscall_work.fetch_or(bits, Ordering::SeqCst);
+        task.change_syscall_work(both, bits);
         s.regs.single_step = step;
         s.resume = Some(Resume { signal });
         Ok(())

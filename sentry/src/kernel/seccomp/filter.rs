@@ -180,9 +180,8 @@ impl Task {
         }
         let old = std::mem::replace(&mut *self.seccomp.filter.lock(), filter);
         self.seccomp.mode.store(mode as u8, Ordering::Release);
-        if mode != Mode::Disabled {
-            self.syscall_work.fetch_or(syscall_work::SECCOMP, Ordering::SeqCst);
-        }
+        let work = if mode == Mode::Disabled { 0 } else { syscall_work::SECCOMP };
+        self.change_syscall_work(0, work);
         drop(old);
     }
 

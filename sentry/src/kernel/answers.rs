@@ -1,0 +1,74 @@
+//! What the platform may answer system calls with ([`platform::answers`]).
+//!
+//! A task's words are computed anew whenever something they are made from has changed: that is stored first, so that
+//! of two who compute at a time the later one has seen both changes. A call has no word while somebody is to be told
+//! of it (filters that look at it, a tracer, a log), or while what it returns may change without the task's doing.
+
+use super::namespace::user::MapKind;
+use super::task::syscall_work;
+use super::trace::watched;
+use super::{Kernel, Task};
+use crate::sync::{Mutex, rank};
+use platform::{Answers, PureCall};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+/// Where a task's words are, once it has a platform that has a place for them.
+pub(super) type Words = Mutex<Option<Arc<dyn Answers>>, { rank::ANSWERS }>;
+
+impl Task {
+    /// From now on the words are there.
+    pub(super) fn set_answers(&self, answers: Option<Arc<dyn Answers>>) {
+        *self.answers.lock() = answers;
+        self.refresh_answers();
+    }
+
+    /// Computes the words anew.
+    pub(super) fn refresh_answers(&self) {
+        let answers = self.answers.lock();
+        let Some(answers) = &*answers else { return };
+        for call in PureCall::ALL {
+            let open = self.is_unwatched(call.number());
+            answers.set(call, if open { self.answer(call) } else { None });
+        }
+    }
+
+    /// Whether nobody is to be told of calls of a number.
+    fn is_unwatched(&self, nr: u64) -> bool {
+        let allowed = match self.syscall_work.load(Ordering::SeqCst) {
+            0 => true,
+            syscall_work::SECCOMP => self.seccomp.always_allows(nr),
+            _ => false,
+        };
+        // Events are about calls that fail, or change something.
+        let logs = &self.kernel().call_logs;
+        allowed && !(logs.watched() & watched::CALLS != 0 && logs.wants(nr))
+    }
+
+    fn answer(&self, call: PureCall) -> Option<u32> {
+        let id = |id: i32| u32::try_from(id).ok();
+        let creds = self.creds();
+        let ns = &creds.user_ns;
+        // What ids are called is settled once the map is written, which somebody else may do.
+        let user = |uid| ns.has_map(MapKind::User).then(|| ns.show_uid(uid));
+        let group = |gid| ns.has_map(MapKind::Group).then(|| ns.show_gid(gid));
+        match call {
+            PureCall::Getpid => id(self.ns_tgid()),
+            PureCall::Gettid => id(self.ns_tid()),
+            PureCall::Getppid => id(self.local_id(self.group().ppid())),
+            PureCall::Getpgrp => id(self.local_id(self.group().pgid())),
+            PureCall::Getuid => user(creds.uid),
+            PureCall::Geteuid => user(creds.euid),
+            PureCall::Getgid => group(creds.gid),
+            PureCall::Getegid => group(creds.egid),
+        }
+    }
+}
+
+impl Kernel {
+    /// Computes the words of all tasks anew.
+    pub(super) fn refresh_all_answers(&self) {
+        let tasks: Vec<_> = self.tree().pids.tasks.values().cloned().collect();
+        tasks.iter().for_each(|task| task.refresh_answers());
+    }
+}
