@@ -28,8 +28,8 @@ fn measure(start: Instant, temporary: &std::path::Path) -> Result<(), Failure> {
     let isolation = gofer.wait_ready()?;
     let ready = start.elapsed();
     let client = Client::connect(gofer.channels)?;
-    let (root, _) = client.attach(0)?;
-    let (writable, _) = client.attach(1)?;
+    let (root, ..) = client.attach(0)?;
+    let (writable, ..) = client.attach(1)?;
     writeln!(out, "started in {spawned:?}, ready after {ready:?}, {isolation:?}")?;
     let idle = memory(gofer.pid.as_raw_nonzero().get())?;
     writeln!(out, "memory after attach: {idle} KiB PSS")?;

@@ -26,6 +26,6 @@ pub mod server;
 
 pub use client::{Client, ClientError, Created};
 pub use protocol::{
-    Attr, CreateFlags, Entry, FileKind, ListOptions, Listing, NodeId, OpenFlags, Owner,
+    Attr, CreateFlags, Entry, FileKind, ListOptions, Listing, NodeId, OpenFlags, Owner, Reach,
     RenameFlags, SetAttr, Statfs, TimeUpdate, Timestamp, Walked, XattrFlags,
 };

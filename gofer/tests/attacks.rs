@@ -48,7 +48,7 @@ impl Raw {
         let hello = Request::Hello { magic: MAGIC, version: VERSION };
         assert!(matches!(exchange(&mut transport, hello), Ok(Reply::Hello { .. })));
         let root = match exchange(&mut transport, Request::Attach { export: 0 }) {
-            Ok(Reply::Node { node: Some(node), .. }) => node,
+            Ok(Reply::Root { node, .. }) => node,
             other => panic!("{other:?}"),
         };
         (transport, root)
@@ -407,7 +407,7 @@ fn hard_links_stay_in_their_export() {
     let f = Fixture::over(dir, |path| {
         vec![Export::new(path.join("rw"), false), Export::new(path.join("ro"), true)]
     });
-    let (other, _) = f.client.attach(1).unwrap();
+    let (other, ..) = f.client.attach(1).unwrap();
     let node = |root| f.client.walk(root, &[b"file"], true).unwrap().node.unwrap();
     let (mine, theirs) = (node(f.root), node(other));
     assert_eq!(f.client.link(theirs, f.root, &[b"l"]).unwrap_err().errno(), Errno::EROFS);

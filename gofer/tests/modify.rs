@@ -9,7 +9,7 @@ use common::{Fixture, TempDir, names};
 use gofer::process::Options;
 use gofer::server::Export;
 use gofer::{
-    CreateFlags, FileKind, OpenFlags, Owner, RenameFlags, SetAttr, TimeUpdate, Timestamp,
+    CreateFlags, FileKind, OpenFlags, Owner, Reach, RenameFlags, SetAttr, TimeUpdate, Timestamp,
     XattrFlags,
 };
 use nix::errno::Errno;
@@ -101,9 +101,8 @@ fn every_kind_of_name_can_be_made_and_removed() {
         assert_eq!(f.client.mknod(node, &[name], mode, None).unwrap().mode, mode);
     }
     assert!(std::fs::metadata(f.dir.join("dir/fifo")).unwrap().file_type().is_fifo());
-    for mode in [libc::S_IFCHR | 0o666, libc::S_IFBLK | 0o666] {
-        assert_eq!(f.client.mknod(node, &[b"dev"], mode, None).unwrap_err().errno(), Errno::EPERM);
-    }
+    let block = f.client.mknod(node, &[b"dev"], libc::S_IFBLK | 0o666, None);
+    assert_eq!(block.unwrap_err().errno(), Errno::EPERM);
     assert_eq!(
         f.client.mknod(node, &[b"odd"], libc::S_IFDIR, None).unwrap_err().errno(),
         Errno::EINVAL
@@ -119,6 +118,30 @@ fn every_kind_of_name_can_be_made_and_removed() {
     for target in [&b""[..], &[b'x'; 4096]] {
         assert!(f.client.symlink(f.root, &[b"link"], target, None).is_err());
     }
+}
+
+#[test]
+fn whiteouts_are_made() {
+    let f = Fixture::writable();
+    f.dir.file("lower", "L");
+    let whiteout = |name: &str| {
+        let host = std::fs::symlink_metadata(f.dir.join(name)).unwrap();
+        host.file_type().is_char_device() && host.rdev() == 0
+    };
+    let attr = f.client.mknod(f.root, &[b"gone"], libc::S_IFCHR | 0o640, None).unwrap();
+    assert_eq!((attr.mode, attr.rdev), (libc::S_IFCHR | 0o640, 0));
+    assert!(whiteout("gone"));
+    // It leads nowhere, whoever opens it.
+    let error = f.client.open(f.root, &[b"gone"], OpenFlags::READ).unwrap_err();
+    assert_eq!(error.errno(), Errno::ENXIO);
+    assert!(std::fs::File::open(f.dir.join("gone")).is_err());
+    f.client.unlink(f.root, &[b"gone"]).unwrap();
+    let rename = |flags| f.client.rename(f.root, &[b"lower"], f.root, &[b"upper"], flags);
+    let both = RenameFlags::WHITEOUT | RenameFlags::EXCHANGE;
+    assert_eq!(rename(both).unwrap_err().errno(), Errno::EINVAL);
+    rename(RenameFlags::WHITEOUT | RenameFlags::NO_REPLACE).unwrap();
+    assert!(whiteout("lower"));
+    assert_eq!(std::fs::read(f.dir.join("upper")).unwrap(), b"L");
 }
 
 #[test]
@@ -167,8 +190,8 @@ fn nothing_goes_from_one_export_to_another() {
             Export::new(path.join("two"), true),
         ]
     });
-    let (two, _) = f.client.attach(1).unwrap();
-    let (read_only, _) = f.client.attach(2).unwrap();
+    let (two, ..) = f.client.attach(1).unwrap();
+    let (read_only, ..) = f.client.attach(2).unwrap();
     let node = f.client.walk(f.root, &[b"a"], true).unwrap().node.unwrap();
     assert_eq!(f.client.link(node, two, &[b"c"]).unwrap_err().errno(), Errno::EXDEV);
     let none = RenameFlags::empty();
@@ -313,7 +336,7 @@ fn sockets_are_connected_to_where_that_is_allowed() {
     let listener = std::os::unix::net::UnixListener::bind(dir.join("socket")).unwrap();
     for isolate in [true, false] {
         let exports = vec![
-            Export { allow_connect: true, ..Export::new(dir.path(), true) },
+            Export { reach: Reach::CONNECT, ..Export::new(dir.path(), true) },
             Export::new(dir.path(), true),
         ];
         let options = Options { isolate, ..Options::new(exports) };
@@ -326,10 +349,85 @@ fn sockets_are_connected_to_where_that_is_allowed() {
         let mut text = String::new();
         theirs.read_to_string(&mut text).unwrap();
         assert_eq!(text, "hi");
-        let (refusing, _) = f.client.attach(1).unwrap();
+        let (refusing, ..) = f.client.attach(1).unwrap();
         let error = f.client.connect_socket(refusing, &[b"socket"], libc::SOCK_STREAM);
         assert_eq!(error.unwrap_err().errno(), Errno::ECONNREFUSED);
     }
+}
+
+#[test]
+fn sockets_are_bound_where_that_is_allowed() {
+    for isolate in [true, false] {
+        let dir = TempDir::new();
+        std::fs::create_dir(dir.join("no")).unwrap();
+        let exports = vec![
+            Export { reach: Reach::BIND, ..Export::new(dir.path(), false) },
+            Export::new(dir.join("no"), false),
+        ];
+        let options = Options { isolate, ..Options::new(exports) };
+        let f = Fixture::start(dir, options);
+        let bind = |dir, name: &[u8], kind| f.client.bind_socket(dir, &[name], kind, 0o640, None);
+        let (fd, attr) = bind(f.root, b"socket", libc::SOCK_STREAM).unwrap();
+        assert_eq!(attr.mode, libc::S_IFSOCK | 0o640);
+        let mut theirs = std::os::unix::net::UnixStream::connect(f.dir.join("socket")).unwrap();
+        let listener = std::os::unix::net::UnixListener::from(fd);
+        listener.set_nonblocking(false).unwrap();
+        let (mut ours, _) = listener.accept().unwrap();
+        theirs.write_all(b"hi").unwrap();
+        drop(theirs);
+        let mut text = String::new();
+        ours.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "hi");
+        // Names that are taken, also by a link that leads out, and what is not for connections.
+        std::os::unix::fs::symlink("/tmp/elsewhere", f.dir.join("link")).unwrap();
+        for name in [&b"socket"[..], b"link"] {
+            let error = bind(f.root, name, libc::SOCK_STREAM).unwrap_err();
+            assert_eq!(error.errno(), Errno::EADDRINUSE);
+        }
+        let error = bind(f.root, b"dgram", libc::SOCK_DGRAM).unwrap_err();
+        assert_eq!(error.errno(), Errno::EPROTOTYPE);
+        assert!(!f.dir.join("dgram").exists());
+        let (refusing, ..) = f.client.attach(1).unwrap();
+        let error = bind(refusing, b"socket", libc::SOCK_STREAM).unwrap_err();
+        assert_eq!(error.errno(), Errno::EPERM);
+        assert!(!f.dir.join("no/socket").exists());
+        let error = f.client.connect_socket(f.root, &[b"socket"], libc::SOCK_STREAM).unwrap_err();
+        assert_eq!(error.errno(), Errno::ECONNREFUSED, "connecting is another permission");
+    }
+}
+
+#[test]
+fn fifos_are_opened_where_that_is_allowed() {
+    let dir = TempDir::new();
+    let mode = rustix::fs::Mode::from_raw_mode(0o600);
+    let fifo = dir.join("fifo");
+    rustix::fs::mknodat(rustix::fs::CWD, &fifo, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    let f = Fixture::over(dir, |path| {
+        let reaching = |read_only| Export { reach: Reach::FIFO, ..Export::new(path, read_only) };
+        vec![reaching(false), reaching(true), Export::new(path, false)]
+    });
+    let open = |dir, flags| f.client.open(dir, &[b"fifo"], flags);
+    // It never waits for the other side.
+    assert_eq!(open(f.root, OpenFlags::WRITE).unwrap_err().errno(), Errno::ENXIO);
+    let mut reader = std::fs::File::from(open(f.root, OpenFlags::READ).unwrap().0);
+    let mut writer = std::fs::File::from(open(f.root, OpenFlags::WRITE).unwrap().0);
+    writer.write_all(b"x").unwrap();
+    drop(writer);
+    let mut text = [0; 2];
+    assert_eq!(reader.read(&mut text).unwrap(), 1);
+    // The end comes when the gofer, too, has let go of the writing end.
+    let end = loop {
+        match reader.read(&mut text) {
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => std::thread::yield_now(),
+            end => break end.unwrap(),
+        }
+    };
+    assert_eq!(end, 0);
+    let (read_only, ..) = f.client.attach(1).unwrap();
+    assert!(open(read_only, OpenFlags::READ).is_ok());
+    assert_eq!(open(read_only, OpenFlags::WRITE).unwrap_err().errno(), Errno::EROFS);
+    let (refusing, ..) = f.client.attach(2).unwrap();
+    assert_eq!(open(refusing, OpenFlags::READ).unwrap_err().errno(), Errno::ENXIO);
 }
 
 #[test]

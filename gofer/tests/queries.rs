@@ -256,7 +256,7 @@ fn the_host_root_shows_no_kernel_file_systems() {
         let exports = vec![Export { hide: Vec::new(), ..Export::host_root() }, Export::host_root()];
         let options = gofer::process::Options { isolate, ..gofer::process::Options::new(exports) };
         let f = Fixture::start(TempDir::new(), options);
-        let (hiding, _) = f.client.attach(1).unwrap();
+        let (hiding, ..) = f.client.attach(1).unwrap();
         for root in [f.root, hiding] {
             for path in ["proc", "sys"] {
                 let listing =
@@ -290,7 +290,7 @@ fn exports_can_be_files_and_descriptors() {
     assert_eq!(attr.kind(), FileKind::Regular);
     drop(fd);
     assert_eq!(f.client.walk(f.root, &[b"x"], true).unwrap().error, Some(Errno::ENOTDIR));
-    let (root, _) = f.client.attach(1).unwrap();
+    let (root, ..) = f.client.attach(1).unwrap();
     assert_eq!(f.client.readlink(root, &names("lib")).unwrap(), b"usr/lib");
     assert_eq!(f.client.attach(2).unwrap_err().errno(), Errno::ENOENT);
 }

@@ -6,6 +6,7 @@ mod gvisor;
 use crate::log::Format;
 use crate::sandbox::network::publish::Publish;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use gofer::Reach;
 use netproxy::policy::Rule;
 use sentry::boot::EventKinds;
 use std::net::IpAddr;
@@ -119,6 +120,14 @@ pub struct Global {
     /// host's kernel (for debugging; the sandbox is weaker then).
     #[arg(long, value_enum, default_value_t = HostSeccomp::Enforce, value_name = "MODE")]
     pub host_seccomp: HostSeccomp,
+    /// Unix sockets of the host in the root and in volumes: programs can connect to them (`open`), programs of the host can
+    /// connect to those bound there (`create`), or both (`all`).
+    #[arg(long, value_enum, default_value_t = HostUds::None, value_name = "WHAT")]
+    pub host_uds: HostUds,
+    /// FIFOs of the host in the root and in volumes: with `open` what is written to one comes out outside, and the
+    /// other way round; without they are the sandbox's own.
+    #[arg(long, value_enum, default_value_t = HostFifo::None, value_name = "WHAT")]
+    pub host_fifo: HostFifo,
     /// Programs with set-user-ID and set-group-ID bits get the rights of their file's user and group.
     #[arg(long)]
     pub allow_suid: bool,
@@ -130,8 +139,8 @@ pub struct Global {
     /// Leave the host's cgroups alone.
     #[arg(long)]
     pub ignore_cgroups: bool,
-    /// Read `cgroupsPath` as slice:prefix:name. Such a path is understood without the flag, too; the groups are
-    /// made directly, under the names systemd would give them.
+    /// Have systemd manage the cgroup that `cgroupsPath` names as slice:prefix:name: a transient scope. Without the flag
+    /// such a group is made directly, under the names systemd would give it.
     #[arg(long)]
     pub systemd_cgroup: bool,
     /// Who manages the host's cgroups, as crun's users say it.
@@ -152,6 +161,20 @@ impl Global {
     /// Directory for the state of containers.
     pub fn state_root(&self) -> PathBuf {
         self.root.clone().unwrap_or_else(crate::state::default_root)
+    }
+
+    /// What of the host's the exported directories lead to besides their files.
+    pub fn reach(&self) -> Reach {
+        let sockets = match self.host_uds {
+            HostUds::None => Reach::empty(),
+            HostUds::Open => Reach::CONNECT,
+            HostUds::Create => Reach::BIND,
+            HostUds::All => Reach::CONNECT | Reach::BIND,
+        };
+        match self.host_fifo {
+            HostFifo::None => sockets,
+            HostFifo::Open => sockets | Reach::FIFO,
+        }
     }
 
     /// What is written to the sandbox only.
@@ -231,6 +254,28 @@ pub enum NetworkName {
     Host,
     /// A loopback interface and nothing else.
     None,
+}
+
+/// Values of `--host-uds`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum HostUds {
+    /// Nobody outside is reached, or reaches in.
+    None,
+    /// Programs can connect to sockets of the host.
+    Open,
+    /// Programs of the host can connect to sockets that are bound in the sandbox.
+    Create,
+    /// Both.
+    All,
+}
+
+/// Values of `--host-fifo`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum HostFifo {
+    /// FIFOs are the sandbox's own.
+    None,
+    /// They are the host's.
+    Open,
 }
 
 /// Values of `--file-access`.

@@ -73,8 +73,8 @@ impl Client {
         self.attr(Request::Symlink { at: path.at(), target, owner })
     }
 
-    /// Creates a regular file, FIFO or socket node, as the `S_IFMT` bits of `mode` say. Devices are
-    /// refused with `EPERM`.
+    /// Creates a regular file, FIFO or socket node, as the `S_IFMT` bits of `mode` say, or a whiteout, which is the
+    /// character device 0:0. Block devices are refused with `EPERM`.
     pub fn mknod(
         &self,
         dir: NodeId,
@@ -84,6 +84,24 @@ impl Client {
     ) -> Result<Attr> {
         let path = Path::new(dir, names)?;
         self.attr(Request::Mknod { at: path.at(), mode, owner })
+    }
+
+    /// Binds a Unix socket to the name `names`; `kind` is `SOCK_STREAM` or `SOCK_SEQPACKET`. Programs outside can connect
+    /// to it from then on. `EPERM` unless the export allows it.
+    pub fn bind_socket(
+        &self,
+        dir: NodeId,
+        names: &[&[u8]],
+        kind: i32,
+        mode: u32,
+        owner: Option<Owner>,
+    ) -> Result<(OwnedFd, Attr)> {
+        let path = Path::new(dir, names)?;
+        let request = Request::Bind { at: path.at(), kind, mode, owner };
+        self.call(request, |reply, fd| match (reply, fd) {
+            (Reply::Node { attr, .. }, Some(fd)) => Ok((fd, attr)),
+            _ => Err(UNEXPECTED),
+        })
     }
 
     /// Creates `names` beneath `dir` as another name of the file `file`. `EXDEV` across exports.

@@ -6,14 +6,16 @@ use nix::errno::Errno;
 
 use super::{Client, ClientError, Exchange, Path, Result, UNEXPECTED};
 use crate::protocol::{
-    Attr, Entry, ListOptions, Listing, NodeId, OpenFlags, Reply, Request, Statfs, Walked, WireEntry,
+    Attr, Entry, ListOptions, Listing, NodeId, OpenFlags, Reach, Reply, Request, Statfs, Walked,
+    WireEntry,
 };
 
 impl Client {
-    /// The root of an export: its identifier and attributes. `ENOENT` if there is no such export.
-    pub fn attach(&self, export: u32) -> Result<(NodeId, Attr)> {
+    /// The root of an export: its identifier and attributes, and what the export leads to besides its files. `ENOENT` if
+    /// there is no such export.
+    pub fn attach(&self, export: u32) -> Result<(NodeId, Attr, Reach)> {
         self.call(Request::Attach { export }, |reply, _| match reply {
-            Reply::Node { node: Some(node), attr } => Ok((node, attr)),
+            Reply::Root { node, attr, reach } => Ok((node, attr, reach)),
             _ => Err(UNEXPECTED),
         })
     }

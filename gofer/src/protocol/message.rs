@@ -43,6 +43,19 @@ bitflags! {
         const NO_REPLACE = 1;
         /// Swap both names (`RENAME_EXCHANGE`).
         const EXCHANGE = 1 << 1;
+        /// Leave a whiteout at the old name (`RENAME_WHITEOUT`).
+        const WHITEOUT = 1 << 2;
+    }
+
+    /// What of the host's an export leads to, besides its files.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+    pub struct Reach: u32 {
+        /// Its Unix sockets can be connected to.
+        const CONNECT = 1;
+        /// Unix sockets can be bound in it that programs of the host can connect to.
+        const BIND = 1 << 1;
+        /// Its FIFOs can be opened.
+        const FIFO = 1 << 2;
     }
 
     /// How an extended attribute is set, `setxattr(2)`.
@@ -103,7 +116,7 @@ pub enum Request<'a> {
     },
     /// Nothing, or only giving identifiers back → [`Reply::Done`].
     Nop,
-    /// The root of an export → [`Reply::Node`].
+    /// The root of an export → [`Reply::Root`].
     Attach {
         /// Its index in the list the gofer was started with.
         export: u32,
@@ -134,7 +147,7 @@ pub enum Request<'a> {
     },
     /// The next page of the directory listed last on this channel → [`Reply::List`].
     ListNext,
-    /// Opens a regular file → [`Reply::Node`] with a descriptor.
+    /// Opens a regular file, or a FIFO where the export allows it → [`Reply::Node`] with a descriptor.
     Open {
         /// The file.
         #[serde(borrow)]
@@ -297,6 +310,19 @@ pub enum Request<'a> {
         /// `SOCK_STREAM`, `SOCK_DGRAM` or `SOCK_SEQPACKET`.
         kind: i32,
     },
+    /// Binds a Unix socket to a new name, and makes it accept connections → [`Reply::Node`] with a descriptor. Refused
+    /// with `EPERM` unless the export allows it.
+    Bind {
+        /// The new name.
+        #[serde(borrow)]
+        at: At<'a>,
+        /// `SOCK_STREAM` or `SOCK_SEQPACKET`.
+        kind: i32,
+        /// Permission bits.
+        mode: u32,
+        /// Owner, if not the gofer's own.
+        owner: Option<Owner>,
+    },
 }
 
 /// One entry of a directory page, as it travels.
@@ -330,6 +356,15 @@ pub enum Reply<'a> {
     },
     /// It is done.
     Done,
+    /// The root of an export.
+    Root {
+        /// Its identifier.
+        node: NodeId,
+        /// Its attributes.
+        attr: Attr,
+        /// What the export leads to besides.
+        reach: Reach,
+    },
     /// A file.
     Node {
         /// Its identifier, if one was asked for.

@@ -19,8 +19,8 @@ pub use attr::{Attr, FileKind, NodeId, Owner, SetAttr, Statfs, TimeUpdate, Times
 pub use bytes::Bytes;
 pub use cpus::{MAX_CHANNELS, channel_count, channel_cpus};
 pub use message::{
-    At, CreateFlags, Entry, Envelope, ListOptions, Listing, OpenFlags, RenameFlags, Reply, Request,
-    Walked, WireEntry, XattrFlags,
+    At, CreateFlags, Entry, Envelope, ListOptions, Listing, OpenFlags, Reach, RenameFlags, Reply,
+    Request, Walked, WireEntry, XattrFlags,
 };
 pub use path::{PathError, check_name, components, join};
 pub use transport::{Transport, TransportError, channel_pair};

@@ -1,7 +1,7 @@
 //! Landlock: the host itself keeps the gofer beneath its exports (`landlock(7)`).
 //!
 //! The rules of the protocol never name a file outside; this holds also when they are broken. Each export's root
-//! is one rule. What no rule allows is refused: opening anything else, executing, making device nodes, sockets
+//! is one rule. What no rule allows is refused: opening anything else, executing, making block devices, sockets
 //! of the Internet, signals to other processes.
 
 use std::os::fd::AsFd;
@@ -11,6 +11,7 @@ use landlock::{
     RulesetAttr, RulesetCreatedAttr, RulesetError, Scope, make_bitflags,
 };
 
+use crate::protocol::Reach;
 use crate::server::OpenedExport;
 
 /// The newest version that is known here; older hosts have a part of it.
@@ -19,9 +20,10 @@ const NEWEST: ABI = ABI::V9;
 /// What reading needs.
 const READ: BitFlags<AccessFs> = make_bitflags!(AccessFs::{ReadFile | ReadDir});
 
-/// What changing needs besides. Device nodes are never made.
+/// What changing needs besides. Of character devices only whiteouts are made: the seccomp filter sees to the
+/// number, which is 0:0, and for any other the gofer has no capability.
 const CHANGE: BitFlags<AccessFs> = make_bitflags!(AccessFs::{
-    WriteFile | Truncate | RemoveDir | RemoveFile | MakeDir | MakeReg | MakeSock | MakeFifo | MakeSym | Refer
+    WriteFile | Truncate | RemoveDir | RemoveFile | MakeDir | MakeReg | MakeSock | MakeFifo | MakeSym | MakeChar | Refer
 });
 
 /// Restricts the calling process, which has one thread and can gain no privileges, to `exports`. False where the
@@ -42,7 +44,7 @@ pub(super) fn restrict(exports: &[OpenedExport]) -> Result<bool, RulesetError> {
         if !export.read_only {
             access |= CHANGE;
         }
-        if export.allow_connect {
+        if export.reach.contains(Reach::CONNECT) {
             access |= AccessFs::ResolveUnix;
         }
         // Of an export that is a single file only what can be done to files is meant.
@@ -144,7 +146,10 @@ mod tests {
             ("unlink", &remove("in/b/link"), 0),
             ("read, read-only", &open("ro/file", OFlags::RDONLY), 0),
             ("execute", &execute, denied),
-            ("device", &node("in/device", FileType::CharacterDevice), denied),
+            ("whiteout", &node("in/whiteout", FileType::CharacterDevice), 0),
+            ("block device", &node("in/device", FileType::BlockDevice), denied),
+            ("whiteout, read-only", &node("ro/whiteout", FileType::CharacterDevice), denied),
+            ("whiteout outside", &node("out/whiteout", FileType::CharacterDevice), denied),
             ("write, read-only", &open("ro/file", write), denied),
             ("create, read-only", &open("ro/new", create), denied),
             ("unlink, read-only", &remove("ro/file"), denied),

@@ -160,7 +160,7 @@ fn opened(export: Export, tree: OwnedFd) -> Result<OpenedExport, SandboxError> {
         export.read_only,
         &export.hide,
         export.hide_kernel_filesystems,
-        export.allow_connect,
+        export.reach,
     )
     .map_err(|source| SandboxError::Export { path, source })
 }

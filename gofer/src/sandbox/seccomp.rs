@@ -2,8 +2,11 @@
 
 use platform::host::seccomp::Filter;
 
+use crate::protocol::Reach;
 use crate::server::OpenedExport;
-use crate::server::calls::{CALLS, CHANGING_CALLS, CONNECTING_CALLS, REFUSED};
+use crate::server::calls::{
+    BINDING_CALLS, CALLS, CHANGING_CALLS, CONNECTING_CALLS, REFUSED, SOCKET_CALLS,
+};
 
 const WHO: &str = "gofer";
 
@@ -12,19 +15,31 @@ static READING: Filter = Filter::new(WHO, &[CALLS], REFUSED);
 /// Something can be written to.
 static CHANGING: Filter = Filter::new(WHO, &[CALLS, CHANGING_CALLS], REFUSED);
 /// Everything is read-only, but sockets can be connected to.
-static CONNECTING: Filter = Filter::new(WHO, &[CALLS, CONNECTING_CALLS], REFUSED);
+static CONNECTING: Filter = Filter::new(WHO, &[CALLS, SOCKET_CALLS, CONNECTING_CALLS], REFUSED);
+/// Something can be written to, and sockets connected to.
+static CHANGING_CONNECTING: Filter =
+    Filter::new(WHO, &[CALLS, CHANGING_CALLS, SOCKET_CALLS, CONNECTING_CALLS], REFUSED);
+/// Something can be written to, and sockets bound.
+static BINDING: Filter =
+    Filter::new(WHO, &[CALLS, CHANGING_CALLS, SOCKET_CALLS, BINDING_CALLS], REFUSED);
 /// All there is.
-static ALL: Filter = Filter::new(WHO, &[CALLS, CHANGING_CALLS, CONNECTING_CALLS], REFUSED);
+static ALL: Filter = Filter::new(
+    WHO,
+    &[CALLS, CHANGING_CALLS, SOCKET_CALLS, CONNECTING_CALLS, BINDING_CALLS],
+    REFUSED,
+);
 
 /// The smallest filter under which `exports` can be served.
 pub fn filter_for(exports: &[OpenedExport]) -> &'static Filter {
     let writable = exports.iter().any(|export| !export.read_only);
-    let connects = exports.iter().any(|export| export.allow_connect);
-    match (writable, connects) {
-        (false, false) => &READING,
-        (true, false) => &CHANGING,
-        (false, true) => &CONNECTING,
-        (true, true) => &ALL,
+    let reaches = |what| exports.iter().any(|export| export.reach.contains(what));
+    match (writable, reaches(Reach::CONNECT), reaches(Reach::BIND)) {
+        (false, false, _) => &READING,
+        (true, false, false) => &CHANGING,
+        (false, true, _) => &CONNECTING,
+        (true, true, false) => &CHANGING_CONNECTING,
+        (true, false, true) => &BINDING,
+        (true, true, true) => &ALL,
     }
 }
 
@@ -64,6 +79,7 @@ mod tests {
     fn the_host_enforces_them() {
         let path = c"x".as_ptr() as i64;
         let open = i64::from(libc::O_CLOEXEC | libc::O_NONBLOCK);
+        let null = libc::makedev(1, 3) as i64;
         let mode = |kind: u32| i64::from(kind | 0o600);
         let inet = i64::from(libc::AF_INET);
         let unix = i64::from(libc::AF_UNIX);
@@ -77,11 +93,19 @@ mod tests {
             (&CHANGING, libc::SYS_unlinkat, [-1, path, 0, 0], RETURNED),
             (&CHANGING, libc::SYS_mknodat, [-1, path, mode(libc::S_IFIFO), 0], RETURNED),
             (&CHANGING, libc::SYS_mknodat, [-1, path, mode(libc::S_IFSOCK), 0], RETURNED),
-            (&CHANGING, libc::SYS_mknodat, [-1, path, mode(libc::S_IFCHR), 0], ENDED),
-            (&CHANGING, libc::SYS_mknodat, [-1, path, mode(libc::S_IFBLK), 0], ENDED),
+            (&CHANGING, libc::SYS_mknodat, [-1, path, mode(libc::S_IFCHR), 0], RETURNED),
+            (&CHANGING, libc::SYS_mknodat, [-1, path, mode(libc::S_IFCHR), null], ENDED),
+            (&CHANGING, libc::SYS_mknodat, [-1, path, mode(libc::S_IFBLK), null], ENDED),
+            (&READING, libc::SYS_mknodat, [-1, path, mode(libc::S_IFCHR), 0], ENDED),
             (&CHANGING, libc::SYS_socket, [unix, 1, 0, 0], ENDED),
             (&CONNECTING, libc::SYS_socket, [unix, 1, 0, 0], RETURNED),
             (&CONNECTING, libc::SYS_socket, [inet, 1, 0, 0], ENDED),
+            (&CONNECTING, libc::SYS_connect, [-1, path, 2, 0], RETURNED),
+            (&CONNECTING, libc::SYS_bind, [-1, path, 2, 0], ENDED),
+            (&CHANGING_CONNECTING, libc::SYS_listen, [-1, 1, 0, 0], ENDED),
+            (&BINDING, libc::SYS_bind, [-1, path, 2, 0], RETURNED),
+            (&BINDING, libc::SYS_connect, [-1, path, 2, 0], ENDED),
+            (&ALL, libc::SYS_accept4, [-1, 0, 0, 0], ENDED),
             (&ALL, libc::SYS_execve, [path, 0, 0, 0], ENDED),
             (&ALL, libc::SYS_mount, [0; 4], ENDED),
             (&ALL, libc::SYS_ptrace, [0; 4], ENDED),

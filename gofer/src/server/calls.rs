@@ -12,8 +12,8 @@ const OPEN: u32 = (libc::O_NONBLOCK | libc::O_CLOEXEC) as u32;
 /// Commands of `fcntl(2)`.
 const FCNTL: &[u32] = &[libc::F_DUPFD_CLOEXEC as u32, libc::F_GETFD as u32];
 
-/// The bit that character and block devices have and FIFOs, sockets and regular files have not.
-const DEVICE: u32 = libc::S_IFCHR;
+/// The only device number that nodes are made with: no driver has it.
+const NO_DEVICE: &[u32] = &[0];
 
 /// Calls that the C library makes and does without: they fail with these errors.
 pub const REFUSED: &[(i64, i32, &str)] = &[
@@ -78,17 +78,27 @@ pub const CHANGING_CALLS: &[HostCall] = host_calls! {
     ftruncate SYS_ftruncate Run "size";
     linkat SYS_linkat Run "create a hard link";
     mkdirat SYS_mkdirat Run "create a directory";
-    mknodat SYS_mknodat Run (Without(2, DEVICE)) "create a file, FIFO or socket node; never a device";
+    mknodat SYS_mknodat Run (Either(3, NO_DEVICE)) "create a file, FIFO, socket node or whiteout; never a device that there is";
     renameat2 SYS_renameat2 Run "move a name";
     symlinkat SYS_symlinkat Run "create a symbolic link";
     unlinkat SYS_unlinkat Run "remove a name";
     utimensat SYS_utimensat Run "time stamps";
 };
 
-/// What a gofer with an export whose sockets may be connected to needs besides.
+/// What a gofer needs besides that makes sockets.
+pub const SOCKET_CALLS: &[HostCall] = host_calls! {
+    socket SYS_socket Run (Either(0, &[libc::AF_UNIX as u32])) "make a Unix socket to donate";
+};
+
+/// What a gofer with an export whose sockets may be connected to needs besides those.
 pub const CONNECTING_CALLS: &[HostCall] = host_calls! {
     connect SYS_connect Run "connect to a Unix socket that was found";
-    socket SYS_socket Run (Either(0, &[libc::AF_UNIX as u32])) "make a connection to donate";
+};
+
+/// What a gofer with an export in which sockets may be bound needs besides those.
+pub const BINDING_CALLS: &[HostCall] = host_calls! {
+    bind SYS_bind Run "bind a Unix socket to a new name";
+    listen SYS_listen Run "have it take connections";
 };
 
 #[cfg(test)]
@@ -98,7 +108,7 @@ mod tests {
     #[test]
     fn sorted_unique_and_fewer_than_the_sentrys() {
         let mut all: Vec<&str> = Vec::new();
-        for table in [CALLS, CHANGING_CALLS, CONNECTING_CALLS] {
+        for table in [CALLS, CHANGING_CALLS, SOCKET_CALLS, CONNECTING_CALLS, BINDING_CALLS] {
             assert!(table.windows(2).all(|pair| pair[0].name < pair[1].name));
             all.extend(table.iter().map(|call| call.name));
         }

@@ -87,8 +87,8 @@ impl Server {
             Request::Nop => Reply::Done,
             Request::Attach { export } => {
                 let found = self.attach(*export)?;
-                let attr = found.attr;
-                Reply::Node { node: Some(self.hold(found.node)?), attr }
+                let (attr, reach) = (found.attr, self.export_of(&found.node)?.reach);
+                Reply::Root { node: self.hold(found.node)?, attr, reach }
             }
             Request::Walk { at, want_node } => self.walk(at, *want_node)?,
             Request::Stat { at } => Self::describe(&self.find(at)?),
@@ -131,6 +131,9 @@ impl Server {
             }
             Request::RemoveXattr { at, name } => self.remove_xattr(at, name)?,
             Request::Connect { at, kind } => return self.connect(at, *kind),
+            Request::Bind { at, kind, mode, owner } => {
+                return self.bind(at, *kind, *mode, *owner);
+            }
         };
         Ok((reply, None))
     }

@@ -7,6 +7,7 @@ use rustix::fs::{CWD, Mode, OFlags};
 
 use super::Result;
 use super::hidden::Hidden;
+use crate::protocol::Reach;
 
 /// Where an export lies on the host.
 #[derive(Debug)]
@@ -31,8 +32,8 @@ pub struct Export {
     /// Mounts of the kernel's own file systems (proc, sysfs, cgroup and the like) look empty,
     /// wherever they are.
     pub hide_kernel_filesystems: bool,
-    /// Unix sockets in it may be connected to.
-    pub allow_connect: bool,
+    /// What of the host's it leads to besides its files.
+    pub reach: Reach,
 }
 
 impl Export {
@@ -43,7 +44,7 @@ impl Export {
             read_only,
             hide: Vec::new(),
             hide_kernel_filesystems: true,
-            allow_connect: false,
+            reach: Reach::empty(),
         }
     }
 
@@ -69,7 +70,7 @@ impl Export {
             self.read_only,
             &self.hide,
             self.hide_kernel_filesystems,
-            self.allow_connect,
+            self.reach,
         )
     }
 }
@@ -80,7 +81,7 @@ pub struct OpenedExport {
     root: OwnedFd,
     pub(crate) read_only: bool,
     pub(super) hidden: Hidden,
-    pub(crate) allow_connect: bool,
+    pub(crate) reach: Reach,
 }
 
 impl OpenedExport {
@@ -89,10 +90,10 @@ impl OpenedExport {
         read_only: bool,
         hide: &[PathBuf],
         hide_kernel_filesystems: bool,
-        allow_connect: bool,
+        reach: Reach,
     ) -> Result<Self> {
         let hidden = Hidden::find(root.as_fd(), hide, hide_kernel_filesystems)?;
-        Ok(Self { root, read_only, hidden, allow_connect })
+        Ok(Self { root, read_only, hidden, reach })
     }
 
     pub(crate) fn root(&self) -> BorrowedFd<'_> {

@@ -14,6 +14,7 @@ mod modify;
 mod node;
 mod open;
 mod resolve;
+mod sockets;
 mod stat;
 mod workers;
 mod xattr;

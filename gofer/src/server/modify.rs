@@ -93,7 +93,8 @@ impl Server {
         Ok(Self::describe(&found))
     }
 
-    /// Creates a regular file, FIFO or socket node.
+    /// Creates a regular file, FIFO, socket node, or the character device 0:0: that is an overlay's whiteout, which
+    /// leads to no driver and which Linux lets everyone make.
     pub(super) fn mknod(
         &self,
         at: &At<'_>,
@@ -105,7 +106,8 @@ impl Server {
             0 | libc::S_IFREG => (FileKind::Regular, FileType::RegularFile),
             libc::S_IFIFO => (FileKind::Fifo, FileType::Fifo),
             libc::S_IFSOCK => (FileKind::Socket, FileType::Socket),
-            libc::S_IFCHR | libc::S_IFBLK => return Err(Errno::PERM),
+            libc::S_IFCHR => (FileKind::CharDevice, FileType::CharacterDevice),
+            libc::S_IFBLK => return Err(Errno::PERM),
             _ => return Err(Errno::INVAL),
         };
         let parent = self.find_parent(at)?;
@@ -153,7 +155,10 @@ impl Server {
         let mut host = HostRenameFlags::empty();
         host.set(HostRenameFlags::NOREPLACE, flags.contains(RenameFlags::NO_REPLACE));
         host.set(HostRenameFlags::EXCHANGE, flags.contains(RenameFlags::EXCHANGE));
-        if RenameFlags::from_bits(flags.bits()).is_none() || flags == RenameFlags::all() {
+        host.set(HostRenameFlags::WHITEOUT, flags.contains(RenameFlags::WHITEOUT));
+        let others = RenameFlags::NO_REPLACE | RenameFlags::WHITEOUT;
+        let contradictory = flags.contains(RenameFlags::EXCHANGE) && flags.intersects(others);
+        if RenameFlags::from_bits(flags.bits()).is_none() || contradictory {
             return Err(Errno::INVAL);
         }
         let from = self.find_parent(from)?;
@@ -247,6 +252,19 @@ impl Server {
         })?;
         let mut found = self.adopt(&parent.node, fd)?;
         found.attr = attr;
+        Ok(found)
+    }
+
+    /// Gives a socket that was just bound its mode and its owner.
+    pub(super) fn finish_socket(
+        &self,
+        parent: &Parent<'_>,
+        mode: u32,
+        owner: Option<Owner>,
+    ) -> Result<Found> {
+        let mut found = self.finish_new(parent, FileKind::Socket, None, owner)?;
+        self.change_mode(found.fd()?, permissions(mode))?;
+        found.attr = stat_fd(found.fd()?)?;
         Ok(found)
     }
 

@@ -4,13 +4,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::node::File;
 use super::resolve::{Found, fd_errno};
 use super::stat::stat_fd;
 use super::{Result, Server};
-use crate::protocol::{At, FileKind, OpenFlags, Reply};
+use crate::protocol::{At, FileKind, OpenFlags, Reach, Reply};
 
 /// Never waits (for a lease holder, say), never becomes a controlling terminal, never leaks.
 const ALWAYS: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY).union(OFlags::CLOEXEC);
@@ -19,7 +18,7 @@ const ALWAYS: OFlags = OFlags::NONBLOCK.union(OFlags::NOCTTY).union(OFlags::CLOE
 pub(super) type Answer<'a> = (Reply<'a>, Option<OwnedFd>);
 
 impl Server {
-    /// Opens a regular file and donates it.
+    /// Opens a regular file, or a FIFO of an export that leads to them, and donates it.
     pub(super) fn open(
         &self,
         at: &At<'_>,
@@ -29,6 +28,7 @@ impl Server {
         let found = self.find(at)?;
         match found.attr.kind() {
             FileKind::Regular => {}
+            FileKind::Fifo if self.export_of(&found.node)?.reach.contains(Reach::FIFO) => {}
             FileKind::Directory => return Err(Errno::ISDIR),
             FileKind::Symlink => return Err(Errno::LOOP),
             _ => return Err(Errno::NXIO),
@@ -42,28 +42,6 @@ impl Server {
         let attr = if flags.contains(OpenFlags::TRUNCATE) { stat_fd(&fd)? } else { found.attr };
         let node = if want_node { Some(self.hold(found.node)?) } else { None };
         Ok((Reply::Node { node, attr }, Some(fd)))
-    }
-
-    /// Connects to a Unix socket and donates the connection.
-    pub(super) fn connect(&self, at: &At<'_>, kind: i32) -> Result<Answer<'static>> {
-        let found = self.find(at)?;
-        if found.attr.kind() != FileKind::Socket || !self.export_of(&found.node)?.allow_connect {
-            return Err(Errno::CONNREFUSED);
-        }
-        let kind = match kind {
-            libc::SOCK_STREAM => SocketType::STREAM,
-            libc::SOCK_DGRAM => SocketType::DGRAM,
-            libc::SOCK_SEQPACKET => SocketType::SEQPACKET,
-            _ => return Err(Errno::PROTOTYPE),
-        };
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket =
-            rustix::net::socket_with(AddressFamily::UNIX, kind, flags, None).map_err(fd_errno)?;
-        // The working directory of a gofer is /proc/self/fd: this names the very socket that was
-        // found, however long its path.
-        let address = SocketAddrUnix::new(descriptor_name(found.fd()?).as_str())?;
-        rustix::net::connect(&socket, &address)?;
-        Ok((Reply::Done, Some(socket)))
     }
 
     /// Opens the file behind a descriptor once more, with access.
@@ -99,7 +77,7 @@ impl Server {
     }
 }
 
-fn descriptor_name(fd: BorrowedFd<'_>) -> String {
+pub(super) fn descriptor_name(fd: BorrowedFd<'_>) -> String {
     use std::os::fd::AsRawFd;
     fd.as_raw_fd().to_string()
 }

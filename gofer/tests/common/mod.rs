@@ -68,7 +68,7 @@ impl Fixture {
         let isolation = gofer.wait_ready().unwrap();
         let Gofer { pid, channels, .. } = gofer;
         let client = Arc::new(Client::connect(channels).unwrap());
-        let (root, _) = client.attach(0).unwrap();
+        let (root, ..) = client.attach(0).unwrap();
         Self { dir, client, pid, isolation, root, reaped: false }
     }
 

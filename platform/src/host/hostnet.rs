@@ -154,6 +154,23 @@ pub fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8], flags: i32) -> Result<Rece
     Ok(Received { len, flags: message.msg_flags, from, control: controls(told) })
 }
 
+/// Receives a message into `buffer` without waiting, and nothing that goes with it: the host drops descriptors. Returns its
+/// length and `MSG_*`.
+pub fn receive_data(
+    fd: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    flags: i32,
+) -> Result<(usize, i32), Errno> {
+    let mut message = header(&mut [], 0);
+    let mut part = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    message.msg_iov = &raw mut part;
+    message.msg_iovlen = 1;
+    let flags = flags | libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+    // SAFETY: the buffer is writable for the length that the header states; there is no room for anything else.
+    let len = unsafe { libc::recvmsg(fd.as_raw_fd(), &raw mut message, flags) };
+    Ok((Errno::result(len)? as usize, message.msg_flags))
+}
+
 fn controls(mut bytes: &[u8]) -> Vec<Control> {
     let mut all = Vec::new();
     let number = |bytes: &[u8], at: usize| bytes.get(at..)?.first_chunk().copied();

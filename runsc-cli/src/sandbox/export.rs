@@ -4,6 +4,7 @@ use anyhow::{Context, bail};
 use gofer::process::Users;
 use gofer::server::{Export, Source};
 use std::fs::File;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 /// The exports of a sandbox, in the order of their numbers.
@@ -20,7 +21,9 @@ impl Exports {
     pub fn add(&mut self, path: &Path, read_only: bool, hide: &[&str]) -> anyhow::Result<u32> {
         match path.metadata() {
             Ok(meta) if meta.is_dir() || meta.is_file() => {}
-            Ok(_) => bail!("{} is neither a directory nor a regular file", path.display()),
+            // Whether anybody gets through one is decided by --host-uds and --host-fifo.
+            Ok(meta) if meta.file_type().is_socket() || meta.file_type().is_fifo() => {}
+            Ok(_) => bail!("{} is a device, and those of the host are not served", path.display()),
             Err(e) => return Err(e).with_context(|| format!("cannot use {}", path.display())),
         }
         let mut export = Export::new(path, read_only);

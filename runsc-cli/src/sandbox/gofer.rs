@@ -1,7 +1,7 @@
 //! Starts the gofer.
 
 use super::export::Exports;
-use crate::cli::HostSeccomp;
+use crate::cli::{Global, HostSeccomp};
 use anyhow::Context;
 use gofer::process::{Options, spawn};
 use nix::sys::signal::{Signal, kill};
@@ -20,15 +20,16 @@ pub struct Gofer {
 pub fn start(
     exports: Exports,
     attached: bool,
-    mode: HostSeccomp,
+    global: &Global,
 ) -> anyhow::Result<(Gofer, Vec<OwnedFd>)> {
-    let filter_mode = match mode {
+    let filter_mode = match global.host_seccomp {
         HostSeccomp::Enforce => boot::HostSeccomp::Enforce,
         HostSeccomp::Log => boot::HostSeccomp::Log,
     };
     // Only where somebody waits for the sandbox anyway may it keep standard error.
     let stderr = if attached { std::io::stderr().as_fd().try_clone_to_owned().ok() } else { None };
-    let (exports, users) = exports.into_parts();
+    let (mut exports, users) = exports.into_parts();
+    exports.iter_mut().for_each(|export| export.reach = global.reach());
     let options =
         Options { die_with_starter: attached, filter_mode, stderr, users, ..Options::new(exports) };
     let gofer = spawn(options).context("cannot start the gofer")?;

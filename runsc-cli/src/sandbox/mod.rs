@@ -160,7 +160,7 @@ impl Sandbox {
             Life::Foreground => (true, None),
             Life::Detached(detached) => (detached.attached, Some(detached)),
         };
-        let (gofer, channels) = gofer::start(self.exports, attached, global.host_seccomp)?;
+        let (gofer, channels) = gofer::start(self.exports, attached, global)?;
         let mut egress = None;
         let (proxy, user_network) = match &resolver {
             None => {
@@ -235,7 +235,7 @@ pub fn join(
     prepare: impl FnOnce(Pid, Pid) -> anyhow::Result<()>,
 ) -> anyhow::Result<(Child, gofer::Gofer)> {
     let Member { spec, exports, files, console, exit, attached } = member;
-    let (gofer, channels) = gofer::start(exports, attached, global.host_seccomp)?;
+    let (gofer, channels) = gofer::start(exports, attached, global)?;
     let gofer_pid = gofer.pid();
     let start = move || {
         let control = connect()?;

@@ -3,9 +3,11 @@
 use super::{Attr, FileOps, FileType, OpenFlags, SetAttr};
 use crate::errno::{Errno, Result};
 use crate::kernel::Credentials;
+use crate::socket::Kind;
 use crate::vfs::path::Path;
 use crate::vfs::permission::Access;
 use std::any::Any;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// What `statfs(2)` reports of a file system.
@@ -135,6 +137,29 @@ pub trait Inode: Send + Sync + Any {
     /// Opens it. `path` is where it was found; `flags` have been checked against permissions.
     /// Truncation by `O_TRUNC` is done by the VFS through [`Inode::set_attr`].
     fn open(self: Arc<Self>, path: &Path, flags: OpenFlags) -> Result<Arc<dyn FileOps>>;
+
+    /// Opens a FIFO that is shared with programs outside the sandbox, without waiting for the other side; `None` for
+    /// anything else.
+    fn open_outside(&self, _flags: OpenFlags) -> Option<Result<OwnedFd>> {
+        None
+    }
+
+    /// Connects to the Unix socket that a program outside has bound here; `None` where there are none.
+    fn connect_outside(&self, _kind: Kind) -> Option<Result<OwnedFd>> {
+        None
+    }
+
+    /// As [`Inode::create`] for the node of a Unix socket to which programs outside can connect; also gives that socket,
+    /// which listens. `None` where there are none.
+    fn bind_outside(
+        &self,
+        _name: &[u8],
+        _kind: Kind,
+        _mode: u32,
+        _owner: Owner,
+    ) -> Option<Result<(Arc<dyn Inode>, OwnedFd)>> {
+        None
+    }
 
     /// Child of that name. `ENOENT` if there is none, `ENOTDIR` if this is not a directory.
     fn lookup(&self, _name: &[u8]) -> Result<Arc<dyn Inode>> {

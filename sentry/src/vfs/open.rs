@@ -10,6 +10,7 @@ use super::walk::{self, Last, WalkContext, WalkFlags, Walker};
 use super::{Dentry, FileType, Inode, Owner, SetAttr, device};
 use crate::errno::{Errno, Result};
 use crate::fs::fanotify::{event, marks};
+use crate::fs::host::fifo;
 use crate::fs::pipe::{FifoSlot, open_fifo};
 use crate::kernel::CurrentTask;
 use crate::kernel::landlock::{self, access};
@@ -354,6 +355,9 @@ fn open_by_type(t: Option<&mut CurrentTask>, path: Path, flags: OpenFlags) -> Re
         }
         FileType::Fifo => {
             let t = t.ok_or(Errno::ENXIO)?;
+            if let Some(opened) = fifo::open(t, &path, flags) {
+                return opened;
+            }
             let slot = path.inode().attachments().get_or_insert_with(FifoSlot::default);
             open_fifo(t, &slot, path, flags)
         }

@@ -447,6 +447,18 @@ fn locked_flags() {
     });
 }
 
+/// What hides a lower file in an overlay is no device that one needs a privilege for.
+fn whiteouts_of_users() {
+    own(|| {
+        ok!(chmod(c".", 0o777), sc!(SYS_setresgid, 5, 5, 5), sc!(SYS_setresuid, 5, 5, 5));
+        let node = |name: &CStr, mode: u32, dev: u64| sc!(SYS_mknod, name, mode | 0o644, dev);
+        p!(node(c"w", S_IFCHR, 0), node(c"b", S_IFBLK, 0), node(c"n", S_IFCHR, 0x103));
+        p!(stat(c"w"), stat(c"w").st.st_rdev, open(c"w", O_RDONLY, 0), unlink(c"w"));
+        let re = |flags: u32| sc!(SYS_renameat2, CWD, c"f", CWD, c"g", flags);
+        p!(put(c"f", "x"), re(6), re(4), get(c"g"), stat(c"f"), stat(c"f").st.st_rdev);
+    });
+}
+
 fn namespace_files_can_be_bound() {
     own(|| {
         put(c"ns", "");
@@ -496,6 +508,7 @@ cases![
     chroot_and_mountinfo,
     unprivileged_mounts,
     locked_flags,
+    whiteouts_of_users,
     namespace_files_can_be_bound,
     mounts_hide_from_parents,
 ];

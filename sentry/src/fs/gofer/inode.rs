@@ -6,6 +6,7 @@ use super::file::{GoferFile, GoferMappable};
 use super::handles;
 use super::{ASKED_OF, GoferFs, LIST_AFTER, LIST_ATTRS, LOOK_AHEAD, UNEXPECTED, convert};
 use crate::errno::{Errno, Result};
+use crate::socket::Kind;
 use crate::sync::{Mutex, rank};
 use crate::vfs::{
     Attachments, Attr, FileOps, FileSystem, FileType, Inode, OpenFlags, Owner, Path, SetAttr,
@@ -440,6 +441,24 @@ impl Inode for GoferInode {
             FileType::Regular => Ok(Arc::new(GoferFile::open(self, flags)?)),
             _ => Err(Errno::ENXIO),
         }
+    }
+
+    fn open_outside(&self, flags: OpenFlags) -> Option<Result<OwnedFd>> {
+        self.open_fifo(flags)
+    }
+
+    fn connect_outside(&self, kind: Kind) -> Option<Result<OwnedFd>> {
+        self.connect_socket(kind)
+    }
+
+    fn bind_outside(
+        &self,
+        name: &[u8],
+        kind: Kind,
+        mode: u32,
+        owner: Owner,
+    ) -> Option<Result<(Arc<dyn Inode>, OwnedFd)>> {
+        self.bind_socket(name, kind, mode, owner)
     }
 
     fn lookup(&self, name: &[u8]) -> Result<Arc<dyn Inode>> {

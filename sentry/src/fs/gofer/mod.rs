@@ -15,6 +15,7 @@ mod file;
 mod handles;
 mod inode;
 mod modify;
+mod outside;
 
 use donated::Donated;
 use handles::Handles;
@@ -24,7 +25,7 @@ use super::super_block::next_dev;
 use crate::errno::{Errno, Result};
 use crate::sync::{Mutex, rank};
 use crate::vfs::{FileSystem, StatFs};
-use gofer::{Client, NodeId};
+use gofer::{Client, NodeId, Reach};
 use rustc_hash::FxHashMap;
 use std::sync::{Arc, Weak};
 
@@ -44,6 +45,8 @@ pub struct GoferFs {
     client: Arc<Client>,
     sharing: Sharing,
     root: NodeId,
+    /// What of the host's it leads to besides its files.
+    reach: Reach,
     /// Device number in the guest for each device of the host.
     devs: Mutex<FxHashMap<u64, u64>, { rank::LEAF }>,
     /// Inodes in use by host device and number: names of one file are one inode.
@@ -58,13 +61,14 @@ pub struct GoferFs {
 impl GoferFs {
     /// Mounts an export: its root inode.
     pub fn mount(client: &Arc<Client>, export: u32, sharing: Sharing) -> Result<Arc<GoferInode>> {
-        let (root, attr) = client.attach(export).map_err(convert::errno)?;
+        let (root, attr, reach) = client.attach(export).map_err(convert::errno)?;
         let dev = next_dev();
         let devs = FxHashMap::from_iter([(attr.dev, dev)]);
         let fs = Arc::new(Self {
             client: client.clone(),
             sharing,
             root,
+            reach,
             devs: Mutex::new(devs),
             inodes: Mutex::default(),
             donated: Donated::default(),

@@ -64,7 +64,7 @@ impl GoferInode {
                 };
                 self.at_child(name, create)?.attr
             }
-            // A device of the host has no business in a sandbox.
+            // A device of the host has no business in a sandbox; 0:0 is none, but an overlay's whiteout.
             Some(FileType::CharDevice | FileType::BlockDevice) if rdev != 0 => {
                 return Err(Errno::EPERM);
             }

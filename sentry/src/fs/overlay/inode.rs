@@ -3,12 +3,14 @@
 use super::directory::OverlayDirectory;
 use super::{OPAQUE, OverlayFs, PRIVATE, is_whiteout};
 use crate::errno::{Errno, Result};
+use crate::socket::Kind;
 use crate::sync::{Mutex, rank};
 use crate::vfs::{
     Attachments, Attr, FileOps, FileSystem, FileType, Inode, InodeFlags, OpenFlags, Owner, Path,
     SetAttr,
 };
 use std::any::Any;
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Weak};
 
 /// Where the parts of a file lie.
@@ -188,6 +190,14 @@ impl Inode for OverlayInode {
             return Err(Errno::ENOTDIR);
         }
         Ok(self.child(name, self.find(name, rest)?)?)
+    }
+
+    fn open_outside(&self, flags: OpenFlags) -> Option<Result<OwnedFd>> {
+        self.real().ok()?.open_outside(flags)
+    }
+
+    fn connect_outside(&self, kind: Kind) -> Option<Result<OwnedFd>> {
+        self.real().ok()?.connect_outside(kind)
     }
 
     fn create(&self, name: &[u8], mode: u32, rdev: u64, owner: Owner) -> Result<Arc<dyn Inode>> {

@@ -3,13 +3,15 @@
 use super::Unix;
 use crate::errno::{Errno, Result};
 use crate::kernel::CurrentTask;
+use crate::socket::Kind;
 use crate::socket::family::AF_UNIX;
 use crate::sync::{Mutex, rank};
 use crate::vfs::open;
 use crate::vfs::permission::{self, Access};
 use crate::vfs::walk::{self, WalkContext, WalkFlags};
-use crate::vfs::{FileType, Path};
+use crate::vfs::{FileType, Inode, Path};
 use std::collections::HashMap;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -109,11 +111,17 @@ pub fn autobind(socket: super::WeakUnix) -> Result<Arc<Name>> {
     Err(Errno::ENOSPC)
 }
 
-/// Binds a socket. `EADDRINUSE`, and whatever making the inode fails with.
-pub fn bind(t: &CurrentTask, addr: &[u8], socket: super::WeakUnix) -> Result<Arc<Name>> {
+/// Binds a socket. `EADDRINUSE`, and whatever making the inode fails with. Where programs outside can connect, there is
+/// a socket of the host's besides, which listens.
+pub fn bind(
+    t: &CurrentTask,
+    addr: &[u8],
+    kind: Kind,
+    socket: super::WeakUnix,
+) -> Result<(Arc<Name>, Option<OwnedFd>)> {
     let path = match parse(addr)? {
-        Address::Unnamed => return autobind(socket),
-        Address::Abstract(bytes) => return bind_abstract(bytes, socket),
+        Address::Unnamed => return Ok((autobind(socket)?, None)),
+        Address::Abstract(bytes) => return Ok((bind_abstract(bytes, socket)?, None)),
         Address::Path(path) => path,
     };
     let ctx = WalkContext::of(t);
@@ -123,7 +131,15 @@ pub fn bind(t: &CurrentTask, addr: &[u8], socket: super::WeakUnix) -> Result<Arc
         return Err(Errno::ENOENT);
     }
     let mode = FileType::Socket as u32 | 0o777;
-    let (dentry, new) = open::create(&ctx, &parent.dir, name, mode, 0)?;
+    let (dir, mut outside) = (parent.dir.inode(), None);
+    let make = |mode, owner| match dir.bind_outside(name, kind, mode, owner) {
+        None => dir.create(name, mode, 0, owner),
+        Some(bound) => bound.map(|(inode, fd)| {
+            outside = Some(fd);
+            inode
+        }),
+    };
+    let (dentry, new) = open::create_with(&ctx, &parent.dir, name, mode, make)?;
     if !new {
         return Err(Errno::EADDRINUSE);
     }
@@ -131,7 +147,22 @@ pub fn bind(t: &CurrentTask, addr: &[u8], socket: super::WeakUnix) -> Result<Arc
     at.inode().attachments().set(Arc::new(BoundSocket(socket)));
     let mut bytes = path.to_vec();
     bytes.push(0);
-    Ok(Arc::new(Name { bytes, path: Some(at) }))
+    Ok((Arc::new(Name { bytes, path: Some(at) }), outside))
+}
+
+/// Who is at an address.
+pub enum Found {
+    /// A socket of the sandbox.
+    Inside(Unix),
+    /// Nobody of the sandbox; a program outside may have bound this.
+    Outside(Arc<dyn Inode>),
+}
+
+impl Found {
+    /// A connection of the host's with a program outside. `ECONNREFUSED` where there is none.
+    pub fn connect(inode: &Arc<dyn Inode>, kind: Kind) -> Result<OwnedFd> {
+        inode.connect_outside(kind).unwrap_or(Err(Errno::ECONNREFUSED))
+    }
 }
 
 /// A bound socket goes: its name becomes free (a path stays, but leads to nobody).
@@ -148,8 +179,8 @@ pub fn unbind(name: &Name) {
     }
 }
 
-/// The socket bound to an address. `ECONNREFUSED` if nobody is, `EACCES` without write permission.
-pub fn find(t: &CurrentTask, addr: &[u8]) -> Result<Unix> {
+/// The socket bound to an address. `ECONNREFUSED` if nobody can be, `EACCES` without write permission.
+pub fn find(t: &CurrentTask, addr: &[u8]) -> Result<Found> {
     let found = match parse(addr)? {
         // Linux takes an empty address for the empty abstract name here.
         Address::Unnamed => return Err(Errno::EINVAL),
@@ -161,10 +192,14 @@ pub fn find(t: &CurrentTask, addr: &[u8]) -> Result<Unix> {
             if at.dentry.file_type() != FileType::Socket {
                 return Err(Errno::ECONNREFUSED);
             }
-            at.inode().attachments().get::<BoundSocket>().map(|b| b.0.clone())
+            let bound = at.inode().attachments().get::<BoundSocket>().map(|b| b.0.clone());
+            match bound.and_then(|s| s.upgrade()) {
+                Some(socket) => return Ok(Found::Inside(socket)),
+                None => return Ok(Found::Outside(at.inode().clone())),
+            }
         }
     };
-    found.and_then(|s| s.upgrade()).ok_or(Errno::ECONNREFUSED)
+    found.and_then(|s| s.upgrade()).map(Found::Inside).ok_or(Errno::ECONNREFUSED)
 }
 
 #[cfg(test)]

@@ -1,8 +1,9 @@
 //! Connected local sockets: streams and sequenced packets.
 
-use super::address::{self, Name};
+use super::address::{self, Found, Name};
 use super::message::{Message, SendBuffer, WRITABLE, stream_piece};
 use super::oob;
+use super::outside::Outside;
 use super::{PeerCreds, Rights, Unix, WeakUnix};
 use crate::errno::{Errno, Result};
 use crate::fs::ioctl::{FIONREAD, TIOCOUTQ, put_int};
@@ -13,7 +14,7 @@ use crate::socket::inet::{Net, devices};
 use crate::socket::options::{DEFAULT_BUFFER, so};
 use crate::socket::{Destination, Kind, OptionValue, Options, RecvMsg, SendMsg, Socket, flags};
 use crate::sync::{Mutex, rank};
-use crate::vfs::File;
+use crate::vfs::{File, Inode};
 use crate::wait::{EventMask, WaitQueue};
 use std::any::Any;
 use std::collections::VecDeque;
@@ -37,6 +38,8 @@ pub struct ConnSocket {
     /// Pending error number; 0 for none.
     error: AtomicI32,
     peer: OnceLock<Peer>,
+    /// A socket of the host's: the connection with a program outside, or where such programs connect.
+    outside: OnceLock<Arc<Outside>>,
     setup: Mutex<Setup, { rank::INODE }>,
     received: Mutex<Received, { rank::INODE_NESTED }>,
 }
@@ -89,6 +92,7 @@ impl ConnSocket {
             shutdown_bits: AtomicU8::new(0),
             error: AtomicI32::new(0),
             peer: OnceLock::new(),
+            outside: OnceLock::new(),
             setup: Mutex::new(setup),
             received: Mutex::default(),
         });
@@ -124,7 +128,40 @@ impl ConnSocket {
 
     /// True once connected.
     pub fn is_connected(&self) -> bool {
-        self.peer.get().is_some()
+        self.peer.get().is_some() || self.connection().is_some()
+    }
+
+    /// The connection with a program outside, if that is what it is connected to.
+    fn connection(&self) -> Option<&Arc<Outside>> {
+        self.outside.get().filter(|outside| !outside.peer().is_empty())
+    }
+
+    /// Connects to a program outside.
+    fn connect_outside(&self, inode: &Arc<dyn Inode>, addr: &[u8]) -> Result<()> {
+        if self.is_connected() {
+            return Err(Errno::EISCONN);
+        }
+        if self.is_listening() || self.outside.get().is_some() {
+            return Err(Errno::EINVAL);
+        }
+        let fd = Found::connect(inode, self.kind)?;
+        let outside = Outside::new(fd, self.kind, addr, &self.queue)?;
+        self.outside.set(outside).map_err(|_| Errno::EISCONN)?;
+        self.queue.notify(WRITABLE);
+        Ok(())
+    }
+
+    /// A connection that a program outside has made. `EAGAIN` when there is none.
+    fn accept_outside(&self) -> Result<Arc<dyn Socket>> {
+        let fd = self.outside.get().ok_or(Errno::EAGAIN)?.accept()?;
+        let options = Options::with_creator(self.options.creator);
+        let inherited = Setup { name: self.name(), inherited: true, listener: None };
+        let socket = ConnSocket::with_setup(self.kind, options, inherited);
+        socket.options.inherit(&self.options);
+        // Who connects has no name.
+        let outside = Outside::new(fd, self.kind, &address::sockaddr(None), &socket.queue)?;
+        let _ = socket.outside.set(outside);
+        Ok(socket)
     }
 
     fn shut(&self, bits: u8) {
@@ -441,7 +478,11 @@ impl Socket for ConnSocket {
         if self.name().is_some() {
             return Err(Errno::EINVAL);
         }
-        let name = address::bind(t, addr, WeakUnix::Conn(self.this.clone()))?;
+        let this = WeakUnix::Conn(self.this.clone());
+        let (name, fd) = address::bind(t, addr, self.kind, this)?;
+        if let Some(fd) = fd {
+            let _ = self.outside.set(Outside::new(fd, self.kind, &[], &self.queue)?);
+        }
         self.setup.lock().name = Some(name);
         Ok(())
     }
@@ -476,7 +517,10 @@ impl Socket for ConnSocket {
             match listener.pending.pop_front() {
                 Some(socket) => socket,
                 None if self.is_shut(RCV) => return Err(Errno::EINVAL),
-                None => return Err(Errno::EAGAIN),
+                None => {
+                    drop(setup);
+                    return self.accept_outside();
+                }
             }
         };
         // Those who found the backlog full wait for this; the listener itself is not written to.
@@ -496,7 +540,11 @@ impl Socket for ConnSocket {
             let name = address::autobind(WeakUnix::Conn(self.this.clone()))?;
             self.setup.lock().name = Some(name);
         }
-        let Unix::Conn(listener) = address::find(t, addr)? else { return Err(Errno::EPROTOTYPE) };
+        let listener = match address::find(t, addr)? {
+            Found::Inside(Unix::Conn(listener)) => listener,
+            Found::Inside(Unix::Dgram(_)) => return Err(Errno::EPROTOTYPE),
+            Found::Outside(inode) => return self.connect_outside(&inode, addr),
+        };
         if listener.kind != self.kind {
             return Err(Errno::EPROTOTYPE);
         }
@@ -538,6 +586,9 @@ impl Socket for ConnSocket {
     }
 
     fn peer_address(&self) -> Result<Vec<u8>> {
+        if let Some(outside) = self.connection() {
+            return Ok(outside.peer());
+        }
         let peer = self.peer.get().ok_or(Errno::ENOTCONN)?;
         let now = peer.socket.upgrade().and_then(|s| s.name());
         Ok(address::sockaddr(now.as_ref().or(peer.name.as_ref()).map(|n| &**n)))
@@ -550,6 +601,9 @@ impl Socket for ConnSocket {
             2 => (RCV | SEND, RCV | SEND),
             _ => return Err(Errno::EINVAL),
         };
+        if let Some(outside) = self.connection() {
+            outside.shutdown(how)?;
+        }
         self.shut(bits);
         if let Some(peer) = self.peer.get().and_then(|p| p.socket.upgrade()) {
             peer.shut(other);
@@ -567,6 +621,9 @@ impl Socket for ConnSocket {
     }
 
     fn send(&self, src: &mut dyn Source, msg: &mut SendMsg) -> Result<usize> {
+        if let Some(outside) = self.connection() {
+            return outside.send(src, msg);
+        }
         let stream = self.kind == Kind::Stream;
         if msg.flags & flags::OOB != 0 && (!stream || src.remaining() == 0) {
             return Err(Errno::EOPNOTSUPP);
@@ -590,6 +647,9 @@ impl Socket for ConnSocket {
     }
 
     fn receive(&self, dst: &mut dyn Sink, msg: &mut RecvMsg) -> Result<usize> {
+        if let Some(outside) = self.connection() {
+            return outside.receive(dst, msg);
+        }
         if msg.flags & flags::ERRQUEUE != 0 {
             return Err(Errno::EAGAIN);
         }
@@ -636,6 +696,9 @@ impl Socket for ConnSocket {
     }
 
     fn poll(&self) -> EventMask {
+        if let Some(outside) = self.connection() {
+            return outside.poll();
+        }
         let mut events = EventMask::empty();
         if self.error.load(Ordering::SeqCst) != 0 {
             events |= EventMask::ERR;
@@ -651,6 +714,14 @@ impl Socket for ConnSocket {
             let setup = self.setup.lock();
             match &setup.listener {
                 Some(listener) if !listener.pending.is_empty() => events |= EventMask::READABLE,
+                Some(_)
+                    if self
+                        .outside
+                        .get()
+                        .is_some_and(|outside| outside.poll().intersects(EventMask::IN)) =>
+                {
+                    events |= EventMask::READABLE;
+                }
                 Some(_) => {}
                 None => events |= EventMask::HUP | WRITABLE,
             }
@@ -677,6 +748,9 @@ impl Socket for ConnSocket {
     fn ioctl(&self, task: &Task, cmd: u32, arg: u64) -> Result<u64> {
         match cmd {
             FIONREAD if self.is_listening() => Err(Errno::EINVAL),
+            FIONREAD if let Some(outside) = self.connection() => {
+                put_int(task, arg, outside.available()?)
+            }
             FIONREAD => {
                 let n = self.received.lock().queue.iter().map(|m| m.bytes().len()).sum();
                 put_int(task, arg, n)

@@ -1,7 +1,8 @@
 //! Local datagram sockets.
 
-use super::address::{self, Name};
+use super::address::{self, Found, Name};
 use super::message::{Message, SendBuffer, WRITABLE};
+use super::outside::Outside;
 use super::{PeerCreds, Rights, Unix, WeakUnix};
 use crate::errno::{Errno, Result};
 use crate::fs::ioctl::{FIONREAD, TIOCOUTQ, put_int};
@@ -43,6 +44,8 @@ pub struct DgramSocket {
 struct Setup {
     name: Option<Arc<Name>>,
     peer: Option<(Weak<DgramSocket>, Option<Arc<Name>>)>,
+    /// The peer is a program outside.
+    outside: Option<Arc<Outside>>,
     creds: Option<PeerCreds>,
 }
 
@@ -94,7 +97,12 @@ impl DgramSocket {
 
     /// True with a peer.
     pub fn is_connected(&self) -> bool {
-        self.setup.lock().peer.is_some()
+        let setup = self.setup.lock();
+        setup.peer.is_some() || setup.outside.is_some()
+    }
+
+    fn outside(&self) -> Option<Arc<Outside>> {
+        self.setup.lock().outside.clone()
     }
 
     fn peer(&self) -> Option<Weak<DgramSocket>> {
@@ -151,6 +159,7 @@ impl DgramSocket {
         let old = {
             let mut setup = self.setup.lock();
             setup.creds = None;
+            setup.outside = None;
             setup.peer.take()
         };
         // Datagrams of the old peer are lost, and it is told so.
@@ -234,7 +243,8 @@ impl Socket for DgramSocket {
         if self.name().is_some() {
             return Err(Errno::EINVAL);
         }
-        let name = address::bind(t, addr, WeakUnix::Dgram(self.this.clone()))?;
+        let this = WeakUnix::Dgram(self.this.clone());
+        let (name, _) = address::bind(t, addr, Kind::Dgram, this)?;
         self.setup.lock().name = Some(name);
         Ok(())
     }
@@ -262,7 +272,18 @@ impl Socket for DgramSocket {
         if self.options.passcred() {
             self.autobind()?;
         }
-        let Unix::Dgram(other) = address::find(t, addr)? else { return Err(Errno::EPROTOTYPE) };
+        let other = match address::find(t, addr)? {
+            Found::Inside(Unix::Dgram(other)) => other,
+            Found::Inside(Unix::Conn(_)) => return Err(Errno::EPROTOTYPE),
+            Found::Outside(inode) => {
+                let fd = Found::connect(&inode, Kind::Dgram)?;
+                let outside = Outside::new(fd, Kind::Dgram, addr, &self.queue)?;
+                self.disconnect();
+                self.setup.lock().outside = Some(outside);
+                self.queue.notify(WRITABLE);
+                return Ok(());
+            }
+        };
         if other.is_connected() && !other.is_peer(self) {
             return Err(Errno::EPERM);
         }
@@ -272,6 +293,7 @@ impl Socket for DgramSocket {
         }
         let name = other.name();
         let mut setup = self.setup.lock();
+        setup.outside = None;
         setup.peer = Some((Arc::downgrade(&other), name));
         drop(setup);
         self.queue.notify(WRITABLE);
@@ -283,6 +305,9 @@ impl Socket for DgramSocket {
     }
 
     fn peer_address(&self) -> Result<Vec<u8>> {
+        if let Some(outside) = self.outside() {
+            return Ok(outside.peer());
+        }
         let (peer, name) = self.setup.lock().peer.clone().ok_or(Errno::ENOTCONN)?;
         let now = peer.upgrade().and_then(|s| s.name());
         Ok(address::sockaddr(now.as_ref().or(name.as_ref()).map(|n| &**n)))
@@ -302,19 +327,27 @@ impl Socket for DgramSocket {
 
     fn destination(&self, t: &CurrentTask, addr: &[u8]) -> Result<Destination> {
         match address::find(t, addr)? {
-            Unix::Dgram(socket) => {
+            Found::Inside(Unix::Dgram(socket)) => {
                 if !self.is_peer(&socket) {
                     super::check_scope(t, socket.name(), &socket.options)?;
                 }
                 Ok(Arc::new(Arc::downgrade(&socket)))
             }
-            Unix::Conn(_) => Err(Errno::EPROTOTYPE),
+            Found::Inside(Unix::Conn(_)) => Err(Errno::EPROTOTYPE),
+            Found::Outside(inode) => {
+                let fd = Found::connect(&inode, Kind::Dgram)?;
+                Ok(Outside::new(fd, Kind::Dgram, addr, &self.queue)?)
+            }
         }
     }
 
     fn send(&self, src: &mut dyn Source, msg: &mut SendMsg) -> Result<usize> {
         if msg.flags & flags::OOB != 0 {
             return Err(Errno::EOPNOTSUPP);
+        }
+        let to = msg.to.clone().map(|to| to.downcast::<Outside>().ok());
+        if let Some(outside) = to.unwrap_or_else(|| self.outside()) {
+            return if self.is_shut(SEND) { Err(Errno::EPIPE) } else { outside.send(src, msg) };
         }
         if msg.to.is_none() && !self.is_connected() {
             return Err(if self.is_shut(SEND) { Errno::EPIPE } else { Errno::ENOTCONN });
@@ -388,6 +421,11 @@ impl Socket for DgramSocket {
             msg.rights = message.rights.take();
             return deliver(&message, dst, msg, &self.options);
         }
+        if let Some(outside) = self.outside()
+            && !self.is_shut(RCV)
+        {
+            return outside.receive(dst, msg);
+        }
         if let Some(e) = self.take_error() {
             return Err(e);
         }
@@ -440,6 +478,9 @@ impl Socket for DgramSocket {
         }
         if !self.received.lock().queue.is_empty() {
             events |= EventMask::READABLE;
+        }
+        if let Some(outside) = self.outside() {
+            return events | outside.poll();
         }
         if self.buffer.is_writable() {
             let peer = self.peer().and_then(|p| p.upgrade());

@@ -1,13 +1,14 @@
 //! Local sockets (`unix(7)`).
 //!
 //! * [`conn`]: streams and sequenced packets, which are connected. [`dgram`]: datagrams.
-//! * [`address`]: names. [`message`]: what lies in receive queues. [`rights`]: files in flight.
+//! * [`outside`]: programs outside the sandbox as the other side. [`address`]: names. [`message`]: what lies in receive queues. [`rights`]: files in flight.
 
 pub mod address;
 pub mod conn;
 pub mod dgram;
 pub mod message;
 mod oob;
+mod outside;
 pub mod rights;
 
 use super::family::{AF_UNIX, Family, Pair};

@@ -1,8 +1,12 @@
 //! Host descriptors that the sandbox was started with: the standard streams.
 //!
 //! They may be anything (pipe, socket, terminal, file) and are shared with programs outside, so that
-//! their flags are not ours to change: readiness is asked for before every call. One thread of the
-//! sentry watches them all for changes and tells their wait queues.
+//! their flags are not ours to change: readiness is asked for before every call.
+//!
+//! [`watch`]: the thread that watches descriptors of the host. [`fifo`]: FIFOs that are shared with programs outside.
+
+pub mod fifo;
+pub mod watch;
 
 use super::anon::Identity;
 use super::ioctl::{FIONREAD, put_int};
@@ -10,14 +14,14 @@ use crate::errno::{Errno, Result};
 use crate::io::{Sink, Source, from_host};
 use crate::kernel::Task;
 use crate::mm::UserAddr;
-use crate::sync::{Mutex, rank};
 use crate::vfs::{Attr, File, FileOps, FileType, Mappable, OpenFlags};
 use crate::wait::{EventMask, WaitQueue};
 use platform::MapSource;
-use platform::host::{Errno as HostErrno, file, poll, thread, tty, watch::Watch};
+use platform::host::{file, poll, tty};
 use std::any::Any;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, OnceLock};
+use watch::Watched;
 
 /// A host descriptor as an open file.
 pub struct HostFile {
@@ -26,7 +30,8 @@ pub struct HostFile {
     tty: bool,
     rdev: u64,
     identity: Identity,
-    queue: WaitQueue,
+    queue: Arc<WaitQueue>,
+    watched: OnceLock<Watched>,
 }
 
 /// Device number of `/dev/null`.
@@ -58,10 +63,11 @@ impl HostFile {
             tty,
             rdev: stat.st_rdev,
             identity,
-            queue: WaitQueue::new(),
+            queue: Arc::new(WaitQueue::new()),
+            watched: OnceLock::new(),
         });
         if !host.seekable() {
-            watcher()?.add(&host)?;
+            let _ = host.watched.set(Watched::new(host.fd.as_fd(), &host.queue)?);
         }
         let keep = OpenFlags::WRONLY | OpenFlags::RDWR | OpenFlags::APPEND;
         let flags = OpenFlags::from_bits_retain(flags as u32) & keep;
@@ -250,55 +256,5 @@ impl Mappable for HostMappable {
             return Ok(None);
         }
         Ok(Some((len.min(pages - offset), MapSource::HostFd(self.0.clone(), offset))))
-    }
-}
-
-/// The thread that watches, and what it watches.
-struct Watcher {
-    watch: Watch,
-    files: Mutex<Vec<Weak<HostFile>>, { rank::LEAF }>,
-}
-
-/// Stack of the watching thread, in bytes.
-const STACK: usize = 64 << 10;
-
-fn watcher() -> Result<&'static Watcher> {
-    static WATCHER: OnceLock<std::result::Result<Watcher, HostErrno>> = OnceLock::new();
-    static STARTED: OnceLock<std::result::Result<(), HostErrno>> = OnceLock::new();
-    let made =
-        WATCHER.get_or_init(|| Ok(Watcher { watch: Watch::new()?, files: Mutex::new(Vec::new()) }));
-    let watcher = made.as_ref().map_err(|e| from_host(*e))?;
-    let started =
-        STARTED.get_or_init(|| thread::spawn("host-files", STACK, || watcher.run()).map(drop));
-    started.as_ref().map_err(|e| from_host(*e))?;
-    Ok(watcher)
-}
-
-impl Watcher {
-    fn add(&self, host: &Arc<HostFile>) -> Result<()> {
-        let mut files = self.files.lock();
-        let key = files.len() as u64;
-        files.push(Arc::downgrade(host));
-        drop(files);
-        match self.watch.add(host.fd.as_fd(), key) {
-            // Always ready, or watched already under another descriptor of the same file.
-            Ok(()) | Err(HostErrno::EPERM | HostErrno::EEXIST) => Ok(()),
-            Err(e) => Err(from_host(e)),
-        }
-    }
-
-    fn run(&self) {
-        loop {
-            let waited = self.watch.wait(|key, events| {
-                let file = self.files.lock().get(key as usize).and_then(Weak::upgrade);
-                if let Some(file) = file {
-                    file.queue.notify(EventMask::from_bits_truncate(events));
-                }
-            });
-            match waited {
-                Ok(()) | Err(HostErrno::EINTR) => {}
-                Err(_) => return,
-            }
-        }
     }
 }
