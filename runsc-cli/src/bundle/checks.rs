@@ -77,7 +77,7 @@ fn check_linux(linux: &Linux, joins: bool) -> anyhow::Result<()> {
 }
 
 /// Namespaces of the host that a container is to join. The sandbox has all of its own; only its way to the
-/// network leads through one that exists.
+/// network leads through one that exists, and its users are those of one.
 fn check_namespace(namespace: &LinuxNamespace, joins: bool) -> anyhow::Result<()> {
     let (kind, path) = (namespace.typ(), namespace.path().as_deref());
     let Some(path) = path.filter(|path| !path.as_os_str().is_empty()) else { return Ok(()) };
@@ -86,6 +86,7 @@ fn check_namespace(namespace: &LinuxNamespace, joins: bool) -> anyhow::Result<()
     }
     exists(path).with_context(|| format!("the {kind} namespace {}", path.display()))?;
     match kind {
+        LinuxNamespaceType::User => {}
         // What the program would see there would be missing.
         LinuxNamespaceType::Pid | LinuxNamespaceType::Mount | LinuxNamespaceType::Time => bail!(
             "cannot join the {kind} namespace {}: the sandbox has a kernel of its own; containers share one by \

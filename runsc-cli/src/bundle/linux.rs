@@ -77,11 +77,16 @@ pub fn limits(resources: Option<&LinuxResources>) -> LimitSpec {
     }
 }
 
-/// The users and groups of the host that those of the container are, where it has a user namespace of its own.
+/// The users and groups of the host that those of the container are, where it has a user namespace of its own, or
+/// joins one.
 pub fn users(spec: &Spec) -> anyhow::Result<Option<Users>> {
     let Some(linux) = spec.linux() else { return Ok(None) };
     let namespaces = linux.namespaces().as_deref().unwrap_or_default();
-    let own = |n: &LinuxNamespace| n.typ() == LinuxNamespaceType::User && n.path().is_none();
+    let path = |n: &LinuxNamespace| n.path().clone().filter(|path| !path.as_os_str().is_empty());
+    let user = namespaces.iter().find(|n| n.typ() == LinuxNamespaceType::User);
+    if let Some(path) = user.and_then(path) {
+        return super::user_namespace::users(&path);
+    }
     let map = |mappings: &Option<Vec<LinuxIdMapping>>| -> Vec<IdMap> {
         let one = |m: &LinuxIdMapping| IdMap {
             inside: m.container_id(),
@@ -91,7 +96,7 @@ pub fn users(spec: &Spec) -> anyhow::Result<Option<Users>> {
         mappings.iter().flatten().map(one).collect()
     };
     let (uids, gids) = (map(linux.uid_mappings()), map(linux.gid_mappings()));
-    if !namespaces.iter().any(own) || (uids.is_empty() && gids.is_empty()) {
+    if user.is_none() || (uids.is_empty() && gids.is_empty()) {
         return Ok(None);
     }
     for (name, map) in [("uidMappings", &uids), ("gidMappings", &gids)] {

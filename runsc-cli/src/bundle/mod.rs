@@ -16,6 +16,7 @@ mod rootfs;
 pub mod scheduling;
 pub mod seccomp;
 mod submounts;
+mod user_namespace;
 
 use crate::cli::{FileAccess, Global};
 use crate::sandbox::Exports;

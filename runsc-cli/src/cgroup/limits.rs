@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The host has more processes than the guest: each guest thread is a thread of the sentry and one of a stub.
 /// The guest's own limit is kept inside; this one is the net below it.
-fn host_pids(limit: i64) -> i64 {
+pub fn host_pids(limit: i64) -> i64 {
     limit.saturating_mul(3).saturating_add(64)
 }
 
@@ -111,7 +111,7 @@ fn max(limit: i64) -> String {
 }
 
 /// `cpu.weight` for `cpu.shares`, by the formula of systemd and runc.
-fn weight(shares: u64) -> u64 {
+pub fn weight(shares: u64) -> u64 {
     let shares = shares.clamp(2, 262_144);
     1 + (shares - 2) * 9999 / 262_142
 }
@@ -144,6 +144,7 @@ mod tests {
                 controllers: controllers.iter().map(|c| c.to_string()).collect(),
                 path: "/g".into(),
             }],
+            scope: None,
         };
         let text = |group| {
             let files = files(&group, &resources);

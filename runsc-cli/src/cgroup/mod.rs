@@ -10,6 +10,7 @@ mod kills;
 mod limits;
 mod mounts;
 mod stats;
+mod systemd;
 
 pub use kills::Kills;
 pub use stats::stats;
@@ -22,11 +23,15 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
+use systemd::{Scope, UnitPath};
 
 /// The cgroup of a sandbox: a directory in each hierarchy.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Cgroup {
     dirs: Vec<Dir>,
+    /// systemd's unit for it.
+    #[serde(default)]
+    scope: Option<Scope>,
 }
 
 /// A directory of a hierarchy.
@@ -70,7 +75,34 @@ impl Cgroup {
             fs::write(&file, &value)
                 .with_context(|| format!("cannot write {value:?} to {}", file.display()))?;
         }
+        if let Some(scope) = &self.scope
+            && let Err(e) = scope.update(resources, self.is_v2())
+        {
+            log::warn(&format!("{e:#}: systemd may set the limits back"));
+        }
         Ok(())
+    }
+
+    /// Has systemd know of it, if that is to manage it, with its first processes.
+    pub fn adopt(&mut self, pids: &[i32], resources: Option<&LinuxResources>) {
+        let Some(scope) = &mut self.scope else { return };
+        if let Err(e) = scope.start(pids) {
+            log::warn(&format!(
+                "{e:#}: systemd does not manage the cgroup, which is made without it"
+            ));
+            self.scope = None;
+            return;
+        }
+        // It has set what it knows of, and perhaps set back the rest.
+        if let Some(resources) = resources {
+            self.try_limit(resources);
+        }
+    }
+
+    fn try_limit(&self, resources: &LinuxResources) {
+        if let Err(e) = self.limit(resources) {
+            log::warn(&format!("{e:#}: this limit does not hold for the sandbox as a whole"));
+        }
     }
 
     /// Moves a process into it.
@@ -99,6 +131,11 @@ impl Cgroup {
 
     /// Removes it. Groups that are gone are no error; the last processes may be on their way out.
     pub fn remove(&self) -> anyhow::Result<()> {
+        if let Some(scope) = &self.scope
+            && let Err(e) = scope.stop()
+        {
+            log::warn(&format!("{e:#}: systemd may still have the cgroup's unit"));
+        }
         for dir in &self.dirs {
             remove(&dir.path)
                 .with_context(|| format!("cannot remove the cgroup {}", dir.path.display()))?;
@@ -135,14 +172,9 @@ fn relative(wanted: Option<&Path>, id: &str) -> anyhow::Result<PathBuf> {
     let Some(path) = wanted.filter(|p| !p.as_os_str().is_empty()) else {
         return Ok(PathBuf::from(id));
     };
-    // `slice:prefix:name`, the form for systemd: the names that systemd would give.
-    if let Some(text) = path.to_str()
-        && let [slice, prefix, name] = text.split(':').collect::<Vec<_>>()[..]
-    {
-        let scope =
-            if prefix.is_empty() { name.to_string() } else { format!("{prefix}-{name}.scope") };
-        let slice = if slice.is_empty() { "system.slice" } else { slice };
-        return Ok(Path::new("/").join(slice).join(scope));
+    // The form for systemd: the names that systemd gives.
+    if let Some(unit) = UnitPath::parse(path) {
+        return unit.directory();
     }
     if path.components().any(|c| c == Component::ParentDir) {
         bail!("cgroupsPath {} must not contain \"..\"", path.display());
@@ -185,13 +217,15 @@ fn remove(path: &Path) -> std::io::Result<()> {
     fs::remove_dir(path)
 }
 
-/// Makes and limits the group of a container; without the right to, says so and goes on.
+/// Makes and limits the group of a container; without the right to, says so and goes on. `systemd` is to manage it, if
+/// its path has the form for that.
 pub fn set_up(
     wanted: Option<&Path>,
     id: &str,
     resources: Option<&LinuxResources>,
+    systemd: bool,
 ) -> Option<Cgroup> {
-    let group = match Cgroup::create(wanted, id) {
+    let mut group = match Cgroup::create(wanted, id) {
         Ok(group) => group,
         Err(e) => {
             log::warn(&format!(
@@ -200,11 +234,11 @@ pub fn set_up(
             return None;
         }
     };
-    if let Some(resources) = resources
-        && let Err(e) = group.limit(resources)
-    {
-        log::warn(&format!("{e:#}: this limit does not hold for the sandbox as a whole"));
+    if let Some(resources) = resources {
+        group.try_limit(resources);
     }
+    let unit = wanted.filter(|_| systemd).and_then(UnitPath::parse);
+    group.scope = unit.map(|unit| Scope::new(&unit, id, resources, group.is_v2()));
     Some(group)
 }
 

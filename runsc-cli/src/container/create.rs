@@ -13,6 +13,7 @@ use crate::state::process::ProcessId;
 use crate::state::{Entry, SOCKET, State, time};
 use anyhow::{Context, bail};
 use nix::unistd::Pid;
+use oci_spec::runtime::LinuxResources;
 use sentry::boot::protocol::{Reply, Request};
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -72,11 +73,14 @@ pub fn create(
     if !global.ignore_cgroups {
         let resources = linux.and_then(|linux| linux.resources().as_ref());
         let wanted = linux.and_then(|linux| linux.cgroups_path().as_deref());
-        state.cgroup = cgroup::set_up(wanted, id, resources);
+        state.cgroup = cgroup::set_up(wanted, id, resources, global.systemd_cgroup);
         // Written before there is anything in it, so that it is removed whatever happens.
         entry.save(&state)?;
     }
-    let oom_score_adj = config.process().as_ref().and_then(|process| process.oom_score_adj());
+    let host = HostSide {
+        resources: linux.and_then(|linux| linux.resources().as_ref()),
+        oom_score_adj: config.process().as_ref().and_then(|process| process.oom_score_adj()),
+    };
     let result = (|| {
         let (files, console) = with_console(files, options, spec.process.terminal_size)?;
         if let Some(pod) = state.pod.clone() {
@@ -85,7 +89,7 @@ pub fn create(
             let shared = linux.and_then(bundle::pid_namespace);
             spec.pids_of = shared.map(|path| owner_of_pids(global, &pod, &path));
             let member = Member { spec, exports, files, console, exit, attached };
-            return join(global, &entry, &mut state, &pod, member, options, oom_score_adj);
+            return join(global, &entry, &mut state, &pod, member, options, &host);
         }
         let detached = Detached {
             listener: Some(listen_at(entry.dir(), SOCKET)?),
@@ -118,7 +122,7 @@ pub fn create(
         };
         let state = &mut state;
         let running = sandbox.start(global, |sentry, gofer, proxy| {
-            prepare(&entry, state, sentry, gofer, proxy, oom_score_adj)
+            prepare(&entry, state, sentry, gofer, proxy, &host)
         })?;
         match running.control.answer()? {
             Reply::Ready => {}
@@ -144,6 +148,12 @@ pub fn create(
     }
 }
 
+/// What the bundle says of the container's processes on the host.
+struct HostSide<'a> {
+    resources: Option<&'a LinuxResources>,
+    oom_score_adj: Option<i32>,
+}
+
 /// Creates it in the sandbox of another one.
 fn join(
     global: &Global,
@@ -152,7 +162,7 @@ fn join(
     pod: &str,
     member: Member,
     options: &Options,
-    oom_score_adj: Option<i32>,
+    host: &HostSide<'_>,
 ) -> anyhow::Result<Running> {
     if !options.publish.is_empty() {
         bail!(
@@ -171,7 +181,7 @@ fn join(
         global,
         member,
         || Control::connect(&dir.with_file_name(pod), SOCKET),
-        |standin, gofer| prepare(entry, state, standin, gofer, None, oom_score_adj),
+        |standin, gofer| prepare(entry, state, standin, gofer, None, host),
     )?;
     state.complete = true;
     entry.save(state)?;
@@ -218,17 +228,19 @@ fn prepare(
     sentry: Pid,
     gofer: Pid,
     proxy: Option<Pid>,
-    oom_score_adj: Option<i32>,
+    host: &HostSide<'_>,
 ) -> anyhow::Result<()> {
     state.sandbox = Some(ProcessId::of(sentry.as_raw())?);
     state.gofer = Some(ProcessId::of(gofer.as_raw())?);
     entry.save(state)?;
-    if let Some(group) = &state.cgroup {
-        for pid in [sentry, gofer].into_iter().chain(proxy) {
-            enter(group, pid);
-        }
+    if let Some(group) = &mut state.cgroup {
+        let pids: Vec<Pid> = [sentry, gofer].into_iter().chain(proxy).collect();
+        let numbers: Vec<i32> = pids.iter().map(|pid| pid.as_raw()).collect();
+        group.adopt(&numbers, host.resources);
+        pids.into_iter().for_each(|pid| enter(group, pid));
+        entry.save(state)?;
     }
-    if let Some(score) = oom_score_adj {
+    if let Some(score) = host.oom_score_adj {
         let path = format!("/proc/{sentry}/oom_score_adj");
         if let Err(e) = fs::write(&path, score.to_string()) {
             log::warn(&format!("cannot write {score} to {path}: {e}"));
