@@ -18,6 +18,7 @@ pub(crate) mod layout;
 pub(crate) mod lazy;
 pub(crate) mod link;
 pub(crate) mod mapped;
+pub(crate) mod operation;
 pub(crate) mod process;
 pub(crate) mod queue;
 pub(crate) mod space;

@@ -4,7 +4,7 @@ use super::inject;
 use super::tracee::Tracee;
 use crate::stub::batch::{BatchPages, CAPACITY, Plan, is_hint};
 use crate::stub::code::Entries;
-use crate::stub::queue::Operation;
+use crate::stub::operation::Operation;
 use crate::stub::space::{Execute, Shared, refused};
 use crate::{MapSource, PlatformError, Result};
 

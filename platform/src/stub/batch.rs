@@ -7,10 +7,10 @@
 
 use super::filter::{MAP_FLAGS, PROCESS_FLAGS, RECEIVE_FLAGS, THREAD_FLAGS};
 use super::layout::{BATCH, FD_LINK, FD_MEMORY, FD_RECEIVED, HELLO, SCRATCH, control};
-use super::queue::Operation;
+use super::operation::Operation;
 use crate::{AccessError, Frames, MapSource, MemoryFile, PAGE_SIZE, Result};
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
 
 /// A system call: number and arguments.
@@ -49,13 +49,18 @@ impl<'a> Plan<'a> {
     pub fn add(&mut self, operation: &'a Operation) -> bool {
         let mut calls = Vec::with_capacity(3);
         let mut descriptor = None;
+        // A descriptor that is mapped several times in a row is received once.
+        let mut again = false;
         match operation {
             Operation::Map { range, prot, source } => {
                 let (fd, offset) = match source {
                     MapSource::Frames(frames) => (FD_MEMORY, frames.offset()),
                     MapSource::HostFd(fd, offset) => {
-                        descriptor = Some(fd.as_fd());
-                        calls.push(receive(self.descriptors.len() as u64));
+                        again = self.is_open(fd.as_fd());
+                        if !again {
+                            descriptor = Some(fd.as_fd());
+                            calls.push(receive(self.descriptors.len() as u64));
+                        }
                         (FD_RECEIVED, *offset)
                     }
                 };
@@ -70,8 +75,8 @@ impl<'a> Plan<'a> {
                         offset,
                     ],
                 ));
-                if descriptor.is_some() {
-                    calls.push(call(libc::SYS_close, &[FD_RECEIVED]));
+                if descriptor.is_some() || again {
+                    calls.push(close_received());
                 }
             }
             Operation::Unmap(range) => {
@@ -84,14 +89,28 @@ impl<'a> Plan<'a> {
             Operation::Populate(range) => calls.push(advise(range, libc::MADV_POPULATE_WRITE)),
             Operation::Huge(range) => calls.push(advise(range, libc::MADV_HUGEPAGE)),
         }
-        let fits = self.calls.len() + calls.len() <= CAPACITY
+        let fits = self.calls.len() - usize::from(again) + calls.len() <= CAPACITY
             && (descriptor.is_none() || self.descriptors.len() < SLOTS);
         if fits {
+            if again {
+                self.calls.pop();
+            }
             self.calls.extend(calls);
             self.descriptors.extend(descriptor);
         }
         fits
     }
+
+    /// Whether the last call closes this descriptor.
+    fn is_open(&self, fd: BorrowedFd<'_>) -> bool {
+        self.calls.last() == Some(&close_received())
+            && self.descriptors.last().is_some_and(|last| last.as_raw_fd() == fd.as_raw_fd())
+    }
+}
+
+/// The call that closes what was received.
+fn close_received() -> Call {
+    call(libc::SYS_close, &[FD_RECEIVED])
 }
 
 /// `madvise(2)` of a range.

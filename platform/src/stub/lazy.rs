@@ -2,8 +2,8 @@
 //!
 //! What only adds mappings where a stub has none, and none waits, takes nothing away from anybody: until it is done, an access
 //! faults, and the fault gets it done. Programs map several areas before they use the first, and unmap what they have not
-//! used: the stub does such operations at once, or not at all. What changes a mapping that is there, or that waits, is done before guest
-//! code runs again, so that the list never passes through a state that some thread must not see.
+//! used: the stub does such operations at once, or not at all. What changes a mapping that waits changes the list. What changes
+//! one that is there is done before guest code runs again.
 //!
 //! A fault costs about as much as the message to the stub that it has put off, so that waiting does not pay for who maps a
 //! single area and uses it. That is learnt, for each process.
@@ -58,14 +58,21 @@ impl Lazy {
         self.urgent = true;
     }
 
-    /// Whether a range waits to be mapped where the stub has nothing.
-    pub fn is_fresh(&self, range: &Range<u64>) -> bool {
-        self.fresh.within(range.clone()).next().is_some_and(|part| part == *range)
+    /// Whether something is mapped in a range, all of that waits, and so does everything else.
+    pub fn is_waiting(&self, mapped: &MappedRanges, range: &Range<u64>) -> bool {
+        let bytes = |set: &MappedRanges| -> u64 {
+            set.within(range.clone()).map(|part| part.end - part.start).sum()
+        };
+        !self.urgent && bytes(mapped) != 0 && bytes(mapped) == bytes(&self.fresh)
     }
 
-    /// A mapping was taken back before it was made.
-    pub fn cancel(&mut self, range: Range<u64>) {
+    /// What waits in a range was taken back.
+    pub fn forget(&mut self, range: Range<u64>) {
         self.fresh.remove(range);
+    }
+
+    /// Something was taken back that was never used.
+    pub fn spare(&mut self) {
         self.learn(2);
     }
 

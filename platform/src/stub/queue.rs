@@ -2,54 +2,13 @@
 
 use super::lazy::Lazy;
 use super::mapped::MappedRanges;
+use super::operation::Operation;
 use super::touched::Touched;
 use crate::{Frames, MapSource, Prot};
 use std::ops::Range;
 
-/// One thing to do in the stub.
-#[derive(Debug)]
-pub enum Operation {
-    /// `mmap(2)`, shared and fixed.
-    Map {
-        /// Where, in bytes.
-        range: Range<u64>,
-        /// Access.
-        prot: Prot,
-        /// What.
-        source: MapSource,
-    },
-    /// `munmap(2)`.
-    Unmap(Range<u64>),
-    /// `mprotect(2)` of a range without holes.
-    Protect(Range<u64>, Prot),
-    /// `madvise(MADV_POPULATE_WRITE)` of a range without holes.
-    Populate(Range<u64>),
-    /// `madvise(MADV_HUGEPAGE)` of a range without holes.
-    Huge(Range<u64>),
-}
-
 /// Operations or frames that wait at most.
 const MOST_WAITING: usize = 24;
-
-impl Operation {
-    /// Whether it concerns a range.
-    fn touches(&self, other: &Range<u64>) -> bool {
-        let (Self::Map { range, .. }
-        | Self::Unmap(range)
-        | Self::Protect(range, _)
-        | Self::Populate(range)
-        | Self::Huge(range)) = self;
-        range.start < other.end && other.start < range.end
-    }
-
-    /// The frames it maps.
-    pub fn frames(self) -> Option<Frames> {
-        match self {
-            Self::Map { source: MapSource::Frames(frames), .. } => Some(frames),
-            _ => None,
-        }
-    }
-}
 
 /// Operations in the order in which they take effect, and what they make the stub look like.
 #[derive(Debug, Default)]
@@ -110,6 +69,7 @@ impl Queue {
             return;
         }
         self.touched.record(self.clock, &range);
+        self.edit(&range, None);
         self.lazy.map(&self.mapped, &range);
         self.mapped.insert(range.clone());
         let Some(Operation::Map {
@@ -141,7 +101,9 @@ impl Queue {
     pub fn unmap(&mut self, range: Range<u64>, frames: Vec<Frames>, idle: bool) -> Vec<Frames> {
         self.frames.extend(frames);
         self.touched.record(self.clock, &range);
-        self.cancel(&range);
+        if self.edit(&range, None) {
+            self.lazy.spare();
+        }
         let first = self.mapped.within(range.clone()).next();
         if let Some(first) = first {
             let end = self.mapped.within(range.clone()).last().map_or(first.end, |part| part.end);
@@ -161,19 +123,32 @@ impl Queue {
         }
     }
 
-    /// Takes the last mappings back that have not been made yet and lie in a range that is unmapped.
-    fn cancel(&mut self, range: &Range<u64>) {
-        while let Some(Operation::Map { range: made, .. }) = self.operations.last() {
-            let made = made.clone();
-            let mut before = self.operations.iter().rev().skip(1);
-            let inside = made.start >= range.start && made.end <= range.end;
-            if !inside || !self.lazy.is_fresh(&made) || before.any(|op| op.touches(&made)) {
-                return;
-            }
-            self.frames.extend(self.operations.pop().and_then(Operation::frames));
-            self.mapped.remove(made.clone());
-            self.lazy.cancel(made);
+    /// Where all that is mapped in a range waits to be so, changes the list instead of adding to it: what waits there is
+    /// taken back, or gets other access. So each page has one operation, and no thread ever sees another state of it than the
+    /// last.
+    fn edit(&mut self, range: &Range<u64>, prot: Option<Prot>) -> bool {
+        if !self.lazy.is_waiting(&self.mapped, range) {
+            return false;
         }
+        for operation in std::mem::take(&mut self.operations) {
+            if !matches!(operation, Operation::Map { .. }) || !operation.touches(range) {
+                self.operations.push(operation);
+                continue;
+            }
+            let (before, rest) = operation.split_at(range.start);
+            let (inside, behind) = rest.map_or((None, None), |rest| rest.split_at(range.end));
+            self.operations.extend(before);
+            match prot {
+                Some(prot) => self.operations.extend(inside.map(|inside| inside.with_prot(prot))),
+                None => self.frames.extend(inside.and_then(Operation::frames)),
+            }
+            self.operations.extend(behind);
+        }
+        if prot.is_none() {
+            self.mapped.remove(range.clone());
+            self.lazy.forget(range.clone());
+        }
+        true
     }
 
     /// Whether the operations are to be executed before guest code runs again.
@@ -192,6 +167,9 @@ impl Queue {
     pub fn protect(&mut self, range: Range<u64>, prot: Prot) {
         // mprotect(2) stops at a hole, so it gets each part on its own.
         self.touched.record(self.clock, &range);
+        if self.edit(&range, Some(prot)) {
+            return;
+        }
         self.lazy.change(&self.mapped, &range);
         for part in self.mapped.within(range) {
             match self.operations.last_mut() {
@@ -230,6 +208,8 @@ impl Queue {
 mod tests {
     use super::*;
     use crate::MemoryFile;
+    use std::fs::File;
+    use std::sync::Arc;
 
     const P: u64 = crate::PAGE_SIZE;
 
@@ -264,6 +244,8 @@ mod tests {
         map(&mut queue, 12, 3, rw);
         map(&mut queue, 13, 4, r);
         map(&mut queue, 20, 5, r);
+        let made = ["map 10..12 3", "map 12..13 3", "map 13..14 1", "map 20..21 1"];
+        assert_eq!(shape(&mut queue), made);
         queue.unmap(11 * P..12 * P, Vec::new(), true);
         queue.unmap(12 * P..14 * P, Vec::new(), true);
         queue.unmap(14 * P..20 * P, Vec::new(), true);
@@ -273,10 +255,6 @@ mod tests {
         assert_eq!(
             shape(&mut queue),
             [
-                "map 10..12 3",
-                "map 12..13 3",
-                "map 13..14 1",
-                "map 20..21 1",
                 "unmap 11..14",
                 "protect 10..11 1",
                 "protect 20..21 1",
@@ -308,18 +286,43 @@ mod tests {
         // While a list is executed its mappings are there, and so are those that it removes.
         assert!(queue.unmap(0..P, vec![file.allocate(P).unwrap()], false).is_empty());
         assert_eq!(queue.take().frames.len(), 1);
-        // A part of another mapping that waits, of one, and of one that the stub has.
+        // What waits may be changed, and still waits; not what the stub has.
         map(&mut queue, 10..14);
-        assert!(!queue.is_due());
         map(&mut queue, 11..12);
-        assert!(queue.is_due() && queue.unmap(11 * P..12 * P, Vec::new(), true).is_empty());
-        assert_eq!(shape(&mut queue), ["map 10..14 1", "map 11..12 1", "unmap 11..12"]);
-        map(&mut queue, 20..22);
-        assert!(!queue.is_due());
-        assert!(queue.unmap(21 * P..22 * P, Vec::new(), true).is_empty() && queue.is_due());
-        assert_eq!(shape(&mut queue), ["map 20..22 1", "unmap 21..22"]);
+        queue.protect(13 * P..14 * P, Prot::NONE);
+        assert!(!queue.is_due() && queue.unmap(10 * P..11 * P, Vec::new(), true).is_empty());
+        assert_eq!(shape(&mut queue), ["map 12..13 1", "map 13..14 0", "map 11..12 1"]);
+        map(&mut queue, 14..16);
+        assert!(!queue.is_due() && !queue.is_missed(13 * P));
+        queue.protect(13 * P..15 * P, Prot::NONE);
+        assert!(queue.is_due() && queue.unmap(14 * P..16 * P, Vec::new(), true).is_empty());
+        assert_eq!(shape(&mut queue), ["map 14..16 1", "protect 13..15 0", "unmap 14..16"]);
         map(&mut queue, 19..21);
-        assert!(queue.is_due() && queue.unmap(19 * P..21 * P, Vec::new(), true).is_empty());
-        assert_eq!(shape(&mut queue), ["map 19..21 1", "unmap 19..21"]);
+        map(&mut queue, 13..20);
+        assert!(queue.is_due());
+        assert_eq!(shape(&mut queue), ["map 19..21 1", "map 13..20 1"]);
+    }
+
+    #[test]
+    fn a_file_is_mapped_in_parts() {
+        let (mut queue, file) =
+            (Queue::default(), Arc::new(File::open("/dev/null").unwrap().into()));
+        let source = |page: u64| MapSource::HostFd(Arc::clone(&file), page * P);
+        queue.map(10 * P..20 * P, Prot::READ, source(0), Vec::new());
+        queue.map(12 * P..14 * P, Prot::NONE, source(1), Vec::new());
+        queue.unmap(16 * P..17 * P, Vec::new(), true);
+        assert!(!queue.is_due());
+        let part = |operation| match operation {
+            Operation::Map { range, prot, source: MapSource::HostFd(_, offset) } => {
+                (range.start / P, range.end / P, prot, offset / P)
+            }
+            other => panic!("{other:?}"),
+        };
+        let parts: Vec<_> = queue.take().operations.into_iter().map(part).collect();
+        let (read, none) = (Prot::READ, Prot::NONE);
+        assert_eq!(
+            parts,
+            [(10, 12, read, 0), (14, 16, read, 4), (17, 20, read, 7), (12, 14, none, 1)]
+        );
     }
 }

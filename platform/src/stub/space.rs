@@ -1,8 +1,9 @@
 //! Address spaces: a stub process and the mapping work that waits for it.
 
 use super::link::Link;
+use super::operation::Operation;
 use super::process::StubProcess;
-use super::queue::{Operation, Queue, Work};
+use super::queue::{Queue, Work};
 use crate::{AddressSpace, Event, Frames, MapSource, MemoryFile, PlatformError, Prot, Result};
 use nix::errno::Errno;
 use parking_lot::{Mutex, MutexGuard};

@@ -15,7 +15,7 @@ use crate::host::socket;
 use crate::stub::batch::{BatchPages, CAPACITY, Call, Plan, call, receive};
 use crate::stub::filter::{PROCESS_FLAGS, THREAD_FLAGS};
 use crate::stub::layout::{FD_RECEIVED, GUEST, HELLO, SCRATCH, control};
-use crate::stub::queue::Operation;
+use crate::stub::operation::Operation;
 use crate::stub::space::{Execute, Shared, refused};
 use crate::{PAGE_SIZE, PlatformError, Result, placement};
 use nix::errno::Errno;
