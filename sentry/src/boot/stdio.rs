@@ -72,11 +72,12 @@ pub fn open(
     let mut host = host;
     let mut console = None;
     if spec.terminal {
-        let mut sides = host.extract_if(.., |(fd, _)| (0..3).contains(fd)).map(|(_, side)| side);
+        // All three are the terminal: none of them stays, or it would take the place of the console's.
+        let sides: Vec<_> = host.extract_if(.., |(fd, _)| (0..3).contains(fd)).collect();
+        let mut sides = sides.into_iter().map(|(_, side)| side);
         let (Some(input), output) = (sides.next(), sides.next()) else {
             return Err(no_terminal(Errno::EBADF));
         };
-        drop(sides);
         let output = match output {
             Some(output) => output,
             None => input.try_clone().map_err(|_| no_terminal(Errno::EMFILE))?,

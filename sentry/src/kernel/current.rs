@@ -184,6 +184,11 @@ impl CurrentTask {
         self.task.work() & work::INTERRUPTS != 0
     }
 
+    /// True when the task must die: long work that no signal interrupts may be left.
+    pub fn killed(&self) -> bool {
+        self.task.work() & work::KILL != 0
+    }
+
     /// Forgets an event that came since the last [`CurrentTask::block`]. To be called before the
     /// first registration of a system call that counts its wake-ups.
     pub fn forget_events(&self) {

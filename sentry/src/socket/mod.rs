@@ -18,7 +18,7 @@ use crate::errno::{Errno, Result};
 use crate::fs::anon::{Identity, SOCKET_DEV};
 use crate::io::{Sink, Source};
 use crate::kernel::{Credentials, CurrentTask, Task};
-use crate::vfs::{Attr, File, FileOps, Mappable, OpenFlags};
+use crate::vfs::{Attachments, Attr, File, FileOps, Mappable, OpenFlags};
 use crate::wait::{EventMask, WaitQueue};
 pub use options::{OptionValue, Options};
 use std::any::Any;
@@ -273,6 +273,7 @@ pub trait Socket: Send + Sync + Any {
 pub struct SocketFile {
     socket: Arc<dyn Socket>,
     identity: Identity,
+    attachments: Attachments,
 }
 
 impl SocketFile {
@@ -282,7 +283,8 @@ impl SocketFile {
         flags.set(OpenFlags::NONBLOCK, nonblock);
         let identity = Identity::new(creds);
         socket.options().ino.store(identity.ino, std::sync::atomic::Ordering::Relaxed);
-        File::new(Arc::new(SocketFile { socket, identity }), None, flags)
+        let attachments = Attachments::default();
+        File::new(Arc::new(SocketFile { socket, identity, attachments }), None, flags)
     }
 
     /// The socket.
@@ -346,6 +348,10 @@ impl FileOps for SocketFile {
 
     fn mappable(&self) -> Result<Arc<dyn Mappable>> {
         self.socket.mappable()
+    }
+
+    fn attachments(&self) -> Option<&Attachments> {
+        Some(&self.attachments)
     }
 
     fn attr(&self) -> Option<Result<Attr>> {

@@ -9,6 +9,9 @@ use crate::sync::{Mutex, rank};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Weak};
 
+/// `fs.dir-notify-enable`: whether directories can be watched so.
+pub static ENABLED: AtomicU32 = AtomicU32::new(1);
+
 /// Goes on after the first event (`DN_MULTISHOT`).
 const MULTISHOT: u32 = 0x8000_0000;
 
@@ -73,8 +76,11 @@ impl Watcher for Watch {
 }
 
 /// `F_NOTIFY`: watches the directory behind a descriptor, or no longer if nothing is wanted. `ENOTDIR` if it is
-/// none.
+/// none, `EINVAL` while `fs.dir-notify-enable` is 0.
 pub fn set(t: &CurrentTask, file: &Arc<File>, fd: i32, wanted: u32) -> Result<()> {
+    if ENABLED.load(Ordering::Relaxed) == 0 {
+        return Err(Errno::EINVAL);
+    }
     let table = t.files().id();
     if wanted & !MULTISHOT == 0 {
         end(file, table);

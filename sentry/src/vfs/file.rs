@@ -253,7 +253,7 @@ pub trait FileOps: Send + Sync + Any {
         Err(Errno::EOPNOTSUPP)
     }
 
-    /// What hangs on the object behind the file, for files without a path that can be locked (pipes).
+    /// What hangs on the object behind the file, for files without a path that have an inode of their own (pipes, sockets).
     fn attachments(&self) -> Option<&Attachments> {
         None
     }

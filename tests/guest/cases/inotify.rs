@@ -177,6 +177,7 @@ fn unlinked_file_still_tells_its_directory() {
 fn signals_about_directories() {
     const NOTIFY: i32 = 1026;
     const MULTISHOT: u32 = 0x8000_0000;
+    p!(get(c"/proc/sys/fs/dir-notify-enable"));
     mkdir(c"d", 0o755);
     put(c"d/f", "text");
     let fd = open(c"d", O_RDONLY, 0);

@@ -199,7 +199,25 @@ fn flock_and_records_do_not_interact() {
     p!(run(|| lock(open(c"f", O_RDWR, 0).fd(), F_SETLK, F_WRLCK, 0, 0).errno()));
 }
 
+fn what_has_no_path_can_be_locked() {
+    let clocks = [0, 1].map(|_| sc!(SYS_timerfd_create, CLOCK_MONOTONIC, 0).fd());
+    let counters = [0, 1].map(|_| sc!(SYS_eventfd2, 0, 0).fd());
+    // Each end of a pair is a file of its own; counters and clocks share one.
+    for fds in [pair(SOCK_STREAM), pipe(0), clocks, counters] {
+        p!(sc!(SYS_flock, fds[0], LOCK_EX), sc!(SYS_flock, fds[1], LOCK_SH | LOCK_NB));
+        p!(sc!(SYS_flock, fds[0], LOCK_UN), sc!(SYS_flock, fds[1], LOCK_UN));
+        p!(lock(fds[0], F_SETLK, F_RDLCK, 0, 0), lock(fds[1], F_SETLKW, F_WRLCK, 0, 4));
+        p!(run(|| {
+            p!(query(fds[0], F_GETLK, F_WRLCK, 0, 0), query(fds[1], F_GETLK, F_RDLCK, 2, 1));
+            p!(lock(fds[1], F_SETLK, F_WRLCK, 1, 1), lock(fds[1], F_SETLK, F_WRLCK, 4, 1));
+            0
+        }));
+        p!(lock(fds[1], F_SETLK, F_UNLCK, 0, 0), lock(fds[0], F_SETLK, F_UNLCK, 0, 0));
+    }
+}
+
 cases![
+    what_has_no_path_can_be_locked,
     write_lock_excludes_other_processes,
     read_locks_are_shared,
     locks_split_and_merge,

@@ -258,7 +258,23 @@ fn remove_frees_pages_of_a_memory_file() {
     p!(madvise(a, 3 * PAGE, MADV_REMOVE), peek(a), peek(a + 2 * PAGE));
 }
 
+fn signals_do_not_interrupt_move_pages() {
+    let a = anon(1);
+    poke(a, 1);
+    let (pages, mut status) = ([a; 2048], [-1; 2048]);
+    catch(SIGALRM, 0);
+    setitimer(ITIMER_REAL, 1, 1);
+    let mut failed = 0;
+    for _ in 0..20 {
+        let moved = sc!(SYS_move_pages, 0, pages.len(), at(&pages), 0u64, at_mut(&mut status), 0);
+        failed += usize::from(moved.0 != 0);
+    }
+    setitimer(ITIMER_REAL, 0, 0);
+    p!(failed, status.iter().all(|node| *node == 0));
+}
+
 cases![
+    signals_do_not_interrupt_move_pages,
     remove_frees_pages_of_a_memory_file,
     mremap_grows_by_moving,
     mremap_shrinks_in_place,

@@ -14,7 +14,7 @@ use crate::errno::{Errno, Result};
 use crate::io::{Sink, Source, from_host};
 use crate::kernel::Task;
 use crate::mm::UserAddr;
-use crate::vfs::{Attr, File, FileOps, FileType, Mappable, OpenFlags};
+use crate::vfs::{Attachments, Attr, File, FileOps, FileType, Mappable, OpenFlags};
 use crate::wait::{EventMask, WaitQueue};
 use platform::MapSource;
 use platform::host::{file, poll, tty};
@@ -32,6 +32,7 @@ pub struct HostFile {
     identity: Identity,
     queue: Arc<WaitQueue>,
     watched: OnceLock<Watched>,
+    attachments: Attachments,
 }
 
 /// Device number of `/dev/null`.
@@ -65,6 +66,7 @@ impl HostFile {
             identity,
             queue: Arc::new(WaitQueue::new()),
             watched: OnceLock::new(),
+            attachments: Attachments::default(),
         });
         if !host.seekable() {
             let _ = host.watched.set(Watched::new(host.fd.as_fd(), &host.queue)?);
@@ -227,6 +229,10 @@ impl FileOps for HostFile {
         attr.blocks = stat.st_blocks.max(0) as u64;
         attr.rdev = stat.st_rdev;
         Some(Ok(attr))
+    }
+
+    fn attachments(&self) -> Option<&Attachments> {
+        Some(&self.attachments)
     }
 
     fn link_text(&self) -> Option<String> {

@@ -15,7 +15,7 @@ use crate::kernel::namespace::UtsNamespace;
 use crate::kernel::tree::{self, PID_MAX};
 use crate::kernel::{Kernel, version::UTS};
 use crate::mm::MAX_MAP_COUNT;
-use crate::vfs::{fd_table, locks::lease};
+use crate::vfs::{dnotify, fd_table, locks::lease};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -43,6 +43,7 @@ fn fs(kernel: &Arc<Kernel>) -> Node {
     directory(vec![
         ("aio-max-nr", text(AioMax(Arc::downgrade(kernel)))),
         ("aio-nr", of_kernel(kernel, |k| format!("{}\n", k.aio.nr()))),
+        ("dir-notify-enable", text(Number { place: &dnotify::ENABLED, range: 0..=u32::MAX })),
         ("epoll", directory(vec![("max_user_watches", text(Fixed("5000000\n")))])),
         ("file-max", text(Fixed("9223372036854775807\n"))),
         ("file-nr", text(Fixed("0\t0\t9223372036854775807\n"))),
@@ -335,6 +336,7 @@ fn net_core() -> Node {
 
 fn vm() -> Node {
     directory(vec![
+        ("drop_caches", text(DropCaches)),
         ("max_map_count", text(Number { place: &MAX_MAP_COUNT, range: 0..=65530 })),
         ("mmap_min_addr", text(Fixed("65536\n"))),
         ("nr_hugepages", text(Fixed("0\n"))),
@@ -343,6 +345,26 @@ fn vm() -> Node {
         ("swappiness", text(Fixed("60\n"))),
         ("unprivileged_userfaultfd", text(Number { place: &UNPRIVILEGED, range: 0..=1 })),
     ])
+}
+
+/// `vm.drop_caches`: there are none that could be dropped without losing something.
+struct DropCaches;
+
+impl Text for DropCaches {
+    fn read(&self) -> Result<Vec<u8>> {
+        Ok(b"0\n".to_vec())
+    }
+
+    fn write(&self, data: &[u8]) -> Result<()> {
+        match net_settings::numbers(data)?[..] {
+            [1..=4] => Ok(()),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn rights(&self) -> Rights {
+        Rights::root(0o200)
+    }
 }
 
 /// Which setting of core dumps.

@@ -16,7 +16,7 @@ use crate::mm::UserAddr;
 use crate::sync::{Mutex, rank};
 use crate::wait::{EventMask, WaitQueue};
 use range::{Owner, RecordLock, RecordLocks};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, LazyLock, Weak};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// `F_GETLK`
@@ -82,25 +82,26 @@ struct WholeLock {
 /// Every inode that has had locks, for `/proc/locks`.
 static ALL: Mutex<Vec<Weak<FileLocks>>, { rank::LEAF }> = Mutex::new(Vec::new());
 
-fn attachments(file: &File) -> Option<&Attachments> {
+/// As in Linux one inode is behind all event counters, timers and their kind: their locks exclude one another.
+static ANONYMOUS: LazyLock<Attachments> = LazyLock::new(Attachments::default);
+
+fn attachments(file: &File) -> &Attachments {
     match file.path() {
-        Some(path) => Some(path.inode().attachments()),
-        None => file.ops().attachments(),
+        Some(path) => path.inode().attachments(),
+        None => file.ops().attachments().unwrap_or(&ANONYMOUS),
     }
 }
 
 fn existing(file: &File) -> Option<Arc<FileLocks>> {
-    attachments(file)?.get()
+    attachments(file).get()
 }
 
 fn of(file: &File) -> Result<Arc<FileLocks>> {
     if let Some(locks) = existing(file) {
         return Ok(locks);
     }
-    // Files without an inode of their own (sockets) cannot be locked here.
-    let attachments = attachments(file).ok_or(Errno::ENOLCK)?;
     let attr = file.attr()?;
-    let locks = attachments.get_or_insert_with(|| FileLocks {
+    let locks = attachments(file).get_or_insert_with(|| FileLocks {
         state: Mutex::default(),
         queue: WaitQueue::new(),
         dev: attr.dev,

@@ -190,7 +190,7 @@ pub fn move_pages(
             Ok(()) => -Errno::ENOENT.raw(),
         };
         t.mm().write_obj(status.offset(i.wrapping_mul(4)), &found)?;
-        if i % 1024 == 1023 && t.interrupted() {
+        if i % 1024 == 1023 && t.killed() {
             return Err(Errno::EINTR);
         }
     }
