@@ -1,6 +1,8 @@
 //! The patched pages of one process: copies of pages of its code that are mapped in their place.
 //!
 //! The sentry's own view of the memory stays the original. Whatever changes the mappings there takes the patches away.
+//! Where the CPU has protection keys, the copies can only be executed: a guest that reads its code faults, gets the original
+//! page back, and reads that.
 //!
 //! Lock order: [`Patches`], then the queue of mapping work.
 
@@ -8,7 +10,7 @@ use super::agent::Space;
 use super::site::Site;
 use super::slots::Slots;
 use crate::{AddressSpace, CodePage, Frames, MapSource, PAGE_SIZE, Prot};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -29,6 +31,8 @@ struct Page {
 #[derive(Debug, Clone, Default)]
 pub struct Patches {
     pages: Arc<BTreeMap<u64, Page>>,
+    /// Pages that the guest has read, which are not patched again.
+    shown: BTreeSet<u64>,
     /// Nothing is patched any more: the guest is watched step by step, or has removed the slots.
     pub ended: bool,
 }
@@ -60,7 +64,8 @@ impl Patches {
         number: u64,
     ) -> Option<()> {
         let known = self.pages.get(&code.start);
-        if self.ended || (known.is_none() && self.pages.len() >= MOST_PAGES) {
+        let full = known.is_none() && self.pages.len() >= MOST_PAGES;
+        if self.ended || full || self.shown.contains(&code.start) {
             return None;
         }
         let site = Site::find(code.bytes, code.start, rip, number)?;
@@ -81,13 +86,14 @@ impl Patches {
         let page = Page { frames, original: code.source, prot: code.prot, sites };
         let before = Arc::make_mut(&mut self.pages).insert(code.start, page);
         let replaced = before.into_iter().map(|page| page.frames).collect();
-        space.map(code.start, PAGE_SIZE, code.prot, source, replaced);
+        space.map(code.start, PAGE_SIZE, Prot::EXEC, source, replaced);
         Some(())
     }
 
     /// Forgets the pages in a range whose mappings are about to change; returns their copies, to be released
     /// then.
     pub fn remove(&mut self, range: Range<u64>) -> Vec<Frames> {
+        self.shown.retain(|start| !range.contains(start));
         let gone: Vec<u64> = self.pages.range(range).map(|(start, _)| *start).collect();
         if gone.is_empty() {
             return Vec::new();
@@ -96,20 +102,33 @@ impl Patches {
         gone.iter().filter_map(|start| pages.remove(start)).map(|page| page.frames).collect()
     }
 
-    /// Notes new rights of a range.
-    pub fn protect(&mut self, range: Range<u64>, prot: Prot) {
-        if self.pages.range(range.clone()).next().is_some() {
-            let pages = Arc::make_mut(&mut self.pages).range_mut(range);
-            pages.for_each(|(_, page)| page.prot = prot);
+    /// Puts the original pages of a range back.
+    pub fn restore(&mut self, space: &Space, range: Range<u64>) {
+        let gone: Vec<u64> = self.pages.range(range).map(|(start, _)| *start).collect();
+        for start in gone {
+            if let Some(page) = Arc::make_mut(&mut self.pages).remove(&start) {
+                space.map(start, PAGE_SIZE, page.prot, page.original, vec![page.frames]);
+            }
         }
+    }
+
+    /// Puts the page of an address back that the guest reads. False if it is not patched.
+    pub fn show(&mut self, space: &Space, address: u64) -> bool {
+        let start = address & !(PAGE_SIZE - 1);
+        if !self.pages.contains_key(&start) {
+            return false;
+        }
+        if self.shown.len() < MOST_PAGES {
+            self.shown.insert(start);
+        }
+        self.restore(space, start..start + 1);
+        true
     }
 
     /// Puts all original pages back, for ever.
     pub fn end(&mut self, space: &Space) {
         self.ended = true;
-        for (start, page) in std::mem::take(Arc::make_mut(&mut self.pages)) {
-            space.map(start, PAGE_SIZE, page.prot, page.original, vec![page.frames]);
-        }
+        self.restore(space, 0..u64::MAX);
     }
 
     /// Where a thread that is to go on at `rip` really goes on: in the slot, when a patch has taken the place.

@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// After how many calls from one place it is patched.
 const HOT: u64 = 64;
+/// And again after so many more: it may be patched in another process of the same program.
+const AGAIN: u64 = 4096;
 /// Entries of the table of places; a power of two.
 const PLACES: usize = 256;
 /// Bits of an entry that count.
@@ -93,10 +95,8 @@ impl Slots {
         let found = place.load(Ordering::Relaxed);
         // A count that is lost to another thread does not matter.
         let count = if found & !COUNT == key { (found & COUNT) + 1 } else { 1 };
-        if count <= HOT {
-            place.store(key | count, Ordering::Relaxed);
-        }
-        count == HOT
+        place.store(key | if count < COUNT { count } else { HOT }, Ordering::Relaxed);
+        count == HOT || count.is_multiple_of(AGAIN)
     }
 
     /// The slot for a site, made if need be; `None` when there is none within reach.

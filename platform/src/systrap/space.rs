@@ -250,6 +250,11 @@ impl SystrapSpace {
         self.patches.lock().resume(rip).unwrap_or(rip)
     }
 
+    /// Whether a fault came because the guest reads a patched page, which is the original now.
+    pub fn show(&self, address: u64) -> bool {
+        self.patched.load(Ordering::Acquire) && self.patches.lock().show(&self.inner, address)
+    }
+
     /// Puts the original code back, for ever: the guest is about to look at it step by step.
     pub fn end_patches(&self) {
         let mut patches = self.patches.lock();
@@ -323,7 +328,7 @@ impl AddressSpace for SystrapSpace {
         if self.patched.load(Ordering::Acquire)
             && let Some(end) = addr.checked_add(len)
         {
-            self.patches.lock().protect(addr..end, prot);
+            self.patches.lock().restore(&self.inner, addr..end);
         }
         self.inner.protect(addr, len, prot);
     }

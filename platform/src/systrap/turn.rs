@@ -19,6 +19,8 @@ use nix::errno::Errno;
 
 /// `si_code` of a `SIGSYS` from a seccomp filter.
 const SYS_SECCOMP: i32 = 1;
+/// `si_code` of an access that a protection key forbids.
+const SEGV_PKUERR: i32 = 4;
 
 /// How often the block is looked at between two looks at the clock.
 const LOOKS: u32 = 32;
@@ -366,6 +368,9 @@ impl SystrapContext {
         if signal == libc::SIGILL && self.space.resume(regs.rip) != regs.rip {
             // Its call was under way while the site was patched.
             return Ok(None);
+        }
+        if signal == libc::SIGSEGV && code == SEGV_PKUERR && self.space.show(delivered.fault.addr) {
+            return Ok(Some(Event::Interrupted));
         }
         Ok(Some(Event::Fault(delivered.fault)))
     }

@@ -27,7 +27,9 @@ pub enum Advice {
     DontDump(bool),
     /// `MADV_POPULATE_READ`, `MADV_POPULATE_WRITE` (true).
     Populate(bool),
-    /// Advice that changes nothing here: access patterns, huge pages, cold pages, read-ahead.
+    /// `MADV_NORMAL`, `MADV_RANDOM`, `MADV_SEQUENTIAL`: the flag of the pattern, if it has one.
+    Pattern(VmaFlags),
+    /// Advice that changes nothing here: huge pages, cold pages, read-ahead.
     Hint,
 }
 
@@ -211,6 +213,12 @@ impl Edit<'_> {
                     return Err(Errno::EINVAL);
                 }
                 self.set_flag(part, VmaFlags::DONTDUMP, on);
+                Ok(())
+            }
+            Advice::Pattern(flag) => {
+                for pattern in [VmaFlags::RANDOM, VmaFlags::SEQUENTIAL] {
+                    self.set_flag(part, pattern, pattern == flag);
+                }
                 Ok(())
             }
             Advice::Hint | Advice::Populate(_) | Advice::Remove => Ok(()),

@@ -5,6 +5,8 @@ use std::ops::Range;
 
 /// Lowest address that a mapping may have (`vm.mmap_min_addr`).
 pub const MMAP_MIN_ADDR: u64 = 0x1_0000;
+/// End of what `MAP_32BIT` chooses from: 2 GiB.
+pub const LOW_END: u64 = 1 << 31;
 /// Distance kept free below a stack that grows (`stack_guard_gap`).
 pub const STACK_GUARD_GAP: u64 = 256 * PAGE_SIZE;
 

@@ -33,10 +33,11 @@ impl MemoryManager {
         if locked.saturating_add(end - start) > self.limits.memlock() && !privileged {
             return Err(Errno::ENOMEM);
         }
-        let covered = edit.state.vmas.covers(start, end);
-        edit.state.vmas.update(start, end, |vma| vma.flags |= VmaFlags::LOCKED);
+        // Up to the first hole, as Linux, which goes from area to area.
+        let covered = edit.state.vmas.covered_to(start, end);
+        edit.state.vmas.update(start, covered, |vma| vma.flags |= VmaFlags::LOCKED);
         drop(edit);
-        if !covered {
+        if covered < end {
             return Err(Errno::ENOMEM);
         }
         if !on_fault {

@@ -1,6 +1,6 @@
 //! Making and removing mappings: `mmap(2)` and `munmap(2)`.
 
-use super::layout::{Layout, STACK_GUARD_GAP};
+use super::layout::{LOW_END, Layout, STACK_GUARD_GAP};
 use super::lock::exceeds_limit;
 use super::manager::{Edit, MemoryManager};
 use super::vma::{Backing, Vma, VmaFlags, VmaName};
@@ -238,15 +238,16 @@ impl Edit<'_> {
         }
         if addr != 0 {
             let hint = (addr & !(PAGE_SIZE - 1)).max(layout.low);
+            let low = request.flags.contains(MapFlags::LOW_32BIT);
             if let Some(end) = hint.checked_add(len)
-                && end <= layout.high
+                && end <= if low { LOW_END.min(layout.high) } else { layout.high }
                 && self.is_free(hint, end)
             {
                 return Ok(hint);
             }
         }
         if request.flags.contains(MapFlags::LOW_32BIT) {
-            let (low, high) = (0x4000_0000u64.max(layout.low), 0x8000_0000.min(layout.high));
+            let (low, high) = (0x4000_0000u64.max(layout.low), LOW_END.min(layout.high));
             return self.find_gap(len, low, high).ok_or(Errno::ENOMEM);
         }
         self.find_gap(len, layout.low, layout.mmap_base)

@@ -30,6 +30,10 @@ bitflags::bitflags! {
         const SPECIAL = 1 << 8;
         /// For a thread's stack (`MAP_STACK`), which is not used from its start on; Linux gives it no huge pages (`VM_NOHUGEPAGE`).
         const STACK = 1 << 9;
+        /// Read here and there (`MADV_RANDOM`); without effect, but areas differ.
+        const RANDOM = 1 << 10;
+        /// Read from its start to its end (`MADV_SEQUENTIAL`); as the above.
+        const SEQUENTIAL = 1 << 11;
     }
 }
 
@@ -178,6 +182,8 @@ impl Vma {
 pub struct VmaTotals {
     /// Everything (`VmSize`).
     pub total: u64,
+    /// The most that it has been (`VmPeak`).
+    pub peak: u64,
     /// Private writable memory (`VmData`).
     pub data: u64,
     /// Stacks (`VmStk`).
@@ -197,6 +203,7 @@ impl VmaTotals {
             }
         };
         count(&mut self.total, true);
+        self.peak = self.peak.max(self.total);
         count(&mut self.data, vma.is_data());
         count(&mut self.stack, vma.flags.contains(VmaFlags::GROWSDOWN));
         count(
@@ -267,14 +274,19 @@ impl VmaTree {
 
     /// True if areas cover every byte of `[start, end)`.
     pub fn covers(&self, start: u64, end: u64) -> bool {
+        self.covered_to(start, end) == end.max(start)
+    }
+
+    /// Where the first byte from `start` on is that no area covers, or `end`.
+    pub fn covered_to(&self, start: u64, end: u64) -> u64 {
         let mut at = start;
         for vma in self.overlapping(start, end) {
             if vma.start > at {
-                return false;
+                break;
             }
             at = vma.end;
         }
-        at >= end
+        at.min(end)
     }
 
     /// Bytes of `[start, end)` that areas cover.

@@ -181,8 +181,9 @@ impl FileOps for TimerFd {
 
     fn poll(&self, _file: &File) -> EventMask {
         let cancelled = || self.timer.is_cancelled(&self.timer.state.lock());
+        // As Linux: no `RDNORM`.
         if self.timer.expired.load(Ordering::SeqCst) || cancelled() {
-            EventMask::READABLE
+            EventMask::IN
         } else {
             EventMask::empty()
         }

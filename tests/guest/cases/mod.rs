@@ -1,6 +1,7 @@
 //! The cases, one file per area.
 
 mod aio;
+mod areas;
 mod async_io;
 mod attributes;
 mod creds;
@@ -13,6 +14,7 @@ mod filemap;
 mod files;
 mod fuse;
 mod futex;
+mod futex_edges;
 mod handles;
 mod inet_close;
 mod inet_data;
@@ -23,9 +25,11 @@ mod inet_options;
 mod inet_raw;
 mod inet_stream;
 mod inotify;
+mod interrupts;
 mod keys;
 mod landlock;
 mod leases;
+mod limits;
 mod links;
 mod locks;
 mod machine;
@@ -42,38 +46,55 @@ mod process;
 mod procfs;
 mod ptrace;
 mod pty;
+mod readiness;
 mod seccomp;
 mod sessions;
+mod siginfo;
 mod signals;
+mod sites;
+mod splices;
 mod sysv;
 mod threads;
 mod time;
+mod timers;
+mod tracing;
 mod unix;
 mod unix_messages;
 mod unix_oob;
+mod unix_states;
 mod userfaultfd;
+mod waiting;
 
 crate::registry::areas![
     memory,
     memory_more,
+    areas,
     filemap,
     process,
+    waiting,
     exec,
     threads,
     futex,
+    futex_edges,
     signals,
+    sites,
+    interrupts,
     faults,
+    siginfo,
     time,
+    timers,
     files,
     paths,
     attributes,
     pipes,
+    splices,
     async_io,
     aio,
     locks,
     landlock,
     leases,
     epoll,
+    readiness,
     handles,
     inotify,
     fanotify,
@@ -81,6 +102,7 @@ crate::registry::areas![
     unix,
     unix_messages,
     unix_oob,
+    unix_states,
     inet_stream,
     inet_close,
     inet_data,
@@ -92,6 +114,7 @@ crate::registry::areas![
     links,
     inet_netlink,
     creds,
+    limits,
     sessions,
     pty,
     procfs,
@@ -104,6 +127,7 @@ crate::registry::areas![
     fuse,
     seccomp,
     ptrace,
+    tracing,
     machine,
     userfaultfd,
 ];

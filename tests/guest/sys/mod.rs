@@ -13,6 +13,7 @@ pub mod mem;
 pub mod poll;
 pub mod process;
 pub mod signal;
+pub mod site;
 pub mod sock;
 pub mod thread;
 pub mod time;

@@ -5,7 +5,7 @@ use crate::io::{Sink, Source};
 use crate::kernel::CurrentTask;
 use crate::vfs::device::{self, Device};
 use crate::vfs::{File, FileOps, Mappable, OpenFlags, Path};
-use crate::wait::EventMask;
+use crate::wait::{EventMask, WaitQueue};
 use platform::MapSource;
 use std::any::Any;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ fn open(
         9 => Kind::Urandom,
         _ => return Err(Errno::ENXIO),
     };
-    Ok(Arc::new(MemoryDevice { kind }))
+    Ok(Arc::new(MemoryDevice { kind, queue: WaitQueue::default() }))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,6 +46,8 @@ enum Kind {
 
 struct MemoryDevice {
     kind: Kind,
+    /// Of `random`, which can be polled although it is always ready.
+    queue: WaitQueue,
 }
 
 /// Largest piece of random bytes made at a time.
@@ -116,6 +118,10 @@ impl FileOps for MemoryDevice {
             Kind::Random => EventMask::READABLE,
             _ => EventMask::READABLE | EventMask::WRITABLE,
         }
+    }
+
+    fn wait_queue(&self) -> Option<&WaitQueue> {
+        (self.kind == Kind::Random).then_some(&self.queue)
     }
 
     fn mappable(&self) -> Result<Arc<dyn Mappable>> {

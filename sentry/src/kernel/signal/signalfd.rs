@@ -115,7 +115,8 @@ impl FileOps for SignalFd {
             Some(task) => task.pending_hint(),
             None => SigSet(self.group.shared_pending.load(Ordering::SeqCst)),
         };
-        if ready.and(self.mask()).is_empty() { EventMask::empty() } else { EventMask::READABLE }
+        // As Linux: no `RDNORM`.
+        if ready.and(self.mask()).is_empty() { EventMask::empty() } else { EventMask::IN }
     }
 
     fn wait_queue(&self) -> Option<&WaitQueue> {

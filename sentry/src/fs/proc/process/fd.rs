@@ -47,7 +47,10 @@ impl Directory for Descriptors {
 
     fn list(&self) -> Result<Vec<Listed>> {
         self.subject.may_inspect()?;
-        let files = self.subject.task()?.files()?;
+        // A zombie has none.
+        let Ok(files) = self.subject.task().and_then(|task| task.files()) else {
+            return Ok(Vec::new());
+        };
         let file_type = if self.info { FileType::Regular } else { FileType::Symlink };
         Ok(files.descriptors().into_iter().map(|fd| Listed::numbered(fd, file_type)).collect())
     }

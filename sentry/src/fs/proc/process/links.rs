@@ -17,12 +17,12 @@ fn place(subject: &Subject, find: fn(&Subject) -> Result<Path>) -> Node {
 
 /// Its working directory.
 pub fn cwd(subject: &Subject) -> Node {
-    place(subject, |s| Ok(s.task()?.fs()?.cwd()))
+    place(subject, |s| Ok(s.fs()?.cwd()))
 }
 
 /// Its root.
 pub fn root(subject: &Subject) -> Node {
-    place(subject, |s| Ok(s.task()?.fs()?.root()))
+    place(subject, |s| Ok(s.fs()?.root()))
 }
 
 /// Its program.

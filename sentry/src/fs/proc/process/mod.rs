@@ -55,6 +55,11 @@ impl Subject {
         self.task().ok()?.mm().ok()
     }
 
+    /// Its directories; `ENOENT` for a zombie.
+    fn fs(&self) -> Result<Arc<crate::vfs::FsContext>> {
+        self.task().and_then(|task| task.fs()).map_err(|_| Errno::ENOENT)
+    }
+
     /// The id that the directory is named after.
     fn id(&self) -> i32 {
         self.pids.local(self.task.as_ref().map_or(self.group.tgid(), |task| task.tid()))
@@ -88,7 +93,9 @@ impl Subject {
         if reader.tgid() == self.group.tgid() {
             return Ok(());
         }
-        let may = access::may_access(&reader.creds(), &*self.task()?, access::Mode::Fs);
+        // Nothing is left of a zombie that anybody could look at.
+        let Ok(task) = self.task() else { return Ok(()) };
+        let may = access::may_access(&reader.creds(), &*task, access::Mode::Fs);
         if may { Ok(()) } else { Err(Errno::EACCES) }
     }
 }

@@ -65,7 +65,7 @@ fn write_status(subject: &Subject, out: &mut String) -> std::fmt::Result {
     if let Some(mm) = subject.mm() {
         let (all, used) = (mm.totals(), mm.usage(0, u64::MAX));
         for (name, bytes) in [
-            ("VmPeak", all.total),
+            ("VmPeak", all.peak),
             ("VmSize", all.total),
             ("VmLck", all.locked),
             ("VmPin", 0),

@@ -57,14 +57,22 @@ fn do_select(t: &mut CurrentTask, nfds: i32, sets: [UserAddr; 3], timeout: Timeo
     let sets = [FdSet::read(t, a, nfds)?, FdSet::read(t, b, nfds)?, FdSet::read(t, c, nfds)?];
     let words = nfds.div_ceil(64);
     let mut files = Vec::new();
-    let mut fds = Vec::new();
+    let (mut fds, mut named) = (Vec::new(), Vec::new());
     for i in 0..words {
         let mut any = sets.iter().fold(0, |any, set| any | set.word(i));
         while any != 0 {
             let bit = any.trailing_zeros();
             any &= any - 1;
             let fd = i * 64 + bit as usize;
-            let file = t.file(i32::try_from(fd).map_err(|_| Errno::EBADF)?)?;
+            let fd = i32::try_from(fd).map_err(|_| Errno::EBADF)?;
+            let file = match t.file(fd) {
+                // What can only be named is ready for all, as what poll(2) calls POLLNVAL is.
+                Err(Errno::EBADF) if t.files().get_raw(fd).is_ok() => {
+                    named.push((i, bit));
+                    continue;
+                }
+                file => file?,
+            };
             let wanted = sets.iter().zip(SETS).filter(|(set, _)| set.word(i) >> bit & 1 != 0);
             let events = wanted.fold(EventMask::empty(), |all, (_, events)| all | events);
             files.push(Watched { file, events });
@@ -74,6 +82,14 @@ fn do_select(t: &mut CurrentTask, nfds: i32, sets: [UserAddr; 3], timeout: Timeo
     let mut results = [vec![0u64; words], vec![0u64; words], vec![0u64; words]];
     let n = wait_for(t, &files, timeout, || {
         let mut n = 0;
+        for &(i, bit) in &named {
+            for (set, result) in sets.iter().zip(&mut results) {
+                if let (1, Some(word)) = (set.word(i) >> bit & 1, result.get_mut(i)) {
+                    *word |= 1 << bit;
+                    n += 1;
+                }
+            }
+        }
         for (watched, &(i, bit)) in files.iter().zip(&fds) {
             let ready = watched.file.poll();
             for ((set, events), result) in sets.iter().zip(SETS).zip(&mut results) {

@@ -4,15 +4,18 @@ use super::CAP_SYS_ADMIN;
 use crate::errno::Errno;
 use crate::kernel::CurrentTask;
 use crate::kernel::accounting::note_before_release;
-use crate::mm::{Advice, PAGE_SIZE, UserAddr};
+use crate::mm::{Advice, PAGE_SIZE, UserAddr, VmaFlags};
 use crate::syscalls::SysResult;
 
 /// `madvise(2)`
 pub fn madvise(t: &mut CurrentTask, addr: UserAddr, len: u64, advice: i32) -> SysResult {
     let advice = match advice {
-        // NORMAL, RANDOM, SEQUENTIAL, WILLNEED, HUGEPAGE, NOHUGEPAGE, COLD, PAGEOUT: nothing that a
+        0 => Advice::Pattern(VmaFlags::empty()),
+        1 => Advice::Pattern(VmaFlags::RANDOM),
+        2 => Advice::Pattern(VmaFlags::SEQUENTIAL),
+        // WILLNEED, HUGEPAGE, NOHUGEPAGE, COLD, PAGEOUT: nothing that a
         // program could see.
-        0..=3 | 14 | 15 | 20 | 21 => Advice::Hint,
+        3 | 14 | 15 | 20 | 21 => Advice::Hint,
         4 => Advice::DontNeed { locked: false },
         8 => Advice::Free,
         9 => Advice::Remove,

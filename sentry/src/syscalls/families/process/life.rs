@@ -309,6 +309,24 @@ pub fn waitid(
     options: u32,
     rusage: UserAddr,
 ) -> SysResult {
+    let result = wait_for_id(t, idtype, id, options);
+    // The fields are stored in any case, zeroes after an error, too.
+    if !infop.is_null() {
+        write_wait_info(t, infop, result.as_ref().ok().and_then(Option::as_ref))?;
+    }
+    if let (Some(result), false) = (result?, rusage.is_null()) {
+        t.mm().write_obj(rusage, &RusageAbi::from(result.usage))?;
+    }
+    Ok(0)
+}
+
+/// The child that `waitid(2)` finds; `None` when there is none yet and it does not wait.
+fn wait_for_id(
+    t: &mut CurrentTask,
+    idtype: i32,
+    id: i32,
+    options: u32,
+) -> Result<Option<WaitResult>> {
     let mut options = WaitOptions::from_bits(options).ok_or(Errno::EINVAL)?;
     let events = WaitOptions::EXITED | WaitOptions::STOPPED | WaitOptions::CONTINUED;
     if !options.intersects(events) {
@@ -339,13 +357,7 @@ pub fn waitid(
     if result.is_none() && nonblocking_fd && !nohang {
         return Err(Errno::EAGAIN);
     }
-    if !infop.is_null() {
-        write_wait_info(t, infop, result.as_ref())?;
-    }
-    if let (Some(result), false) = (result, rusage.is_null()) {
-        t.mm().write_obj(rusage, &RusageAbi::from(result.usage))?;
-    }
-    Ok(0)
+    Ok(result)
 }
 
 /// Writes only the fields that `waitid(2)` sets.
