@@ -3,9 +3,10 @@
 //! `micro NAME…` prints one line `NAME NANOSECONDS` per benchmark, the median over several
 //! repeats of the time one operation takes. `time COMMAND…` runs a command and prints how long
 //! it took, so that a workload is measured without the sandbox's start-up. `count NAME` makes operations on
-//! demand. `noop` does nothing.
+//! demand. `noop` does nothing. `accept`, `keep`, `connect` and `hold` are the ends of connections (`tests/bench/network`).
 
 mod count;
+mod net;
 mod sys;
 
 use std::error::Error;
@@ -42,7 +43,11 @@ fn main() -> ExitCode {
         }),
         Some((command, line)) if command == "time" => time(line),
         Some((command, [name])) if command == "count" => count::count(name),
-        _ => Err("usage: bench-guest micro NAME… | time COMMAND… | count NAME | noop".into()),
+        Some((command, [port])) if command == "accept" => net::accept(port, false),
+        Some((command, [port])) if command == "keep" => net::accept(port, true),
+        Some((command, [address, count])) if command == "connect" => net::connect(address, count),
+        Some((command, [address, count])) if command == "hold" => net::hold(address, count),
+        _ => Err("usage: bench-guest micro NAME… | time COMMAND… | count NAME | noop | accept PORT | keep PORT | connect ADDRESS:PORT COUNT | hold ADDRESS:PORT COUNT".into()),
     };
     outcome.map_or_else(
         |error: Box<dyn Error>| {
