@@ -40,9 +40,10 @@ pub fn connect(address: &str, count: &str) -> Outcome<()> {
             Ok(())
         };
         let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(client)).collect();
-        clients.into_iter().try_for_each(|c| c.join().map_err(|_| "a client panicked")?.map_err(Into::into))
-    })
-    .map_err(|error: Box<dyn std::error::Error>| error)?;
+        clients.into_iter().try_for_each(|client| -> Outcome<()> {
+            Ok(client.join().map_err(|_| "a client panicked")??)
+        })
+    })?;
     println!("connect {:.1}", start.elapsed().as_nanos() as f64 / (each * CLIENTS) as f64);
     Ok(())
 }
