@@ -154,7 +154,7 @@ mod tests {
         };
         let waited = (0..100).filter(|_| once(&mut lazy)).count();
         assert!((1..16).contains(&waited), "{waited}");
-        (0..8).for_each(|_| lazy.cancel(0..10));
+        (0..8).for_each(|_| lazy.spare());
         assert!(once(&mut lazy));
     }
 }

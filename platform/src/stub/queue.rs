@@ -289,12 +289,12 @@ mod tests {
         // What waits may be changed, and still waits; not what the stub has.
         map(&mut queue, 10..14);
         map(&mut queue, 11..12);
-        queue.protect(13 * P..14 * P, Prot::NONE);
+        queue.protect(13 * P..14 * P, Prot::empty());
         assert!(!queue.is_due() && queue.unmap(10 * P..11 * P, Vec::new(), true).is_empty());
         assert_eq!(shape(&mut queue), ["map 12..13 1", "map 13..14 0", "map 11..12 1"]);
         map(&mut queue, 14..16);
         assert!(!queue.is_due() && !queue.is_missed(13 * P));
-        queue.protect(13 * P..15 * P, Prot::NONE);
+        queue.protect(13 * P..15 * P, Prot::empty());
         assert!(queue.is_due() && queue.unmap(14 * P..16 * P, Vec::new(), true).is_empty());
         assert_eq!(shape(&mut queue), ["map 14..16 1", "protect 13..15 0", "unmap 14..16"]);
         map(&mut queue, 19..21);
@@ -309,7 +309,7 @@ mod tests {
             (Queue::default(), Arc::new(File::open("/dev/null").unwrap().into()));
         let source = |page: u64| MapSource::HostFd(Arc::clone(&file), page * P);
         queue.map(10 * P..20 * P, Prot::READ, source(0), Vec::new());
-        queue.map(12 * P..14 * P, Prot::NONE, source(1), Vec::new());
+        queue.map(12 * P..14 * P, Prot::empty(), source(1), Vec::new());
         queue.unmap(16 * P..17 * P, Vec::new(), true);
         assert!(!queue.is_due());
         let part = |operation| match operation {
@@ -319,7 +319,7 @@ mod tests {
             other => panic!("{other:?}"),
         };
         let parts: Vec<_> = queue.take().operations.into_iter().map(part).collect();
-        let (read, none) = (Prot::READ, Prot::NONE);
+        let (read, none) = (Prot::READ, Prot::empty());
         assert_eq!(
             parts,
             [(10, 12, read, 0), (14, 16, read, 4), (17, 20, read, 7), (12, 14, none, 1)]
