@@ -138,7 +138,8 @@ pub enum Progress {
     Before,
     /// Has not sent a request; the number is in the block, the slot in `rcx`.
     Stored,
-    /// Has sent a request, which may have been answered; the slot is in `rcx`.
+    /// Has sent a request, which may have been answered; the slot is in the block (`rcx` has been overwritten if a wait was
+    /// interrupted).
     Sent,
     /// Has taken its result to `rax`; `rcx` is where it goes on.
     Leaving,

@@ -390,11 +390,11 @@ impl SystrapContext {
                 // We have answered all that we have seen, so this we have not.
                 block.set_state(ASLEEP);
                 regs.rax = block.number();
-                regs.rcx
+                block.slot()
             }
             Some(Progress::Sent) => {
                 regs.rax = self.result;
-                regs.rcx.wrapping_add(2)
+                block.slot().wrapping_add(2)
             }
             Some(Progress::Leaving) => regs.rcx,
             Some(Progress::Waited) => block.slot().wrapping_add(2),

@@ -141,19 +141,24 @@ impl TimerFd {
             state.sets_seen = Some(kernel.time.sets());
             return Err(Errno::ECANCELED);
         }
-        if !timer.expired.swap(false, Ordering::SeqCst) {
+        let now = kernel.time.now(timer.clock).unwrap_or(0);
+        if !timer.expired.swap(false, Ordering::SeqCst) && !is_due(&state, now) {
             return Ok(0);
         }
         if state.interval == 0 {
             state.deadline = 0;
             return Ok(1);
         }
-        let now = kernel.time.now(timer.clock).unwrap_or(0);
         let ticks = now.saturating_sub(state.deadline) / state.interval + 1;
         state.deadline = state.deadline.saturating_add(state.interval.saturating_mul(ticks));
         timer.arm(&kernel, &mut state);
         Ok(ticks)
     }
+}
+
+/// Whether the time has come, though the timer queue may not have said so yet.
+fn is_due(state: &State, now: u64) -> bool {
+    state.deadline != 0 && state.deadline <= now
 }
 
 fn remaining(state: &State, now: u64) -> u64 {
@@ -180,9 +185,13 @@ impl FileOps for TimerFd {
     }
 
     fn poll(&self, _file: &File) -> EventMask {
-        let cancelled = || self.timer.is_cancelled(&self.timer.state.lock());
+        let ready = || {
+            let state = self.timer.state.lock();
+            let now = self.timer.kernel.upgrade().and_then(|k| k.time.now(self.timer.clock).ok());
+            is_due(&state, now.unwrap_or(0)) || self.timer.is_cancelled(&state)
+        };
         // As Linux: no `RDNORM`.
-        if self.timer.expired.load(Ordering::SeqCst) || cancelled() {
+        if self.timer.expired.load(Ordering::SeqCst) || ready() {
             EventMask::IN
         } else {
             EventMask::empty()

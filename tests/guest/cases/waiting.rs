@@ -56,20 +56,17 @@ fn kinds_of_ids() {
     let (pid, w) = waiting_child(3);
     p!(raw(9, pid, WEXITED | WNOHANG, pid), raw(P_PID, 0, WEXITED | WNOHANG, pid));
     p!(raw(P_PID, -1, WEXITED | WNOHANG, pid), raw(P_PGID, -1, WEXITED | WNOHANG, pid));
-    p!(raw(P_PGID, 0, WEXITED | WNOHANG, pid), raw(P_PIDFD as u32, -1, WEXITED | WNOHANG, pid));
-    p!(
-        raw(P_PIDFD as u32, 900, WEXITED | WNOHANG, pid),
-        raw(P_PIDFD as u32, w, WEXITED | WNOHANG, pid)
-    );
+    p!(raw(P_PGID, 0, WEXITED | WNOHANG, pid), raw(P_PIDFD, -1, WEXITED | WNOHANG, pid));
+    p!(raw(P_PIDFD, 900, WEXITED | WNOHANG, pid), raw(P_PIDFD, w, WEXITED | WNOHANG, pid));
     p!(raw(P_ALL, 77, WEXITED | WNOHANG, pid), wr(w, "x"), wait(pid));
 }
 
 fn nonblocking_process_descriptors() {
     let (pid, w) = waiting_child(3);
     let fd = sc!(SYS_pidfd_open, pid, O_NONBLOCK).fd();
-    p!(raw(P_PIDFD as u32, fd, WEXITED, pid), raw(P_PIDFD as u32, fd, WEXITED | WNOHANG, pid));
-    p!(wr(w, "x"), poll(&[(fd, POLLIN)], 5000), raw(P_PIDFD as u32, fd, WEXITED, pid));
-    p!(raw(P_PIDFD as u32, fd, WEXITED, pid), sc!(SYS_pidfd_send_signal, fd, 0, 0u64, 0));
+    p!(raw(P_PIDFD, fd, WEXITED, pid), raw(P_PIDFD, fd, WEXITED | WNOHANG, pid));
+    p!(wr(w, "x"), poll(&[(fd, POLLIN)], 5000), raw(P_PIDFD, fd, WEXITED, pid));
+    p!(raw(P_PIDFD, fd, WEXITED, pid), sc!(SYS_pidfd_send_signal, fd, 0, 0u64, 0));
 }
 
 fn a_stop_is_told_once() {

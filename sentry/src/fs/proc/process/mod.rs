@@ -95,7 +95,7 @@ impl Subject {
         }
         // Nothing is left of a zombie that anybody could look at.
         let Ok(task) = self.task() else { return Ok(()) };
-        let may = access::may_access(&reader.creds(), &*task, access::Mode::Fs);
+        let may = access::may_access(&reader.creds(), &task, access::Mode::Fs);
         if may { Ok(()) } else { Err(Errno::EACCES) }
     }
 }
