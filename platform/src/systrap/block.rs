@@ -19,6 +19,20 @@ pub const SLOT: u64 = 72;
 pub const ARGS: u64 = 80;
 /// Offset of the result, which replaces the first argument: the sentry has read that by then.
 pub const RESULT: u64 = ARGS;
+/// Offset of what `rcx` has behind the call, which replaces the second one.
+pub const AFTER: u64 = ARGS + 8;
+/// Offset of the arithmetic flags, as `seto` and `lahf` give them; the sentry seldom looks at these and what follows, which
+/// therefore have a line of their own.
+pub const FLAGS: u64 = 128;
+/// Offset of where the gate leads to in the end.
+pub const TARGET: u64 = 136;
+
+/// The arithmetic flags in the lowest byte of the flags register.
+const EFLAGS_ARITHMETIC: u64 = 0xd5;
+/// Position of the overflow flag.
+const EFLAGS_OVERFLOW_BIT: u32 = 11;
+/// All arithmetic flags.
+pub const EFLAGS_SAVED: u64 = EFLAGS_ARITHMETIC | 1 << EFLAGS_OVERFLOW_BIT;
 
 /// State: the sentry does not look here. A request has been answered.
 pub const ASLEEP: u32 = 0;
@@ -60,9 +74,19 @@ impl Block<'_> {
         self.0.frames().compare_exchange32(STATE, from, to) == Ok(from)
     }
 
-    /// Sets the result.
-    pub fn set_result(self, value: u64) {
-        let _ = self.0.frames().store64(RESULT, value);
+    /// Sets what `rax` and `rcx` become.
+    pub fn set_answer(self, rax: u64, rcx: u64) {
+        let _ = self.0.frames().store64(RESULT, rax);
+        let _ = self.0.frames().store64(AFTER, rcx);
+    }
+
+    /// The arithmetic flags, where the flags register has them.
+    pub fn flags(self) -> u64 {
+        let [overflow, low] = self.0.frames().load32(FLAGS).map_or([0, 0], |word| {
+            let [overflow, low, ..] = word.to_le_bytes();
+            [overflow, low]
+        });
+        u64::from(low) & EFLAGS_ARITHMETIC | u64::from(overflow & 1) << EFLAGS_OVERFLOW_BIT
     }
 
     /// The number alone, as `rax` had it.

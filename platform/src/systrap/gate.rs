@@ -5,12 +5,16 @@
 //! `syscall` instruction, two bytes before where it goes on afterwards. The thread's block
 //! ([`super::block`]) is found through the gs base, as long as the guest leaves that alone. Is the
 //! sentry's thread listening, the call is written to the block and the answer awaited; else the slot makes the real
-//! call. `rax`, `rcx`, `r11` and the arithmetic flags change, as code behind a `syscall` expects but for the flags.
+//! call. Behind it all registers and flags are as behind a `syscall`.
 //!
 //! The page has no rights that guest code does not have: nothing here is trusted.
 
 use super::block;
 use crate::stub::layout;
+
+/// What `r11` has behind a system call besides the arithmetic flags: interrupts are enabled. (The bit that is always set
+/// comes with `lahf`.)
+const EFLAGS_INTERRUPTS: u32 = 0x200;
 
 /// Number of the system call with which a thread waits for its answer in the host's kernel: none that Linux has.
 pub const WAIT_CALL: u32 = 0x3fff_fffd;
@@ -24,21 +28,45 @@ core::arch::global_asm!(
     ".hidden systrap_gate",
     ".globl systrap_gate",
     "systrap_gate:",
-    "rdgsbase r11",
-    "shr r11, 32",
-    "cmp r11d, {blocks}",
-    "jne 90f",
+    "mov r11, rcx",
+    // From here on the slot is in r11, and nothing changes the flags.
+    ".hidden systrap_gate_checks",
+    ".globl systrap_gate_checks",
+    "systrap_gate_checks:",
+    "rdgsbase rcx",
+    "bswap rcx",
+    "lea ecx, [rcx + {not_blocks}]",
+    "jrcxz 1f",
+    "jmp 4f",
     // The block has room for half of the number; no call needs more.
-    "mov r11d, eax",
-    "cmp r11, rax",
-    "jne 90f",
-    "cmp dword ptr gs:[{state}], {listening}",
-    "jne 90f",
+    "1:",
+    "mov rcx, rax",
+    "bswap rcx",
+    "mov ecx, ecx",
+    "jrcxz 2f",
+    "jmp 4f",
+    "2:",
+    "mov ecx, gs:[{state}]",
+    "lea ecx, [rcx - {listening}]",
+    "jrcxz 3f",
+    // Nobody listens: the slot makes the real call.
+    "4:",
+    "mov rcx, r11",
+    "jmp rcx",
+    "3:",
+    "mov rcx, r11",
     "mov gs:[{number}], eax",
-    // From here on the number is in the block.
+    // From here on the number is in the block, and the slot in rcx.
     ".hidden systrap_gate_stored",
     ".globl systrap_gate_stored",
     "systrap_gate_stored:",
+    "lahf",
+    "seto al",
+    "mov gs:[{flags}], ax",
+    // From here on the flags are in the block.
+    ".hidden systrap_gate_saved",
+    ".globl systrap_gate_saved",
+    "systrap_gate_saved:",
     "mov gs:[{slot}], rcx",
     "mov gs:[{args}], rdi",
     "mov gs:[{args} + 8], rsi",
@@ -69,39 +97,51 @@ core::arch::global_asm!(
     "lock cmpxchg gs:[{state}], r11d",
     "20:",
     "cmp dword ptr gs:[{state}], {parked}",
-    "je 30f",
-    "mov rax, gs:[{result}]",
-    "lea rcx, [rcx + 2]",
-    ".hidden systrap_gate_leave",
-    ".globl systrap_gate_leave",
-    "systrap_gate_leave:",
-    "jmp rcx",
-    "30:",
+    "jne 40f",
     "mov eax, {wait}",
     "syscall",
-    // The result is in rax.
     ".hidden systrap_gate_waited",
     ".globl systrap_gate_waited",
     "systrap_gate_waited:",
+    "40:",
+    // Answered. All registers become what Linux leaves: rcx the address behind the call, r11 the flags.
     "mov rcx, gs:[{slot}]",
     "lea rcx, [rcx + 2]",
-    "jmp rcx",
-    // Nobody listens: the slot makes the real call.
+    "mov gs:[{target}], rcx",
+    "movzx eax, byte ptr gs:[{flags}]",
+    "shl eax, 11",
+    "movzx r11d, byte ptr gs:[{flags} + 1]",
+    "lea r11d, [r11 + rax + {interrupts}]",
+    "mov ax, gs:[{flags}]",
+    // One and this overflow.
+    "add al, 0x7f",
+    "sahf",
+    "mov rax, gs:[{result}]",
+    "mov rcx, gs:[{after}]",
+    "jmp qword ptr gs:[{target}]",
+    // Nobody listens any more.
     ".hidden systrap_gate_refused",
     ".globl systrap_gate_refused",
     "systrap_gate_refused:",
     "80:",
+    "mov ax, gs:[{flags}]",
+    "add al, 0x7f",
+    "sahf",
     "mov eax, gs:[{number}]",
     ".hidden systrap_gate_real",
     ".globl systrap_gate_real",
     "systrap_gate_real:",
-    "90:",
     "jmp rcx",
     ".hidden systrap_gate_end",
     ".globl systrap_gate_end",
     "systrap_gate_end:",
     ".popsection",
-    blocks = const layout::SIGNAL_STACKS.start >> 32,
+    // Zero with the upper half of the gs base, as `bswap` leaves it.
+    not_blocks = const ((layout::SIGNAL_STACKS.start >> 32) as u32).swap_bytes().wrapping_neg() as i32,
+    flags = const block::FLAGS,
+    target = const block::TARGET,
+    after = const block::AFTER,
+    interrupts = const EFLAGS_INTERRUPTS,
     state = const block::STATE,
     result = const block::RESULT,
     number = const block::NUMBER,
@@ -117,10 +157,11 @@ core::arch::global_asm!(
 // SAFETY: the labels above; only their addresses and the bytes between them are used.
 unsafe extern "C" {
     static systrap_gate: u8;
+    static systrap_gate_checks: u8;
     static systrap_gate_stored: u8;
+    static systrap_gate_saved: u8;
     static systrap_gate_tried: u8;
     static systrap_gate_sent: u8;
-    static systrap_gate_leave: u8;
     static systrap_gate_waited: u8;
     static systrap_gate_refused: u8;
     static systrap_gate_real: u8;
@@ -136,15 +177,24 @@ fn in_stub(label: *const u8) -> u64 {
 pub enum Progress {
     /// Has not sent a request; the number is in `rax`, the slot in `rcx`.
     Before,
+    /// Has not sent a request; the number is in `rax`, the slot in `r11`.
+    Checking,
     /// Has not sent a request; the number is in the block, the slot in `rcx`.
     Stored,
-    /// Has sent a request, which may have been answered; the slot is in the block (`rcx` has been overwritten if a wait was
-    /// interrupted).
+    /// As [`Progress::Stored`], and the flags are in the block.
+    Saved,
+    /// Has sent a request, which may have been answered; the slot and the flags are in the block (`rcx` has been overwritten
+    /// if a wait was interrupted).
     Sent,
-    /// Has taken its result to `rax`; `rcx` is where it goes on.
-    Leaving,
-    /// Has its result in `rax`; the slot is in the block.
-    Waited,
+    /// Has been answered; the slot and the flags are in the block.
+    Answered,
+}
+
+impl Progress {
+    /// Whether the flags are in the block, and no longer with the thread.
+    pub fn has_saved_flags(self) -> bool {
+        matches!(self, Self::Saved | Self::Sent | Self::Answered)
+    }
 }
 
 /// Where a thread in the gate is; `None` when `rip` is elsewhere. `zero` is its zero flag.
@@ -156,17 +206,19 @@ pub fn progress(rip: u64, zero: bool) -> Option<Progress> {
     Some(if at(&raw const systrap_gate_real) {
         Progress::Before
     } else if at(&raw const systrap_gate_refused) {
-        Progress::Stored
+        Progress::Saved
     } else if at(&raw const systrap_gate_waited) {
-        Progress::Waited
-    } else if rip == in_stub(&raw const systrap_gate_leave) {
-        Progress::Leaving
+        Progress::Answered
     } else if at(&raw const systrap_gate_sent) {
         Progress::Sent
     } else if at(&raw const systrap_gate_tried) {
-        if zero { Progress::Sent } else { Progress::Stored }
+        if zero { Progress::Sent } else { Progress::Saved }
+    } else if at(&raw const systrap_gate_saved) {
+        Progress::Saved
     } else if at(&raw const systrap_gate_stored) {
         Progress::Stored
+    } else if at(&raw const systrap_gate_checks) {
+        Progress::Checking
     } else {
         Progress::Before
     })
@@ -194,9 +246,10 @@ mod tests {
         assert_eq!(progress(layout::GATE - 1, false), None);
         assert_eq!(progress(layout::GATE, false), Some(Progress::Before));
         let tried = in_stub(&raw const systrap_gate_tried);
-        assert_eq!(progress(tried, false), Some(Progress::Stored));
+        assert_eq!(progress(tried, false), Some(Progress::Saved));
         assert_eq!(progress(tried, true), Some(Progress::Sent));
-        assert_eq!(progress(waiting(), true), Some(Progress::Waited));
+        assert_eq!(progress(waiting(), true), Some(Progress::Answered));
+        assert_eq!(progress(layout::GATE + 3, true), Some(Progress::Checking));
         let at = (waiting() - layout::GATE) as usize;
         assert_eq!(text()[at - 2..at], [0x0f, 0x05]);
         // A number that has been overwritten by then is told from one that has not.

@@ -1,6 +1,6 @@
 //! A turn: guest code goes on until it does something for the sentry.
 
-use super::block::{ASLEEP, Block, LISTENING, PARKED, REQUEST, Request};
+use super::block::{ASLEEP, Block, EFLAGS_SAVED, LISTENING, PARKED, REQUEST, Request};
 use super::code::{self, LOAD_BASES, SIGNAL_CALL};
 use super::context::{Place, SystrapContext};
 use super::filter::NEED_REGISTERS;
@@ -99,7 +99,7 @@ impl SystrapContext {
         if let Place::Requested = self.place {
             self.result = regs.rax;
             let block = self.block()?;
-            block.set_result(regs.rax);
+            block.set_answer(regs.rax, regs.rcx);
             if block.change_state(REQUEST, state) {
                 self.place = Place::Away;
                 return Ok(());
@@ -108,9 +108,16 @@ impl SystrapContext {
             self.complete(regs);
         }
         match self.place {
-            Place::InCall(id) | Place::Waiting(id) => {
+            Place::InCall(id) => {
                 self.block()?.set_state(state);
                 self.answer(id, regs.rax)
+            }
+            Place::Waiting(id) => {
+                self.result = regs.rax;
+                let block = self.block()?;
+                block.set_answer(regs.rax, regs.rcx);
+                block.set_state(state);
+                self.answer(id, 0)
             }
             Place::Reported { id, context, fp } => {
                 let fp = self.load_fp(fp)?;
@@ -282,7 +289,9 @@ impl SystrapContext {
         delivered.restore(&mut full);
         (full.fs_base, full.gs_base) = self.guest_bases();
         full.eflags &= !if self.seen.single_step { EFLAGS_TRAP } else { 0 };
-        if gate::progress(full.rip, false).is_some() || self.space.slot(full.rip).is_some() {
+        let progress = gate::progress(full.rip, false);
+        if progress.is_some() || self.space.slot(full.rip).is_some() {
+            self.load_flags(progress, &mut full);
             // Behind its system call, for the guest.
             (full.rip, full.rcx, full.r11) = (self.seen.rip, self.seen.rcx, full.eflags);
             full.rax = self.seen.rax;
@@ -378,11 +387,14 @@ impl SystrapContext {
     /// Where a thread that was interrupted in the gate or in a slot is for the guest: before its system call, which it
     /// makes again, or behind it.
     fn leave_gate(&mut self, regs: &mut Registers) -> Result<()> {
+        let progress = gate::progress(regs.rip, regs.eflags & EFLAGS_ZERO != 0);
+        self.load_flags(progress, regs);
         let block = self.block()?;
-        let slot = match gate::progress(regs.rip, regs.eflags & EFLAGS_ZERO != 0) {
+        let slot = match progress {
             None => regs.rip,
             Some(Progress::Before) => regs.rcx,
-            Some(Progress::Stored) => {
+            Some(Progress::Checking) => regs.r11,
+            Some(Progress::Stored | Progress::Saved) => {
                 regs.rax = block.number();
                 regs.rcx
             }
@@ -392,17 +404,25 @@ impl SystrapContext {
                 regs.rax = block.number();
                 block.slot()
             }
-            Some(Progress::Sent) => {
+            Some(Progress::Sent | Progress::Answered) => {
                 regs.rax = self.result;
+                (regs.rcx, regs.r11) = (self.seen.rcx, regs.eflags);
                 block.slot().wrapping_add(2)
             }
-            Some(Progress::Leaving) => regs.rcx,
-            Some(Progress::Waited) => block.slot().wrapping_add(2),
         };
         if let Some((site, at)) = self.space.slot(slot) {
             regs.rip = site.original(at);
         }
         Ok(())
+    }
+
+    /// Puts the flags of a thread back that is in the gate and has saved them.
+    fn load_flags(&self, progress: Option<Progress>, regs: &mut Registers) {
+        if progress.is_some_and(Progress::has_saved_flags)
+            && let Ok(block) = self.block()
+        {
+            regs.eflags = regs.eflags & !EFLAGS_SAVED | block.flags();
+        }
     }
 
     /// The bases of the thread as the guest has set them.
