@@ -113,9 +113,12 @@ def freezer_and_kill():
     check("freeze", put("f/cgroup.freeze", 1), 0)
     check("frozen", events("f/cgroup.events")["frozen"], "1")
     os.set_blocking(counter.stdout.fileno(), False)
-    # What was in the pipe; then nothing more comes.
-    while counter.stdout.read():
-        pass
+    # What was in the pipe, and what a call that was under way still writes; then nothing more comes.
+    for _ in range(50):
+        while counter.stdout.read():
+            pass
+        if not select.select([counter.stdout], [], [], 0.1)[0]:
+            break
     check("stands still", select.select([counter.stdout], [], [], 0.2)[0], [])
     put("f/cgroup.freeze", 0)
     check("goes on", bool(select.select([counter.stdout], [], [], 5)[0]), True)
