@@ -63,7 +63,12 @@ impl Lazy {
         let bytes = |set: &MappedRanges| -> u64 {
             set.within(range.clone()).map(|part| part.end - part.start).sum()
         };
-        !self.urgent && bytes(mapped) != 0 && bytes(mapped) == bytes(&self.fresh)
+        if self.urgent {
+            return false;
+        }
+        // Seldom does anything wait, and much may be mapped.
+        let waiting = bytes(&self.fresh);
+        waiting != 0 && bytes(mapped) == waiting
     }
 
     /// What waits in a range was taken back.

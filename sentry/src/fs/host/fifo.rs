@@ -4,7 +4,7 @@
 //! The gofer opens them without waiting; who is to wait for the other side does so here, by looking again now and
 //! then, since the host tells nobody that a FIFO has been opened.
 
-use super::watch::Watched;
+use super::watch::{self, Watched};
 use crate::errno::{Errno, Result};
 use crate::fs::ioctl::{FIONREAD, put_int};
 use crate::io::{Sink, Source, from_host};
@@ -138,25 +138,11 @@ impl FileOps for HostFifo {
     }
 
     fn poll(&self, file: &File) -> EventMask {
-        let mut wanted = 0;
-        if file.flags().readable() {
-            wanted |= libc::POLLIN;
+        let found = watch::ready_now(self.fd.as_fd(), file, 0);
+        match self.held.lock().is_some() {
+            true => found | EventMask::IN | EventMask::RDNORM,
+            false => found,
         }
-        if file.flags().writable() {
-            wanted |= libc::POLLOUT;
-        }
-        let found = poll::poll_now(self.fd.as_fd(), wanted).unwrap_or(libc::POLLERR);
-        let mut mask = EventMask::from_bits_truncate(u32::from(found as u16));
-        if self.held.lock().is_some() {
-            mask |= EventMask::IN;
-        }
-        if mask.contains(EventMask::IN) {
-            mask |= EventMask::RDNORM;
-        }
-        if mask.contains(EventMask::OUT) {
-            mask |= EventMask::WRNORM;
-        }
-        mask
     }
 
     fn wait_queue(&self) -> Option<&WaitQueue> {

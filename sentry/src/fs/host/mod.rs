@@ -159,22 +159,7 @@ impl FileOps for HostFile {
     }
 
     fn poll(&self, file: &File) -> EventMask {
-        let mut wanted = libc::POLLPRI | libc::POLLRDHUP;
-        if file.flags().readable() {
-            wanted |= libc::POLLIN;
-        }
-        if file.flags().writable() {
-            wanted |= libc::POLLOUT;
-        }
-        let found = poll::poll_now(self.fd.as_fd(), wanted).unwrap_or(libc::POLLERR);
-        let mut mask = EventMask::from_bits_truncate(u32::from(found as u16));
-        if mask.contains(EventMask::IN) {
-            mask |= EventMask::RDNORM;
-        }
-        if mask.contains(EventMask::OUT) {
-            mask |= EventMask::WRNORM;
-        }
-        mask
+        watch::ready_now(self.fd.as_fd(), file, libc::POLLPRI | libc::POLLRDHUP)
     }
 
     fn wait_queue(&self) -> Option<&WaitQueue> {

@@ -3,8 +3,9 @@
 use crate::errno::Result;
 use crate::io::from_host;
 use crate::sync::{Mutex, rank};
+use crate::vfs::File;
 use crate::wait::{EventMask, WaitQueue};
-use platform::host::{Errno as HostErrno, thread, watch::Watch};
+use platform::host::{Errno as HostErrno, poll, thread, watch::Watch};
 use rustc_hash::FxHashMap;
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -75,4 +76,23 @@ impl Watcher {
             }
         }
     }
+}
+
+/// What of `wanted` and of what the file was opened for is there now, as `poll(2)` tells it here.
+pub fn ready_now(fd: BorrowedFd<'_>, file: &File, mut wanted: poll::Events) -> EventMask {
+    if file.flags().readable() {
+        wanted |= libc::POLLIN;
+    }
+    if file.flags().writable() {
+        wanted |= libc::POLLOUT;
+    }
+    let found = poll::poll_now(fd, wanted).unwrap_or(libc::POLLERR);
+    let mut mask = EventMask::from_bits_truncate(u32::from(found as u16));
+    if mask.contains(EventMask::IN) {
+        mask |= EventMask::RDNORM;
+    }
+    if mask.contains(EventMask::OUT) {
+        mask |= EventMask::WRNORM;
+    }
+    mask
 }
