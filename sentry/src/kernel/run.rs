@@ -3,7 +3,7 @@
 use super::ptrace;
 use super::seccomp::{self, Verdict};
 use super::signal::deliver::{self, Next};
-use super::signal::frame::TrapInfo;
+use super::signal::frame::{EFLAGS_TF, TrapInfo};
 use super::signal::send::{self, begin_exit, killed_status};
 use super::signal::{SigInfo, Signal};
 use super::task::{place, syscall_work};
@@ -18,6 +18,8 @@ use std::sync::atomic::Ordering;
 const RESTART_SYSCALL: u64 = 219;
 /// `si_code` of a `SIGTRAP` behind a system call that was a single step.
 const TRAP_BRKPT: i32 = 1;
+/// Length of the instruction `syscall`, in bytes.
+const SYSCALL_LEN: u64 = 2;
 
 /// Runs the guest thread until it ends.
 pub(super) fn run(mut t: CurrentTask) {
@@ -63,6 +65,13 @@ pub(super) fn run(mut t: CurrentTask) {
                 }
             }
             Ok(Event::Fault(fault)) => on_fault(&mut t, &fault, &mut faults),
+            Ok(Event::Interrupted) if is_at_call(&t) => {
+                t.regs.orig_rax = t.regs.rax;
+                t.regs.rax = Errno::ENOSYS.as_return();
+                t.regs.rip = t.regs.rip.wrapping_add(SYSCALL_LEN);
+                (t.regs.rcx, t.regs.r11) = (t.regs.rip, t.regs.eflags);
+                restart = syscall(&mut t);
+            }
             Ok(Event::Interrupted) => {}
             Err(PlatformError::StubDied) => stub_died(&t),
             Err(e) => {
@@ -72,6 +81,13 @@ pub(super) fn run(mut t: CurrentTask) {
         }
     }
     exit::exit(t);
+}
+
+/// Whether guest code was interrupted just before a system call, which then counts as begun: on its way to the sentry
+/// a call can be taken back, and a signal that comes then would find a thread that is about to sleep, not one that does.
+fn is_at_call(t: &CurrentTask) -> bool {
+    let stepped = t.regs.single_step || t.regs.eflags & EFLAGS_TF != 0;
+    !stepped && t.mm().is_syscall(t.regs.rip)
 }
 
 /// Makes the system call in the registers. Returns the restart code if it was interrupted.

@@ -11,6 +11,9 @@ use std::sync::Arc;
 /// Distance between a program and the room below it, in bytes.
 const DISTANCE: u64 = 64 << 10;
 
+/// The instruction.
+const SYSCALL: [u8; 2] = [0x0f, 0x05];
+
 impl MemoryManager {
     /// Gives the platform `size` bytes of room for patched call sites, below `program` (an address), or, with 0, where libraries
     /// are. `ENOMEM` if there is none.
@@ -62,5 +65,25 @@ impl MemoryManager {
             let page = CodePage { start, bytes: &bytes, source, prot: vma.prot };
             self.address_space().patch(site, page);
         }
+    }
+
+    /// True if the instruction at `rip` is `syscall`, as far as it can be told without a page fault.
+    pub fn is_syscall(&self, rip: u64) -> bool {
+        let state = self.read_state();
+        if !state.vmas.find(rip).is_some_and(|vma| vma.prot.contains(Prot::EXEC)) {
+            return false;
+        }
+        let mut bytes = [0; SYSCALL.len()];
+        let len = bytes.len() as u64;
+        let read = match state.resolve(rip, len, false) {
+            Some((Memory::Frames(frames, at), n)) if n == len => {
+                frames.read(at, &mut bytes).is_ok()
+            }
+            Some((Memory::Host(fd, at), n)) if n == len => {
+                read_host_page(fd, at, &mut bytes).is_ok()
+            }
+            _ => false,
+        };
+        read && bytes == SYSCALL
     }
 }

@@ -157,6 +157,17 @@ pub trait FileOps: Send + Sync + Any {
     /// The position has become another.
     fn moved(&self, _to: u64) {}
 
+    /// Reads at a position that programs outside the sandbox move too, and moves it: one step for them, as
+    /// between two processes that share a description. `None`: nobody outside has it.
+    fn read_shared(&self, _dst: &mut dyn Sink) -> Option<Result<usize>> {
+        None
+    }
+
+    /// Writes as [`FileOps::read_shared`] reads.
+    fn write_shared(&self, _file: &File, _src: &mut dyn Source) -> Option<Result<usize>> {
+        None
+    }
+
     /// Size for `SEEK_END`, in bytes.
     fn size(&self) -> Result<u64> {
         Err(Errno::ESPIPE)

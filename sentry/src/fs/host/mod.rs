@@ -29,6 +29,8 @@ pub struct HostFile {
     kind: FileType,
     tty: bool,
     rdev: u64,
+    /// `O_APPEND` outside.
+    appends: bool,
     identity: Identity,
     queue: Arc<WaitQueue>,
     watched: OnceLock<Watched>,
@@ -52,6 +54,7 @@ impl HostFile {
         let flags = file::status_flags(fd.as_fd()).map_err(from_host)?;
         let kind = FileType::from_mode(stat.st_mode).unwrap_or(FileType::CharDevice);
         let tty = kind == FileType::CharDevice && tty::attributes(fd.as_fd()).is_ok();
+        let flags = OpenFlags::from_bits_retain(flags as u32);
         let identity = Identity {
             ino: stat.st_ino,
             uid: 0,
@@ -63,6 +66,7 @@ impl HostFile {
             kind,
             tty,
             rdev: stat.st_rdev,
+            appends: flags.contains(OpenFlags::APPEND),
             identity,
             queue: Arc::new(WaitQueue::new()),
             watched: OnceLock::new(),
@@ -72,8 +76,7 @@ impl HostFile {
             let _ = host.watched.set(Watched::new(host.fd.as_fd(), &host.queue)?);
         }
         let keep = OpenFlags::WRONLY | OpenFlags::RDWR | OpenFlags::APPEND;
-        let flags = OpenFlags::from_bits_retain(flags as u32) & keep;
-        Ok(File::new(host, None, flags))
+        Ok(File::new(host, None, flags & keep))
     }
 
     /// True when both are one open file description outside, as after `2>&1`.
@@ -101,6 +104,20 @@ impl HostFile {
     }
 }
 
+/// Repeats a transfer, which does one host call at a time, until `max` bytes are done or the file ends.
+fn all_of(max: usize, mut step: impl FnMut(usize) -> Result<usize>) -> Result<usize> {
+    let mut done = 0;
+    while done < max {
+        match step(max - done) {
+            Ok(0) => break,
+            Ok(n) => done += n,
+            Err(e) if done == 0 => return Err(e),
+            Err(_) => break,
+        }
+    }
+    Ok(done)
+}
+
 impl FileOps for HostFile {
     fn read(&self, _file: &File, dst: &mut dyn Sink, offset: u64) -> Result<usize> {
         self.ready(libc::POLLIN)?;
@@ -111,9 +128,11 @@ impl FileOps for HostFile {
         dst.read_host(self.fd.as_fd(), Some(offset), max)
     }
 
-    fn write(&self, _file: &File, src: &mut dyn Source, offset: u64) -> Result<usize> {
+    fn write(&self, file: &File, src: &mut dyn Source, offset: u64) -> Result<usize> {
         let max = src.remaining();
         if self.seekable() {
+            let append = file.flags().contains(OpenFlags::APPEND);
+            let offset = if append { self.size()? } else { offset };
             return src.write_host(self.fd.as_fd(), Some(offset), max);
         }
         let mut done = 0;
@@ -149,6 +168,18 @@ impl FileOps for HostFile {
             // A position that the host's file system refuses stays where it was.
             let _ = file::lseek(self.fd.as_fd(), to, file::Whence::SeekSet);
         }
+    }
+
+    fn read_shared(&self, dst: &mut dyn Sink) -> Option<Result<usize>> {
+        self.seekable()
+            .then(|| all_of(dst.remaining(), |left| dst.read_host(self.fd.as_fd(), None, left)))
+    }
+
+    fn write_shared(&self, file: &File, src: &mut dyn Source) -> Option<Result<usize>> {
+        // O_APPEND that the guest set or took away is its own; the host's descriptor keeps what it had.
+        let same = file.flags().contains(OpenFlags::APPEND) == self.appends;
+        (same && self.seekable())
+            .then(|| all_of(src.remaining(), |left| src.write_host(self.fd.as_fd(), None, left)))
     }
 
     fn size(&self) -> Result<u64> {

@@ -146,7 +146,8 @@ const SW_RESERVED: usize = 464;
 const RED_ZONE: u64 = 128;
 const EFLAGS_DF: u64 = 1 << 10;
 const EFLAGS_RF: u64 = 1 << 16;
-const EFLAGS_TF: u64 = 1 << 8;
+/// The trap flag.
+pub const EFLAGS_TF: u64 = 1 << 8;
 
 /// The trap that a synchronous signal reports in its context.
 #[derive(Debug, Clone, Copy, Default)]

@@ -90,13 +90,16 @@ fn read_file(
                 check_end(offset, sink.remaining())?;
                 ops.read(file, &mut sink, offset)?
             }
-            At::Position => {
-                let mut pos = file.pos();
-                check_end(*pos, sink.remaining())?;
-                let n = ops.read(file, &mut sink, *pos)?;
-                *pos = pos.saturating_add(n as u64);
-                n
-            }
+            At::Position => match ops.read_shared(&mut sink) {
+                Some(n) => n?,
+                None => {
+                    let mut pos = file.pos();
+                    check_end(*pos, sink.remaining())?;
+                    let n = ops.read(file, &mut sink, *pos)?;
+                    *pos = pos.saturating_add(n as u64);
+                    n
+                }
+            },
         };
         announce(file, n, Happened::ACCESS);
         return Ok(n as u64);
@@ -156,13 +159,12 @@ fn write_file(
                 ops.write(file, &mut Limited::new(&mut source, room), offset)?
             }
             At::Position => {
-                let mut pos = file.pos();
-                check_end(*pos, source.remaining())?;
-                let (start, room) = start_of_write(t, file, *pos, flags)?;
-                let n = ops.write(file, &mut Limited::new(&mut source, room), start)?;
-                let appends = file.flags().contains(OpenFlags::APPEND) && flags & RWF_NOAPPEND == 0;
-                *pos = if appends { ops.size()? } else { start.saturating_add(n as u64) };
-                n
+                let plain = flags & (RWF_APPEND | RWF_NOAPPEND) == 0;
+                let shared = if plain { ops.write_shared(file, &mut source) } else { None };
+                match shared {
+                    Some(n) => n?,
+                    None => write_at_position(t, file, &mut source, flags)?,
+                }
             }
         }
     } else {
@@ -182,6 +184,23 @@ fn write_file(
         }
     }
     Ok(n as u64)
+}
+
+/// Writes at the description's position, which moves.
+fn write_at_position(
+    t: &CurrentTask,
+    file: &Arc<File>,
+    source: &mut UserSource<'_>,
+    flags: u32,
+) -> Result<usize> {
+    let ops = file.ops();
+    let mut pos = file.pos();
+    check_end(*pos, source.remaining())?;
+    let (start, room) = start_of_write(t, file, *pos, flags)?;
+    let n = ops.write(file, &mut Limited::new(source, room), start)?;
+    let appends = file.flags().contains(OpenFlags::APPEND) && flags & RWF_NOAPPEND == 0;
+    *pos = if appends { ops.size()? } else { start.saturating_add(n as u64) };
+    Ok(n)
 }
 
 /// Writes to a pipe, socket or terminal. A blocking write goes on until all is written, an error or a
