@@ -35,6 +35,11 @@ impl Budget {
         self.used.load(Ordering::Relaxed)
     }
 
+    /// True while less than a quarter is taken: storage may be kept for later.
+    pub(crate) fn plenty(&self) -> bool {
+        self.used() < self.limit / 4
+    }
+
     /// True when more than three quarters are taken: buffers stop growing by themselves.
     pub(crate) fn pressure(&self) -> bool {
         self.used() > self.limit / 4 * 3

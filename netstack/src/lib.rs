@@ -20,7 +20,7 @@
 //! | `gate` | who may begin a connection with a listener |
 //! | `demux`, `endpoint`, `datagram` | whom a packet is for; what endpoints have in common |
 //! | `udp`, `raw`, `tcp` | the protocols and their handles |
-//! | `timers`, `limiter`, `budget`, `ring`, `random`, `time` | tools |
+//! | `timers`, `limiter`, `budget`, `ring`, `rxbuf`, `random`, `time` | tools |
 //! | `wire` | headers, from and to bytes |
 //!
 //! # Locks
@@ -31,7 +31,7 @@
 //! 3. the tables of `demux`: TIME-WAIT, then connections, then ports; the list of raw endpoints comes before
 //!    raw endpoints' own state,
 //! 4. `locals`, then one of: routes, interfaces' addresses, neighbours, groups,
-//! 5. leaves: timers, send queues, the frame pool, reassembly, path MTUs, limiters, wakers' cells.
+//! 5. leaves: timers, send queues, the frame pools (small before large), what is spare of received frames, reassembly, path MTUs, limiters, wakers' cells.
 //!
 //! Wakers and links are called with nothing of 2 to 5 held.
 //!
@@ -62,6 +62,7 @@ mod random;
 mod raw;
 mod ring;
 mod route;
+mod rxbuf;
 mod stack;
 mod stats;
 mod tcp;
@@ -86,6 +87,7 @@ pub use link::{Capabilities, Frame, Gso, Link, PartialChecksum, RxFrame};
 pub use random::RandomSource;
 pub use raw::{RawKind, RawSocket};
 pub use route::{Cidr, RouteEntry};
+pub use rxbuf::{Kept, RxBuffer, RxPool};
 pub use stack::Stack;
 pub use stats::{Counter, Stats};
 pub use tcp::{TcpInfo, TcpOptions, TcpSocket, TcpStateName};

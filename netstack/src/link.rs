@@ -4,7 +4,9 @@
 //! Offloads follow virtio-net: a frame may leave with its transport checksum unfinished, or as one large TCP
 //! segment that the link cuts, when the link says that it can.
 
+use crate::rxbuf::RxBuffer;
 use crate::wire::ethernet::MacAddr;
+use std::sync::Arc;
 
 /// Room kept in front of a payload for headers: Ethernet 14, IPv6 40 with a fragment header 8, TCP 60.
 const HEADROOM: usize = 128;
@@ -143,12 +145,14 @@ pub struct RxFrame<'a> {
     pub data: &'a [u8],
     /// The link has checked the transport checksum, or the frame never left the machine.
     pub checksum_valid: bool,
+    /// Where the bytes are, if they may be kept there.
+    pub buffer: Option<&'a Arc<RxBuffer>>,
 }
 
 impl<'a> RxFrame<'a> {
     /// A frame whose checksums nobody has looked at.
     pub fn new(data: &'a [u8]) -> Self {
-        Self { data, checksum_valid: false }
+        Self { data, checksum_valid: false, buffer: None }
     }
 }
 

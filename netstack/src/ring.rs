@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 /// Smallest storage.
 const MIN: usize = 2048;
-/// Storage kept when the ring runs empty.
+/// Storage kept whenever the ring runs empty.
 const KEEP: usize = 64 * 1024;
 
 /// See the module.
@@ -20,17 +20,31 @@ pub(crate) struct ByteRing {
     len: usize,
     /// End of the furthest byte ever written at or behind `len`.
     extent: usize,
+    /// The largest `extent` since the ring ran empty.
+    peak: usize,
     budget: Arc<Budget>,
 }
 
 impl ByteRing {
     pub(crate) fn new(budget: Arc<Budget>) -> Self {
-        Self { data: Vec::new(), head: 0, len: 0, extent: 0, budget }
+        Self { data: Vec::new(), head: 0, len: 0, extent: 0, peak: 0, budget }
     }
 
     /// Bytes of contents.
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// True when nothing lies behind the contents.
+    pub(crate) fn is_in_order(&self) -> bool {
+        self.extent == self.len
+    }
+
+    /// Takes the storage, for which the budget stays charged, and where the contents are in it, in order.
+    pub(crate) fn take_storage(&mut self) -> (Vec<u8>, [std::ops::Range<usize>; 2]) {
+        let (a, b) = self.place(0, self.len);
+        (self.head, self.len, self.extent, self.peak) = (0, 0, 0, 0);
+        (std::mem::take(&mut self.data), [a, b])
     }
 
     /// Bytes of storage.
@@ -57,6 +71,7 @@ impl ByteRing {
             to.copy_from_slice(b);
         }
         self.extent = self.extent.max(end);
+        self.peak = self.peak.max(end);
         true
     }
 
@@ -102,7 +117,9 @@ impl ByteRing {
         self.head = if self.data.is_empty() { 0 } else { (self.head + n) % self.data.len() };
         if self.extent == 0 {
             self.head = 0;
-            if self.data.len() > KEEP {
+            // A stream whose reader keeps up would otherwise take and clear storage again and again.
+            let used = std::mem::take(&mut self.peak) >= self.data.len() / 4;
+            if self.data.len() > KEEP && !(used && self.budget.plenty()) {
                 self.release();
             }
         }
@@ -110,7 +127,7 @@ impl ByteRing {
 
     /// Drops everything, storage too.
     pub(crate) fn clear(&mut self) {
-        (self.head, self.len, self.extent) = (0, 0, 0);
+        (self.head, self.len, self.extent, self.peak) = (0, 0, 0, 0);
         self.release();
     }
 

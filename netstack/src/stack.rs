@@ -28,10 +28,12 @@ use std::sync::{Arc, OnceLock, Weak};
 
 /// Interfaces of a stack; one bit each in `dirty`.
 const MAX_IFACES: usize = 64;
-/// Buffers kept for reuse.
+/// Buffers kept for reuse, and the largest of them.
 const POOL: usize = 256;
-/// Buffers larger than this are not kept.
 const POOL_BUFFER: usize = 4096;
+/// The same for frames that the link cuts.
+const LARGE_POOL: usize = 16;
+const LARGE_BUFFER: usize = 80 << 10;
 /// Rounds of loopback delivery in one flush: what two endpoints say to each other ends by itself, but the
 /// caller should come back now and then.
 const LOOPBACK_ROUNDS: usize = 10_000;
@@ -62,6 +64,7 @@ pub struct Stack {
     pub(crate) port_cursors: Vec<AtomicU32>,
     stats: Stats,
     pool: Mutex<Vec<Vec<u8>>>,
+    large_pool: Mutex<Vec<Vec<u8>>>,
     next_id: AtomicU64,
     /// A bit for each interface with frames to send.
     dirty: AtomicU64,
@@ -112,6 +115,7 @@ impl Stack {
             ip_id: AtomicU16::new(random.next_u64() as u16),
             stats: Stats::default(),
             pool: Mutex::default(),
+            large_pool: Mutex::default(),
             next_id: AtomicU64::new(1),
             dirty: AtomicU64::new(0),
             gate: OnceLock::new(),
@@ -225,20 +229,27 @@ impl Stack {
 
     /// An empty packet, on recycled storage when there is some.
     pub(crate) fn frame(&self, room: usize) -> Frame {
-        if room < POOL_BUFFER
-            && let Some(storage) = self.pool.lock().pop()
-        {
-            return Frame::reuse(storage);
+        let pool = if room < POOL_BUFFER { &self.pool } else { &self.large_pool };
+        match pool.lock().pop() {
+            Some(storage) => Frame::reuse(storage),
+            None => Frame::with_room(room),
         }
-        Frame::with_room(room)
     }
 
     pub(crate) fn recycle(&self, frames: impl Iterator<Item = Frame>) {
         let mut pool = self.pool.lock();
         for frame in frames {
             let storage = frame.into_storage();
-            if pool.len() < POOL && storage.capacity() <= POOL_BUFFER {
-                pool.push(storage);
+            let size = storage.capacity();
+            if size <= POOL_BUFFER {
+                if pool.len() < POOL {
+                    pool.push(storage);
+                }
+            } else if size <= LARGE_BUFFER {
+                let mut pool = self.large_pool.lock();
+                if pool.len() < LARGE_POOL {
+                    pool.push(storage);
+                }
             }
         }
     }
@@ -328,7 +339,7 @@ impl Stack {
                 }
             } else {
                 for frame in &frames {
-                    let rx = RxFrame { data: frame.bytes(), checksum_valid: true };
+                    let rx = RxFrame { checksum_valid: true, ..RxFrame::new(frame.bytes()) };
                     self.input_frame(iface, rx);
                 }
                 self.recycle(frames.into_iter());

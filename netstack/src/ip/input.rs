@@ -25,8 +25,8 @@ impl Stack {
         iface.stats.rx_bytes.add(rx.data.len() as u64);
         let Some(mac) = iface.mac() else {
             match rx.data.first().map(|b| b >> 4) {
-                Some(4) => self.input_ipv4(iface, rx.data, rx.checksum_valid, false),
-                Some(6) => self.input_ipv6(iface, rx.data, rx.checksum_valid, false),
+                Some(4) => self.input_ipv4(iface, rx, false),
+                Some(6) => self.input_ipv6(iface, rx, false),
                 _ => self.stats().link_in_discards.inc(),
             }
             return;
@@ -41,8 +41,8 @@ impl Stack {
             return;
         }
         match header.ethertype {
-            ethernet::TYPE_IPV4 => self.input_ipv4(iface, payload, rx.checksum_valid, group),
-            ethernet::TYPE_IPV6 => self.input_ipv6(iface, payload, rx.checksum_valid, group),
+            ethernet::TYPE_IPV4 => self.input_ipv4(iface, RxFrame { data: payload, ..rx }, group),
+            ethernet::TYPE_IPV6 => self.input_ipv6(iface, RxFrame { data: payload, ..rx }, group),
             ethernet::TYPE_ARP if group || header.dst != MacAddr::BROADCAST => {
                 self.input_arp(iface, payload);
             }
@@ -50,9 +50,9 @@ impl Stack {
         }
     }
 
-    fn input_ipv4(&self, iface: &Arc<Iface>, bytes: &[u8], checksum_valid: bool, link_group: bool) {
+    fn input_ipv4(&self, iface: &Arc<Iface>, rx: RxFrame<'_>, link_group: bool) {
         self.stats().ip_in_receives.inc();
-        let Some(packet) = ipv4::Packet::parse(bytes, true) else {
+        let Some(packet) = ipv4::Packet::parse(rx.data, true) else {
             self.stats().ip_in_hdr_errors.inc();
             return;
         };
@@ -73,7 +73,8 @@ impl Stack {
             kind,
             ttl: header.ttl,
             tos: header.tos,
-            checksum_valid,
+            checksum_valid: rx.checksum_valid,
+            buffer: rx.buffer,
             link_group,
             packet: packet.whole,
         };
@@ -150,9 +151,9 @@ impl Stack {
         self.is_local(dst.into()).then_some(DstKind::Host)
     }
 
-    fn input_ipv6(&self, iface: &Arc<Iface>, bytes: &[u8], checksum_valid: bool, link_group: bool) {
+    fn input_ipv6(&self, iface: &Arc<Iface>, rx: RxFrame<'_>, link_group: bool) {
         self.stats().ip_in_receives.inc();
-        let Some(packet) = ipv6::Packet::parse(bytes) else {
+        let Some(packet) = ipv6::Packet::parse(rx.data) else {
             self.stats().ip_in_hdr_errors.inc();
             return;
         };
@@ -168,7 +169,8 @@ impl Stack {
             kind,
             ttl: header.hop_limit,
             tos: header.traffic_class,
-            checksum_valid,
+            checksum_valid: rx.checksum_valid,
+            buffer: rx.buffer,
             link_group,
             packet: packet.whole,
         };
@@ -336,6 +338,7 @@ impl Stack {
                     ttl: 0,
                     tos: 0,
                     checksum_valid: false,
+                    buffer: None,
                     link_group: false,
                     packet: &packet,
                 };

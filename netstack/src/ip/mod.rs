@@ -8,6 +8,7 @@ pub(crate) mod pmtu;
 pub(crate) mod reassembly;
 
 use crate::iface::Iface;
+use crate::rxbuf::RxBuffer;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -34,6 +35,8 @@ pub(crate) struct IpInfo<'a> {
     pub tos: u8,
     /// The transport checksum needs no checking.
     pub checksum_valid: bool,
+    /// Where the packet is, if it may be kept there.
+    pub buffer: Option<&'a Arc<RxBuffer>>,
     /// The frame was sent to all or a group on the link.
     pub link_group: bool,
     /// The whole packet, for errors that quote it and for raw endpoints.

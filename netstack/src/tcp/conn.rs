@@ -6,6 +6,7 @@
 
 use super::assembler::Assembler;
 use super::congestion::Control;
+use super::inbound::Inbound;
 use super::options::TcpOptions;
 use super::rack::Rack;
 use super::recovery::Recovery;
@@ -71,10 +72,13 @@ pub(crate) struct Snd {
 #[derive(Debug)]
 pub(crate) struct Rcv {
     pub nxt: Seq,
-    /// The right edge of the window that was advertised.
+    /// The right edge of the window.
     pub edge: Seq,
+    /// The right edge as the peer was told: windows are rounded up to the unit of their scale, and what was
+    /// said holds, or the end of a full window would be cut off and sent again.
+    pub told: Seq,
     pub shift: u8,
-    pub rx: ByteRing,
+    pub rx: Inbound,
     pub assembler: Assembler,
     pub buffer: usize,
     /// The peer's FIN, once its place is known.
@@ -218,8 +222,9 @@ impl Conn {
         let rcv = Rcv {
             nxt: Seq(0),
             edge: Seq(0),
+            told: Seq(0),
             shift: 0,
-            rx: ByteRing::new(stack.budget.clone()),
+            rx: Inbound::new(stack.budget.clone()),
             assembler: Assembler::default(),
             buffer: options.rcvbuf.unwrap_or(config.rmem.0),
             fin: None,

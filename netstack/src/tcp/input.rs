@@ -80,7 +80,7 @@ impl Conn {
     /// Whether the segment touches the window (section 3.10.7.4, first check).
     fn acceptable(&mut self, cx: &mut Cx<'_>, s: &Segment<'_>) -> bool {
         let (seq, end) = (s.header.seq, s.end());
-        if !end.before(self.rcv.nxt) && !seq.after(self.rcv.edge) {
+        if !end.before(self.rcv.nxt) && !seq.after(self.told()) {
             return true;
         }
         if s.has(Flags::RST) {
@@ -215,7 +215,7 @@ impl Conn {
         } else {
             self.take_data(cx, s);
         }
-        if s.has(Flags::FIN) && !data_end.after(self.rcv.edge) && self.rcv.fin.is_none() {
+        if s.has(Flags::FIN) && !data_end.after(self.told()) && self.rcv.fin.is_none() {
             self.rcv.fin = Some(data_end);
         }
         if self.rcv.fin == Some(self.rcv.nxt) {

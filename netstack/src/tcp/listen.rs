@@ -347,6 +347,7 @@ fn child(cx: &Cx<'_>, options: &TcpOptions, tuple: FourTuple, r: &SynRequest) ->
     let mut c = Conn::new(cx.stack, start, cx.now);
     c.rcv.nxt = r.irs + 1;
     c.rcv.edge = c.rcv.nxt + c.rcv.buffer.min(65535) as u32;
+    c.rcv.told = c.rcv.edge;
     let max = options.rcvbuf.unwrap_or(cx.stack.config.tcp.rmem.1);
     c.rcv.shift = if r.shift.is_some() { shift_for(max) } else { 0 };
     c.snd.shift = r.shift.unwrap_or(0);

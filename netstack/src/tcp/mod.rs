@@ -11,6 +11,7 @@ mod close;
 mod congestion;
 mod conn;
 mod cookie;
+mod inbound;
 mod input;
 mod listen;
 mod options;
@@ -235,6 +236,7 @@ impl Stack {
             return;
         }
         s.ce = info.tos & 3 == 3;
+        s.buffer = info.buffer;
         let h = &s.header;
         let tuple = FourTuple::new((info.dst, h.dst_port), (info.src, h.src_port));
         if let Some(e) = self.demux.tcp.get(&tuple) {

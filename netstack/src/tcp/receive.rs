@@ -4,6 +4,7 @@ use super::conn::{Conn, Urgent};
 use super::{Cx, Seq};
 use crate::endpoint::Readiness;
 use crate::error::{Error, Result};
+use crate::rxbuf::Kept;
 use crate::time::Instant;
 use crate::wire::tcp::Segment;
 use std::time::Duration;
@@ -21,6 +22,17 @@ pub(crate) struct Tuning {
     since: Option<Instant>,
     copied: usize,
     space: usize,
+}
+
+/// What to do with received data.
+#[derive(Debug)]
+pub(crate) enum Reading<'a> {
+    /// Copy it and take it off.
+    Take(&'a mut [u8]),
+    /// Copy it.
+    Peek(&'a mut [u8]),
+    /// Take so many bytes off.
+    Discard(usize),
 }
 
 impl Conn {
@@ -44,7 +56,7 @@ impl Conn {
             data = data.get(old as usize..).unwrap_or_default();
             from = self.rcv.nxt;
         }
-        let room = self.rcv.edge.since(from) as usize;
+        let room = self.told().since(from) as usize;
         if data.len() > room {
             data = data.get(..room).unwrap_or_default();
             self.ack.now = true;
@@ -55,7 +67,8 @@ impl Conn {
         }
         let end = from + data.len() as u32;
         let at = self.rcv.rx.len() + from.since(self.rcv.nxt) as usize;
-        if !self.rcv.rx.write_at(at, data) {
+        let kept = from == self.rcv.nxt && self.rcv.rx.keep(s.buffer, data);
+        if !kept && !self.rcv.rx.write_at(at, data) {
             // No memory: as if it had not come. The acknowledgement says where we are.
             cx.stack.stats().tcp_rcv_q_drop.inc();
             self.ack.now = true;
@@ -76,7 +89,9 @@ impl Conn {
         let filled_hole = !self.rcv.assembler.is_empty();
         let next = self.rcv.assembler.advance(end);
         let advanced = next.since(self.rcv.nxt);
-        self.rcv.rx.commit(advanced as usize);
+        if !kept {
+            self.rcv.rx.commit(advanced as usize);
+        }
         self.rcv.nxt = next;
         self.bytes_received += u64::from(advanced);
         self.take_urgent();
@@ -140,18 +155,26 @@ impl Conn {
         }
     }
 
-    /// Copies received data. It stops at the urgent mark, as reading does in Linux.
-    pub(crate) fn read(&mut self, cx: &mut Cx<'_>, to: &mut [u8], peek: bool) -> Result<usize> {
+    /// Copies or takes off received data. It stops at the urgent mark, as reading does in Linux.
+    pub(crate) fn read(&mut self, cx: &mut Cx<'_>, how: Reading<'_>) -> Result<usize> {
         let mut skip = 0;
-        let mut max = to.len();
+        let mut max = match &how {
+            Reading::Take(to) | Reading::Peek(to) => to.len(),
+            Reading::Discard(n) => *n,
+        };
         match self.mark() {
             Some(0) if !self.options.oob_inline && self.rcv.rx.len() > 0 => skip = 1,
             Some(0) => {}
             Some(n) => max = max.min(n),
             None => {}
         }
-        let to = to.get_mut(..max).unwrap_or_default();
-        let n = self.rcv.rx.copy_out(skip, to);
+        let peek = matches!(how, Reading::Peek(_));
+        let n = match how {
+            Reading::Take(to) | Reading::Peek(to) => {
+                self.rcv.rx.copy_out(skip, to.get_mut(..max).unwrap_or_default())
+            }
+            Reading::Discard(_) => max.min(self.rcv.rx.len().saturating_sub(skip)),
+        };
         if n == 0 {
             return self.read_nothing(max == 0);
         }
@@ -164,6 +187,11 @@ impl Conn {
             self.window_opened(cx);
         }
         Ok(n)
+    }
+
+    /// The first bytes where they are, when they need not be copied: a frame's, and no urgent mark is near.
+    pub(crate) fn lend(&self) -> Option<Kept> {
+        self.rcv.rx.first().filter(|_| self.mark().is_none()).cloned()
     }
 
     fn read_nothing(&mut self, asked_nothing: bool) -> Result<usize> {
@@ -193,10 +221,17 @@ impl Conn {
     pub(crate) fn window_to_send(&mut self) -> u16 {
         self.update_window();
         let window = self.rcv.edge.since(self.rcv.nxt);
-        // Rounded up, so that the right edge does not move back by the rounding.
+        // Rounded up, so that the right edge does not move back by the rounding. The edge itself stays, or
+        // many small segments would move it by a little each.
         let unit = 1u32 << self.rcv.shift;
         let scaled = window.div_ceil(unit).min(65535);
+        self.rcv.told = self.told().max(self.rcv.nxt + scaled * unit);
         scaled as u16
+    }
+
+    /// The right edge of what the peer may send.
+    pub(crate) fn told(&self) -> Seq {
+        self.rcv.told.max(self.rcv.edge)
     }
 
     /// The application took data: tell the peer if that opened the window by much.

@@ -3,11 +3,13 @@
 use super::conn::{Conn, Start, State, Urgent};
 use super::listen::Listener;
 use super::options::{TcpInfo, TcpOptions, TcpStateName};
+use super::receive::Reading;
 use super::{Cx, Role, TcpEndpoint, TcpState};
 use crate::demux::{FourTuple, canonical, check_family};
 use crate::endpoint::{EndpointId, Family, Readiness, Shutdown, Waker};
 use crate::error::{Error, Result};
 use crate::random::siphash;
+use crate::rxbuf::Kept;
 use crate::stack::Stack;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -296,7 +298,20 @@ impl TcpSocket {
     /// # Errors
     /// A pending error behind the data; [`Error::WouldBlock`]; [`Error::NotConnected`].
     pub fn recv(&self, to: &mut [u8]) -> Result<usize> {
-        self.read(to, false)
+        self.read(Reading::Take(to))
+    }
+
+    /// Receives up to `n` bytes and forgets them: what was looked at before, or is not wanted.
+    ///
+    /// # Errors
+    /// As [`recv`](Self::recv).
+    pub fn discard(&self, n: usize) -> Result<usize> {
+        self.read(Reading::Discard(n))
+    }
+
+    /// What is first in the receive buffer, where it need not be copied for that; it stays there.
+    pub fn lend(&self) -> Option<Kept> {
+        self.run(|state, _| state.conn().and_then(|c| c.lend()))
     }
 
     /// Receives and leaves the data where it is.
@@ -304,13 +319,13 @@ impl TcpSocket {
     /// # Errors
     /// As [`recv`](Self::recv).
     pub fn peek(&self, to: &mut [u8]) -> Result<usize> {
-        self.read(to, true)
+        self.read(Reading::Peek(to))
     }
 
-    fn read(&self, to: &mut [u8], peek: bool) -> Result<usize> {
+    fn read(&self, how: Reading<'_>) -> Result<usize> {
         self.run(|state, cx| match &mut state.role {
             Role::Conn(c) if c.state == State::SynSent => Err(Error::WouldBlock),
-            Role::Conn(c) => c.read(cx, to, peek),
+            Role::Conn(c) => c.read(cx, how),
             _ => Err(Error::NotConnected),
         })
     }

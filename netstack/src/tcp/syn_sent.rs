@@ -67,6 +67,7 @@ impl Conn {
         }
         self.rcv.nxt = s.header.seq + 1;
         self.rcv.edge = self.rcv.nxt + self.rcv.buffer.min(65535) as u32;
+        self.rcv.told = self.rcv.edge;
         self.rcv.tune = super::receive::Tuning::default();
         if !acks {
             // Both sides open at once.

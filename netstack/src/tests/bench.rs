@@ -157,7 +157,9 @@ impl Bench {
     }
 
     pub(crate) fn input(&self, frame: &[u8]) {
-        self.stack.input(self.iface, &[RxFrame::new(frame)]);
+        let buffer = RxBuffer::owned(frame.to_vec());
+        let rx = RxFrame { buffer: Some(&buffer), ..RxFrame::new(buffer.bytes()) };
+        self.stack.input(self.iface, &[rx]);
     }
 
     /// The frames sent since the last call.

@@ -16,7 +16,7 @@ fn a_million_syns() {
         let src = Ipv4Addr::from(0x0b00_0000 + n % 65_536);
         bytes[0..2].copy_from_slice(&(n as u16 ^ 0x5555).to_be_bytes());
         let packet = frame4(&Header { src, ..header4(6) }, &[], &bytes);
-        t.b.stack.input(t.b.iface, &[RxFrame { data: &packet, checksum_valid: true }]);
+        t.b.stack.input(t.b.iface, &[RxFrame { checksum_valid: true, ..RxFrame::new(&packet) }]);
         if n % 1024 == 0 {
             t.b.link.sent.lock().clear();
         }

@@ -66,13 +66,35 @@ fn what_the_link_put_together_is_one_segment() {
 }
 
 #[test]
+fn large_segments_are_lent_where_they_are() {
+    let t = Peer::accepted();
+    assert!(t.s().lend().is_none());
+    t.push("P. 1:30001(30000) ack 1");
+    t.push("P. 30001:30101(100) ack 1");
+    t.push("P. 30101:50101(20000) ack 1");
+    assert_eq!(t.s().lend().unwrap().bytes().len(), 30_000);
+    assert_eq!(t.s().discard(29_999), Ok(29_999));
+    assert_eq!(t.s().lend().unwrap().bytes().len(), 1);
+    let mut to = [0; 101];
+    assert_eq!(t.s().peek(&mut to), Ok(101));
+    assert_eq!(t.s().discard(1), Ok(1));
+    assert_eq!(t.s().lend().unwrap().bytes(), &to[1..]);
+    assert_eq!(t.read(50_000), Ok(20_100));
+    assert!(t.s().lend().is_none());
+    // Towards an urgent byte nothing is lent: reading stops there.
+    t.push("PU. 50101:70101(20000) ack 1 urg 100");
+    assert!(t.s().lend().is_none());
+    assert_eq!(t.read(50_000), Ok(99));
+}
+
+#[test]
 fn checksums_that_the_link_checked_are_not_checked_again() {
     let b = Bench::new();
     let s = b.udp(9);
     let mut d = udp4(7, 9, b"abc");
     d[6] ^= 0x55;
     let f = frame4(&header4(17), &[], &d);
-    b.stack.input(b.iface, &[RxFrame { data: &f, checksum_valid: true }]);
+    b.stack.input(b.iface, &[RxFrame { checksum_valid: true, ..RxFrame::new(&f) }]);
     assert!(s.recv().is_ok());
 }
 

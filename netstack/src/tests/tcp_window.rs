@@ -44,6 +44,41 @@ fn data_beyond_the_window_is_cut_off() {
     assert_eq!(t.read(9000), Ok(2048));
 }
 
+/// A connection with windows in units of 4 bytes and a buffer of 200,001, of which all but 200 were used.
+fn nearly_full() -> Peer {
+    let mut t = Peer::listening(Config::default(), 5);
+    let l = t.listener.as_ref().unwrap();
+    l.set_options(TcpOptions { rcvbuf: Some(200_001), ..l.options() });
+    t.handshake("S 0:0(0) win 65535 <mss 1000, sackok, ws 2>");
+    for n in 0..199 {
+        t.push(&format!("P. {}:{}(1000) ack 1", 1 + n * 1000, 1001 + n * 1000));
+    }
+    t.push("P. 199001:199801(800) ack 1");
+    t
+}
+
+#[test]
+fn a_window_that_was_rounded_up_holds() {
+    let mut t = nearly_full();
+    let said = t.b.packets().pop().unwrap();
+    let said = wire::tcp::Segment::parse(&said.payload).unwrap();
+    assert_eq!(said.header.window, 51, "201 bytes in units of 4");
+    t.push("P. 199801:200005(204) ack 1");
+    t.wait(50);
+    let a = t.take();
+    assert_eq!((a.text.as_str(), a.header.window), (". 1:1(0) ack 200005", 0));
+    assert_eq!(t.read(300_000), Ok(200_004));
+}
+
+#[test]
+fn rounding_up_does_not_move_the_edge() {
+    let t = nearly_full();
+    for n in 199_801..200_401 {
+        t.push(&format!("P. {n}:{}(1) ack 1", n + 1));
+    }
+    assert_eq!(t.read(300_000), Ok(200_004));
+}
+
 #[test]
 fn probes_of_a_closed_window_are_answered() {
     let mut t = buffered(2048);

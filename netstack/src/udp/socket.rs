@@ -258,6 +258,7 @@ impl UdpSocket {
             ttl: meta.ttl,
             tos: meta.tos,
             checksum_valid: true,
+            buffer: None,
             link_group: true,
             packet: &[],
         };

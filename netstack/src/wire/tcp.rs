@@ -2,7 +2,9 @@
 
 use super::tcp_options::Options;
 use super::{be16, be32, byte, put};
+use crate::rxbuf::RxBuffer;
 use crate::tcp::Seq;
+use std::sync::Arc;
 
 /// Length of a header without options.
 pub(crate) const HEADER: usize = 20;
@@ -43,6 +45,8 @@ pub(crate) struct Segment<'a> {
     pub payload: &'a [u8],
     /// The IP header's ECN bits say congestion experienced.
     pub ce: bool,
+    /// Where the payload is, if it may be kept there.
+    pub buffer: Option<&'a Arc<RxBuffer>>,
 }
 
 impl<'a> Segment<'a> {
@@ -63,7 +67,7 @@ impl<'a> Segment<'a> {
             urgent: be16(b, 18)?,
             options: Options::parse(b.get(HEADER..offset)?, flags.contains(Flags::SYN)),
         };
-        Some(Self { header, payload: b.get(offset..)?, ce: false })
+        Some(Self { header, payload: b.get(offset..)?, ce: false, buffer: None })
     }
 
     /// The sequence space the segment takes: data, SYN and FIN.

@@ -149,7 +149,7 @@ impl Input for Veth {
             let checksum = if frame.missing { Checksum::Missing } else { Checksum::Unknown };
             home.show(mac, false, &frame.bytes, checksum, 0);
             if let Some(stack) = home.stack.upgrade() {
-                let rx = RxFrame { data: &frame.bytes, checksum_valid: frame.missing };
+                let rx = RxFrame { checksum_valid: frame.missing, ..RxFrame::new(&frame.bytes) };
                 stack.input(IfaceId(home.index), &[rx]);
             }
         }

@@ -6,7 +6,7 @@
 use super::capture::{Capture, Direction, InterfaceNumber};
 use crate::socket::packet::frame::{self, Checksum};
 use crate::socket::packet::taps::Taps;
-use netstack::{Capabilities, Frame, IfaceId, Link, MacAddr, RxFrame};
+use netstack::{Capabilities, Frame, IfaceId, Link, MacAddr, RxBuffer, RxFrame, RxPool};
 use platform::host::{Errno, io};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,13 +40,25 @@ pub struct PacketLink {
     watched: OnceLock<(Arc<Taps>, IfaceId)>,
 }
 
-/// Room for one packet.
-pub struct Buffer(Vec<u8>);
+/// Room for one packet: another one for each that a connection keeps.
+pub struct Buffer {
+    pool: Arc<RxPool>,
+    room: Arc<RxBuffer>,
+}
 
 impl Buffer {
     /// An empty one.
     pub fn new() -> Buffer {
-        Buffer(vec![0; HEADER + LARGEST])
+        let pool = RxPool::new(HEADER + LARGEST);
+        Buffer { room: pool.take(), pool }
+    }
+
+    /// The room, when nobody else has it any more.
+    fn free(&mut self) -> &mut [u8] {
+        if Arc::get_mut(&mut self.room).is_none() {
+            self.room = self.pool.take();
+        }
+        Arc::get_mut(&mut self.room).map(RxBuffer::bytes_mut).unwrap_or_default()
     }
 }
 
@@ -102,8 +114,9 @@ impl PacketLink {
 
     /// The next packet that came in. `EAGAIN` without one; others when the interface has trouble.
     pub fn receive<'a>(&self, buffer: &'a mut Buffer) -> Result<Option<RxFrame<'a>>, Errno> {
-        let n = io::read(self.socket.as_fd(), &mut buffer.0, None)?;
-        let packet = buffer.0.get(..n).unwrap_or_default();
+        let n = io::read(self.socket.as_fd(), buffer.free(), None)?;
+        let buffer = &buffer.room;
+        let packet = buffer.bytes().get(..n).unwrap_or_default();
         let Some((header, data)) = packet.split_at_checked(HEADER) else { return Ok(None) };
         self.keep(Direction::In, data);
         let flags = header.first().copied().unwrap_or(0);
@@ -114,7 +127,7 @@ impl PacketLink {
             _ => Checksum::Unknown,
         };
         self.show(false, data, checksum, 0);
-        Ok(Some(RxFrame { data, checksum_valid }))
+        Ok(Some(RxFrame { data, checksum_valid, buffer: Some(buffer) }))
     }
 
     fn keep(&self, direction: Direction, frame: &[u8]) {

@@ -1,6 +1,7 @@
 //! TCP with other machines: connections and listeners of the [`uplink`](crate::socket::inet::uplink).
 
 pub mod guarded;
+mod scratch;
 pub mod stack;
 
 use super::{Progress, Setup, State, StreamSocket, TCP_CLOSE, TCP_SYN_SENT};

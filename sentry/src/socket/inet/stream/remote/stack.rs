@@ -3,6 +3,7 @@
 use super::super::core::Core;
 use super::super::{StreamSocket, TCP_CLOSE, TCP_CLOSE_WAIT};
 use super::super::{TCP_ESTABLISHED, TCP_FIN_WAIT2, TCP_LISTEN, TCP_SYN_SENT};
+use super::scratch::{CHUNK, Scratch};
 use super::{TCP_SYN_RECV, TCP_TIME_WAIT, Transport};
 use crate::errno::{Errno, Result};
 use crate::io::{Sink, Source};
@@ -20,8 +21,6 @@ const TCP_FIN_WAIT1: u8 = 4;
 const TCP_LAST_ACK: u8 = 9;
 /// `TCP_CLOSING`
 const TCP_CLOSING: u8 = 11;
-/// Most bytes that are copied between guest and stack at a time.
-const CHUNK: usize = 64 << 10;
 
 /// An endpoint of the stack.
 pub struct StackStream {
@@ -93,6 +92,36 @@ impl StackStream {
         src.rewind(taken.saturating_sub(n));
         sent.map(|n| (n, n == taken)).map_err(errno)
     }
+
+    /// Receives once, for who holds `reader`: bytes, and whether there may be more for `dst`.
+    fn receive_chunk(
+        &self,
+        dst: &mut dyn Sink,
+        buffer: &mut Option<Scratch>,
+    ) -> Result<(usize, bool)> {
+        let kept = self.tcp.lend();
+        let data = match &kept {
+            Some(kept) => kept.bytes(),
+            None => {
+                let wanted = dst.remaining().min(CHUNK);
+                let buffer = buffer.get_or_insert_with(|| {
+                    let (ready, _) = self.tcp.queued();
+                    Scratch::new(wanted.min(ready.max(1)))
+                });
+                let wanted = wanted.min(buffer.len());
+                let chunk = buffer.get_mut(..wanted).unwrap_or_default();
+                let n = self.tcp.peek(chunk).map_err(errno)?;
+                chunk.get(..n).unwrap_or_default()
+            }
+        };
+        if data.is_empty() {
+            return Ok((0, false));
+        }
+        let put = dst.put(data)?;
+        // Taken off only once the guest has it.
+        let n = self.tcp.discard(put).map_err(errno)?;
+        Ok((n, dst.remaining() > 0 && put == data.len()))
+    }
 }
 
 impl Transport for StackStream {
@@ -129,7 +158,7 @@ impl Transport for StackStream {
     }
 
     fn send(&self, src: &mut dyn Source, urgent: bool) -> Result<usize> {
-        let mut buffer = vec![0; src.remaining().min(CHUNK)];
+        let mut buffer = Scratch::new(src.remaining());
         let mut done = 0;
         loop {
             let sent = self.send_chunk(src, &mut buffer, urgent);
@@ -159,34 +188,22 @@ impl Transport for StackStream {
             };
         }
         let _reader = self.reader.lock();
-        let (ready, _) = self.tcp.queued();
-        let mut buffer = vec![0; dst.remaining().min(CHUNK).min(ready.max(1))];
         if discard {
-            return self.tcp.recv(&mut buffer).map_err(errno);
+            let (ready, _) = self.tcp.queued();
+            return self.tcp.discard(dst.remaining().min(CHUNK).min(ready.max(1))).map_err(errno);
         }
+        let mut buffer = None;
         let mut done = 0;
         loop {
-            let wanted = dst.remaining().min(buffer.len());
-            let chunk = buffer.get_mut(..wanted).unwrap_or_default();
-            // Taken off only once the guest has it.
-            let n = match self.tcp.peek(chunk) {
-                Ok(n) => n,
-                Err(_) if done > 0 => return Ok(done),
-                Err(e) => return Err(errno(e)),
-            };
-            let data = chunk.get(..n).unwrap_or_default();
-            if data.is_empty() {
-                return Ok(done);
-            }
-            let put = match dst.put(data) {
-                Ok(put) => put,
+            match self.receive_chunk(dst, &mut buffer) {
+                Ok((n, more)) => {
+                    done += n;
+                    if !more {
+                        return Ok(done);
+                    }
+                }
                 Err(_) if done > 0 => return Ok(done),
                 Err(e) => return Err(e),
-            };
-            let taken = chunk.get_mut(..put).unwrap_or_default();
-            done += self.tcp.recv(taken).map_err(errno)?;
-            if dst.remaining() == 0 || put < n {
-                return Ok(done);
             }
         }
     }
