@@ -91,6 +91,9 @@ pub trait AddressSpace: Send + Sync {
     /// whatever keeps the page's mapping from being changed meanwhile.
     fn patch(&self, _site: CallSite, _page: CodePage<'_>) {}
 
+    /// Puts the original pages of a range back (bytes, page multiples): their contents are about to change.
+    fn unpatch(&self, _addr: u64, _len: u64) {}
+
     /// Ranges in which a copy that [`crate::Context::fork`] has made may have other mappings than its original. Whoever has
     /// had it made maps what should be there anew, or unmaps it, before the context is attached. Told once.
     fn stale(&self) -> Vec<Range<u64>> {

@@ -110,15 +110,16 @@ def freezer_and_kill():
         stdout=subprocess.PIPE,
     )
     counter.stdout.readline()
+    events_file = open(f"{TOP}/f/cgroup.events")
+    poll = select.poll()
+    poll.register(events_file, select.POLLPRI)
     check("freeze", put("f/cgroup.freeze", 1), 0)
-    check("frozen", events("f/cgroup.events")["frozen"], "1")
+    # It says so when the call that was under way has ended, and tells who polls.
+    while events("f/cgroup.events")["frozen"] != "1":
+        check("poll tells that it is frozen", bool(poll.poll(5000)), True)
     os.set_blocking(counter.stdout.fileno(), False)
-    # What was in the pipe, and what a call that was under way still writes; then nothing more comes.
-    for _ in range(50):
-        while counter.stdout.read():
-            pass
-        if not select.select([counter.stdout], [], [], 0.1)[0]:
-            break
+    while counter.stdout.read():
+        pass
     check("stands still", select.select([counter.stdout], [], [], 0.2)[0], [])
     put("f/cgroup.freeze", 0)
     check("goes on", bool(select.select([counter.stdout], [], [], 5)[0]), True)

@@ -19,13 +19,9 @@ pub const SLOT: u64 = 72;
 pub const ARGS: u64 = 80;
 /// Offset of the result, which replaces the first argument: the sentry has read that by then.
 pub const RESULT: u64 = ARGS;
-/// Offset of what `rcx` has behind the call, which replaces the second one.
-pub const AFTER: u64 = ARGS + 8;
-/// Offset of the arithmetic flags, as `seto` and `lahf` give them; the sentry seldom looks at these and what follows, which
+/// Offset of the arithmetic flags, as `seto` and `lahf` give them; the sentry seldom looks at these, which
 /// therefore have a line of their own.
 pub const FLAGS: u64 = 128;
-/// Offset of where the gate leads to in the end.
-pub const TARGET: u64 = 136;
 
 /// The arithmetic flags in the lowest byte of the flags register.
 const EFLAGS_ARITHMETIC: u64 = 0xd5;
@@ -74,10 +70,9 @@ impl Block<'_> {
         self.0.frames().compare_exchange32(STATE, from, to) == Ok(from)
     }
 
-    /// Sets what `rax` and `rcx` become.
-    pub fn set_answer(self, rax: u64, rcx: u64) {
+    /// Sets what `rax` becomes.
+    pub fn set_answer(self, rax: u64) {
         let _ = self.0.frames().store64(RESULT, rax);
-        let _ = self.0.frames().store64(AFTER, rcx);
     }
 
     /// The arithmetic flags, where the flags register has them.

@@ -5,7 +5,8 @@
 //! `syscall` instruction, two bytes before where it goes on afterwards. The thread's block
 //! ([`super::block`]) is found through the gs base, as long as the guest leaves that alone. Is the
 //! sentry's thread listening, the call is written to the block and the answer awaited; else the slot makes the real
-//! call. Behind it all registers and flags are as behind a `syscall`.
+//! call. Behind it, or the `lea` that follows it in the slot, all
+//! registers and flags are as behind a `syscall`.
 //!
 //! The page has no rights that guest code does not have: nothing here is trusted.
 
@@ -104,10 +105,9 @@ core::arch::global_asm!(
     ".globl systrap_gate_waited",
     "systrap_gate_waited:",
     "40:",
-    // Answered. All registers become what Linux leaves: rcx the address behind the call, r11 the flags.
+    // Answered. All registers become what Linux leaves: r11 the flags; the slot loads rcx.
     "mov rcx, gs:[{slot}]",
     "lea rcx, [rcx + 2]",
-    "mov gs:[{target}], rcx",
     "movzx eax, byte ptr gs:[{flags}]",
     "shl eax, 11",
     "movzx r11d, byte ptr gs:[{flags} + 1]",
@@ -117,8 +117,7 @@ core::arch::global_asm!(
     "add al, 0x7f",
     "sahf",
     "mov rax, gs:[{result}]",
-    "mov rcx, gs:[{after}]",
-    "jmp qword ptr gs:[{target}]",
+    "jmp rcx",
     // Nobody listens any more.
     ".hidden systrap_gate_refused",
     ".globl systrap_gate_refused",
@@ -139,8 +138,6 @@ core::arch::global_asm!(
     // Zero with the upper half of the gs base, as `bswap` leaves it.
     not_blocks = const ((layout::SIGNAL_STACKS.start >> 32) as u32).swap_bytes().wrapping_neg() as i32,
     flags = const block::FLAGS,
-    target = const block::TARGET,
-    after = const block::AFTER,
     interrupts = const EFLAGS_INTERRUPTS,
     state = const block::STATE,
     result = const block::RESULT,

@@ -19,7 +19,7 @@ const PLACES: usize = 256;
 /// Bits of an entry that count.
 const COUNT: u64 = 0xffff;
 
-/// An area of slots, mapped readable and executable in all processes of the image. The first slot holds the gate's address.
+/// An area of slots, mapped readable and executable in all processes of the image. The first slot leads to the gate.
 #[derive(Debug)]
 struct Area {
     base: u64,
@@ -45,13 +45,22 @@ impl Area {
         let slot = (SLOT..self.len()).step_by(SLOT as usize).find(free)?;
         let code = site.slot(self.base + slot, self.base)?;
         if self.used.is_empty() {
-            self.frames.store64(0, layout::GATE).ok()?;
+            self.frames.write(0, &entry()).ok()?;
         }
         self.frames.write(slot, &code).ok()?;
         self.used.insert(slot, *site);
         self.slots.insert(site.at, slot);
         Some(self.base + slot)
     }
+}
+
+/// A jump to the gate: `jmp *0(%rip)` and the address.
+fn entry() -> [u8; 14] {
+    let mut code = [0xff, 0x25, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+    if let Some(address) = code.last_chunk_mut() {
+        *address = layout::GATE.to_le_bytes();
+    }
+    code
 }
 
 /// The slots of a program image, and which places it makes many calls from.

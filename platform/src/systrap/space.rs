@@ -325,11 +325,7 @@ impl AddressSpace for SystrapSpace {
     }
 
     fn protect(&self, addr: u64, len: u64, prot: Prot) {
-        if self.patched.load(Ordering::Acquire)
-            && let Some(end) = addr.checked_add(len)
-        {
-            self.patches.lock().restore(&self.inner, addr..end);
-        }
+        self.unpatch(addr, len);
         self.inner.protect(addr, len, prot);
     }
 
@@ -341,6 +337,14 @@ impl AddressSpace for SystrapSpace {
         let mut patches = self.patches.lock();
         patches.patch(&self.inner, &self.slots, page, call.rip, call.number);
         self.patched.store(!patches.is_empty(), Ordering::Release);
+    }
+
+    fn unpatch(&self, addr: u64, len: u64) {
+        if self.patched.load(Ordering::Acquire)
+            && let Some(end) = addr.checked_add(len)
+        {
+            self.patches.lock().restore(&self.inner, addr..end);
+        }
     }
 
     fn populate(&self, addr: u64, len: u64) {

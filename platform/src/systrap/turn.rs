@@ -99,7 +99,7 @@ impl SystrapContext {
         if let Place::Requested = self.place {
             self.result = regs.rax;
             let block = self.block()?;
-            block.set_answer(regs.rax, regs.rcx);
+            block.set_answer(regs.rax);
             if block.change_state(REQUEST, state) {
                 self.place = Place::Away;
                 return Ok(());
@@ -115,7 +115,7 @@ impl SystrapContext {
             Place::Waiting(id) => {
                 self.result = regs.rax;
                 let block = self.block()?;
-                block.set_answer(regs.rax, regs.rcx);
+                block.set_answer(regs.rax);
                 block.set_state(state);
                 self.answer(id, 0)
             }
@@ -412,6 +412,9 @@ impl SystrapContext {
         };
         if let Some((site, at)) = self.space.slot(slot) {
             regs.rip = site.original(at);
+            if site.lacks_rcx(at) {
+                regs.rcx = regs.rip;
+            }
         }
         Ok(())
     }

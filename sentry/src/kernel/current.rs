@@ -256,6 +256,7 @@ impl CurrentTask {
             }
             if !slept {
                 slept = true;
+                super::pause::stopped(&self.task);
                 self.context.set_blocked(true);
             }
             self.task.parker.park_until(deadline);
@@ -265,7 +266,7 @@ impl CurrentTask {
             self.context.set_blocked(false);
             self.task.switches.fetch_add(1, Ordering::Relaxed);
         }
-        if slept && wake != Wake::Interrupted && self.task.work() & work::HOLDS != 0 {
+        if wake != Wake::Interrupted && self.task.work() & work::HOLDS != 0 {
             // What it waited for is there, but nothing may go on: the call would still move data.
             super::pause::pause_here(self);
         }

@@ -56,10 +56,18 @@ impl Kernel {
 /// Stops the calling task until nothing holds it any more ([`work::HOLDS`]) or the task must die.
 pub(super) fn pause_here(t: &mut CurrentTask) {
     t.place.store(place::STOPPED, Ordering::SeqCst);
+    stopped(t.task());
     t.context.set_blocked(true);
     while t.task().work() & work::HOLDS != 0 && t.task().work() & work::KILL == 0 {
         t.task().parker.park();
     }
     t.context.set_blocked(false);
     t.place.store(place::KERNEL, Ordering::SeqCst);
+}
+
+/// Tells the control group that wants the task to stop that it has, or sleeps.
+pub(super) fn stopped(task: &Task) {
+    if task.work() & work::FREEZE != 0 {
+        task.group().cgroup().task_stopped(task.kernel());
+    }
 }

@@ -48,6 +48,7 @@ pub use mremap::RemapFlags;
 pub use rmap::{Discard, Mappings};
 pub use shared::SharedMemory;
 pub use sink::{UserSink, UserSource};
+pub use slots::PatchedCode;
 pub use userfault::Modes;
 pub use vma::{Backing, VmaFlags, VmaName};
 

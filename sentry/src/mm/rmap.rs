@@ -108,6 +108,18 @@ impl Mappings {
         Touched(spaces)
     }
 
+    /// Takes the patches of call sites from all its mappings.
+    pub(super) fn unpatch(&self) -> Touched {
+        let spaces = self.spaces();
+        for mm in &spaces {
+            mm.unpatch_object(self.id);
+            if mm.id() != OWN.get() {
+                mm.interrupt();
+            }
+        }
+        Touched(spaces)
+    }
+
     /// Whether someone has a shared mapping that may be written, now or after `mprotect(2)`. The
     /// second part is for [`Touched`]'s reason.
     pub fn shared_writable(&self) -> (bool, Touched) {
@@ -172,6 +184,14 @@ impl MemoryManager {
             edit.unmap_runs(part.start, part.end);
         }
         !parts.is_empty()
+    }
+
+    /// See [`Mappings::unpatch`].
+    fn unpatch_object(&self, id: u64) {
+        let state = self.read_state();
+        for vma in state.vmas.iter().filter(|vma| vma.maps_object(id)) {
+            self.address_space().unpatch(vma.start, vma.len());
+        }
     }
 
     /// Notes that the calling host thread will run guest code here; `thread` stops it.

@@ -5,14 +5,42 @@ use super::runs::Owner;
 use super::usercopy::{Memory, read_host_page};
 use super::{Backing, MapFlags, MapRequest, PAGE_SIZE, SharedMemory, VmaFlags, VmaName};
 use crate::errno::{Errno, Result};
+use crate::vfs::{Attachments, Mappable};
 use platform::{CallSite, CodePage, MapSource, Prot};
-use std::sync::Arc;
+use std::sync::atomic::{Ordering, fence};
+use std::sync::{Arc, Weak};
 
 /// Distance between a program and the room below it, in bytes.
 const DISTANCE: u64 = 64 << 10;
 
 /// The instruction.
 const SYSCALL: [u8; 2] = [0x0f, 0x05];
+
+/// On a file's inode: some of its mappings have had call sites patched.
+pub struct PatchedCode(Weak<dyn Mappable>);
+
+impl PatchedCode {
+    /// A file has been opened for writing, and counted as such: from now on its mappings are not patched.
+    pub fn opened_for_writing(inode: &Attachments) {
+        // Pairs with the one in `may_be_patched`: at least one of the two sees what the other has done.
+        fence(Ordering::SeqCst);
+        let code = inode.get::<Self>().and_then(|code| code.0.upgrade());
+        if let Some(mappings) = code.as_ref().and_then(|code| code.mappings()) {
+            drop(mappings.unpatch());
+        }
+    }
+}
+
+impl Backing {
+    /// False if it is a file that someone may write to: a patched page is a copy, which would not change.
+    fn may_be_patched(&self) -> bool {
+        let Some(path) = self.file.as_ref().and_then(|file| file.path()) else { return true };
+        let inode = path.inode().attachments();
+        inode.set(Arc::new(PatchedCode(Arc::downgrade(&self.mappable))));
+        fence(Ordering::SeqCst);
+        inode.open_counts().1 == 0
+    }
+}
 
 impl MemoryManager {
     /// Gives the platform `size` bytes of room for patched call sites, below `program` (an address), or, with 0, where libraries
@@ -46,6 +74,9 @@ impl MemoryManager {
         let Owner::Object { write: false } = run.owner else { return };
         let Some((memory, len)) = state.resolve(start, PAGE_SIZE, false) else { return };
         if len < PAGE_SIZE {
+            return;
+        }
+        if !vma.backing.as_ref().is_none_or(Backing::may_be_patched) {
             return;
         }
         let at = start - from;

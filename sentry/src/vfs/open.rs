@@ -14,6 +14,7 @@ use crate::fs::host::fifo;
 use crate::fs::pipe::{FifoSlot, open_fifo};
 use crate::kernel::CurrentTask;
 use crate::kernel::landlock::{self, access};
+use crate::mm::PatchedCode;
 use std::any::Any;
 use std::sync::Arc;
 
@@ -321,6 +322,7 @@ fn open_by_type(t: Option<&mut CurrentTask>, path: Path, flags: OpenFlags) -> Re
             let writes = flags.writable();
             if writes {
                 attachments.allow_write()?;
+                PatchedCode::opened_for_writing(attachments);
             }
             if let Some(t) = t {
                 // As in Linux, truncation alone does not count as writing here; who waits to write does.

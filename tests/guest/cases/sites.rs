@@ -2,8 +2,8 @@
 
 use crate::prelude::*;
 use crate::sys::site::{
-    After, CALL, TAIL, TAIL_CALL, enter, heat, interrupted, interruptions, load, map, map_again,
-    near, watch,
+    After, CALL, TAIL, TAIL_CALL, enter, heat, interrupted, interruptions, load, load_alone, map,
+    map_again, near, watch,
 };
 
 const RX: i32 = PROT_READ | PROT_EXEC;
@@ -75,6 +75,44 @@ fn where_a_call_returned_to() {
         flags += i32::from(r11 & ARITHMETIC != CARRY);
     }
     p!(places, flags);
+}
+
+fn nothing_else_behind_a_call() {
+    let code = map(c"code", &load_alone(SYS_getppid));
+    let (mut places, mut flags, mut results) = (0, 0, 0);
+    for _ in 0..20_000 {
+        let After { rax, rcx, r11, .. } = enter(code, NOBODY, 0x202 | CARRY);
+        places += i32::from(rcx != code + CALL + 2);
+        flags += i32::from(r11 & ARITHMETIC != CARRY);
+        results += i32::from(rax != parent());
+    }
+    p!(places, flags, results, copy(code, 13) == load_alone(SYS_getppid));
+    p!(enter(code + CALL, [SYS_getuid as u64, 0, 0, 0, 0], 0x202).rax);
+    p!(enter(code + CALL + 2, [7, 0, 0, 0, 0], 0x202).rax);
+}
+
+fn where_a_call_with_a_comparison_returned_to() {
+    let code = map(c"code", &TAIL);
+    let (mut places, mut flags) = (0, 0);
+    for _ in 0..20_000 {
+        let after = enter(code, [SYS_getppid as u64, 0, 0, 0, 0], 0x202 | OVERFLOW);
+        places += i32::from(after.rcx != code + TAIL_CALL + 2);
+        flags += i32::from(after.r11 & ARITHMETIC != OVERFLOW);
+    }
+    p!(places, flags);
+}
+
+fn opened_for_writing_while_used() {
+    let code = map(c"code", &load_alone(SYS_getppid));
+    p!(heat(code, NOBODY) == parent());
+    let others =
+        [(SYS_getuid, sc!(SYS_getuid).0), (SYS_getppid, parent()), (SYS_getgid, sc!(SYS_getgid).0)];
+    for (number, want) in others {
+        let fd = open(c"code", O_RDWR, 0);
+        p!(heat(code, NOBODY) == enter(code, NOBODY, 0x202).rax);
+        p!(pwrite(fd, load_alone(number), 0), close(fd));
+        p!(heat(code, NOBODY) == want, copy(code, 13) == load_alone(number));
+    }
 }
 
 fn comparison_behind_a_call() {
@@ -472,6 +510,9 @@ cases![
     flags_through_thousands_of_calls,
     where_a_call_returned_to,
     comparison_behind_a_call,
+    nothing_else_behind_a_call,
+    where_a_call_with_a_comparison_returned_to,
+    opened_for_writing_while_used,
     upper_half_of_the_number,
     bytes_are_those_of_the_file,
     the_kernel_reads_the_files_bytes,

@@ -24,6 +24,13 @@ pub fn load(number: i64) -> Vec<u8> {
     code
 }
 
+/// As [`load`] with a `nop` before the `ret`: behind the call is no instruction that could stand elsewhere.
+pub fn load_alone(number: i64) -> Vec<u8> {
+    let mut code = load(number);
+    code.insert(CALL as usize + 2, 0x90);
+    code
+}
+
 /// `endbr64; syscall; cmp $-4095, %rax; ret`: the number is the caller's.
 pub const TAIL: [u8; 13] =
     [0xf3, 0x0f, 0x1e, 0xfa, 0x0f, 0x05, 0x48, 0x3d, 0x01, 0xf0, 0xff, 0xff, 0xc3];

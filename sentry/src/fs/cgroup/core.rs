@@ -10,7 +10,7 @@ use std::fmt::Write;
 pub(super) const FILES: &[Spec] = &[
     Spec::read("cgroup.controllers", |s| Ok(s.group.controllers().line())),
     Spec::read("cgroup.events", |s| {
-        let (populated, frozen) = (s.group.is_populated(), s.group.is_frozen());
+        let (populated, frozen) = (s.group.is_populated(), s.group.has_settled(s.kernel));
         Ok(format!("populated {}\nfrozen {}\n", u8::from(populated), u8::from(frozen)))
     })
     .watched(Watched::Events),

@@ -5,10 +5,11 @@
 
 use super::{Cgroup, Watched};
 use crate::kernel::signal::{SigInfo, Signal};
-use crate::kernel::task::work;
+use crate::kernel::task::{place, work};
 use crate::kernel::tree::Tree;
 use crate::kernel::{Kernel, Task, ThreadGroup};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 impl Cgroup {
     /// What `cgroup.freeze` was set to.
@@ -23,14 +24,51 @@ impl Cgroup {
 
     /// Freezes or thaws the group and those below it.
     pub fn set_frozen(self: &Arc<Self>, kernel: &Kernel, frozen: bool) {
-        let tree = kernel.tree();
         let before: Vec<_> = self.subtree().into_iter().map(|g| (g.is_frozen(), g)).collect();
-        self.state.lock().frozen = frozen;
-        self.hold_members(&tree);
+        {
+            let tree = kernel.tree();
+            self.state.lock().frozen = frozen;
+            self.hold_members(&tree);
+        }
         for (was, group) in before {
-            if was != group.is_frozen() {
-                group.notify_file(Watched::Events);
+            match (was, group.is_frozen()) {
+                (false, true) => group.settle(kernel),
+                (true, false) if std::mem::take(&mut group.state.lock().settled) => {
+                    group.notify_file(Watched::Events);
+                }
+                _ => {}
             }
+        }
+    }
+
+    /// True if the group is frozen and every task in it and below has stopped (`frozen` in `cgroup.events`). A task that
+    /// sleeps in a system call has: it stops when it would wake up.
+    pub fn has_settled(self: &Arc<Self>, kernel: &Kernel) -> bool {
+        if !self.is_frozen() {
+            return false;
+        }
+        self.settle(kernel);
+        self.state.lock().settled
+    }
+
+    /// Notes, and tells who watches, that all tasks have stopped, if that is new.
+    fn settle(self: &Arc<Self>, kernel: &Kernel) {
+        if self.state.lock().settled || !self.is_frozen() {
+            return;
+        }
+        let rests = |task: &Arc<Task>| {
+            !matches!(task.place.load(Ordering::SeqCst), place::GUEST | place::KERNEL)
+        };
+        let all = self.members_below(kernel).iter().all(|p| p.tasks().iter().all(rests));
+        if all && !std::mem::replace(&mut self.state.lock().settled, true) {
+            self.notify_file(Watched::Events);
+        }
+    }
+
+    /// A task of the group, which is to be frozen, has stopped. Called without a lock.
+    pub fn task_stopped(self: &Arc<Self>, kernel: &Kernel) {
+        for group in self.path_up() {
+            group.settle(kernel);
         }
     }
 
@@ -55,6 +93,11 @@ impl Cgroup {
     /// Makes a process of the group stop or go on as the group does; also when it comes from one that did not.
     pub(super) fn hold(self: &Arc<Self>, process: &ThreadGroup) {
         let holds = self.holds();
+        if holds & work::FREEZE != 0 {
+            for group in self.path_up() {
+                group.state.lock().settled = false;
+            }
+        }
         for task in process.tasks() {
             set_holds(&task, holds);
         }

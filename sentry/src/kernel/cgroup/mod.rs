@@ -92,6 +92,8 @@ struct State {
     enabled: Controllers,
     removed: bool,
     frozen: bool,
+    /// Every task has stopped since the group was frozen.
+    settled: bool,
     /// `cgroup.max.depth` and `cgroup.max.descendants`; [`u64::MAX`] is `max`.
     most: [u64; 2],
     /// Of the directory (the empty name) and of files, where they are not the usual.
@@ -118,6 +120,7 @@ impl Cgroup {
             enabled: Controllers::empty(),
             removed: false,
             frozen: false,
+            settled: false,
             most: [u64::MAX; 2],
             access: BTreeMap::new(),
         };
