@@ -4,8 +4,8 @@ use parking_lot::Mutex;
 use std::fmt;
 use std::sync::Arc;
 
-/// Buffers kept for use again.
-const SPARE: usize = 32;
+/// Buffers kept for use again: a large window's, whose reader takes all of it at once.
+const SPARE: usize = 96;
 
 /// Where buffers of one size come from and go back to.
 #[derive(Debug)]
