@@ -31,7 +31,7 @@
 //! 3. the tables of `demux`: TIME-WAIT, then connections, then ports; the list of raw endpoints comes before
 //!    raw endpoints' own state,
 //! 4. `locals`, then one of: routes, interfaces' addresses, neighbours, groups,
-//! 5. leaves: timers, send queues, the frame pools (small before large), what is spare of received frames, reassembly, path MTUs, limiters, wakers' cells.
+//! 5. leaves: timers, send queues, the frame pools (small before large), what is spare of kept pieces, reassembly, path MTUs, limiters, wakers' cells.
 //!
 //! Wakers and links are called with nothing of 2 to 5 held.
 //!

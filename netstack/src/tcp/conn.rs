@@ -6,8 +6,8 @@
 
 use super::assembler::Assembler;
 use super::congestion::Control;
-use super::inbound::Inbound;
 use super::options::TcpOptions;
+use super::pieces::Pieces;
 use super::rack::Rack;
 use super::recovery::Recovery;
 use super::rtt::Rtt;
@@ -17,7 +17,6 @@ use crate::demux::FourTuple;
 use crate::endpoint::Readiness;
 use crate::error::Error;
 use crate::ip::output::Route;
-use crate::ring::ByteRing;
 use crate::stack::Stack;
 use crate::time::{Instant, earliest};
 use crate::wire::tcp_options::Block;
@@ -61,7 +60,7 @@ pub(crate) struct Snd {
     pub base: Seq,
     /// The application closed: a FIN follows the data.
     pub fin: bool,
-    pub tx: ByteRing,
+    pub tx: Pieces,
     pub buffer: usize,
     pub last_sent: Instant,
     /// The highest sequence number ever pushed by the application.
@@ -78,7 +77,7 @@ pub(crate) struct Rcv {
     /// said holds, or the end of a full window would be cut off and sent again.
     pub told: Seq,
     pub shift: u8,
-    pub rx: Inbound,
+    pub rx: Pieces,
     pub assembler: Assembler,
     pub buffer: usize,
     /// The peer's FIN, once its place is known.
@@ -214,7 +213,7 @@ impl Conn {
             small: iss,
             base: iss + 1,
             fin: false,
-            tx: ByteRing::new(stack.budget.clone()),
+            tx: Pieces::new(stack.budget.clone()),
             buffer: options.sndbuf.unwrap_or(config.wmem.0),
             last_sent: now,
             push: iss,
@@ -224,7 +223,7 @@ impl Conn {
             edge: Seq(0),
             told: Seq(0),
             shift: 0,
-            rx: Inbound::new(stack.budget.clone()),
+            rx: Pieces::new(stack.budget.clone()),
             assembler: Assembler::default(),
             buffer: options.rcvbuf.unwrap_or(config.rmem.0),
             fin: None,

@@ -395,9 +395,8 @@ impl Conn {
         let Ok(route) = self.route(cx) else { return false };
         let v6 = self.tuple.remote.is_ipv6();
         let mut frame = cx.stack.frame(len as usize);
-        let (a, b) = self.snd.tx.slices(header.seq.since(self.snd.base) as usize, len as usize);
-        frame.extend(a);
-        frame.extend(b);
+        let at = header.seq.since(self.snd.base) as usize;
+        self.snd.tx.show(at, len as usize, |part| frame.extend(part));
         header.emit(frame.prepend(header.len()));
         frame.gso = gso.map(|size| Gso { size, headers: header.len(), v6 });
         let meta = IpMeta {

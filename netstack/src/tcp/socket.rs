@@ -9,7 +9,7 @@ use crate::demux::{FourTuple, canonical, check_family};
 use crate::endpoint::{EndpointId, Family, Readiness, Shutdown, Waker};
 use crate::error::{Error, Result};
 use crate::random::siphash;
-use crate::rxbuf::Kept;
+use crate::rxbuf::{Kept, RxBuffer};
 use crate::stack::Stack;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
@@ -256,7 +256,16 @@ impl TcpSocket {
     /// # Errors
     /// A pending error first; [`Error::WouldBlock`]; [`Error::BrokenPipe`] when not connected, or not any more.
     pub fn send(&self, data: &[u8]) -> Result<usize> {
-        self.write(data, false)
+        self.write(data, None, false)
+    }
+
+    /// As [`send`](Self::send) of the first `n` bytes of a buffer, where they may stay.
+    ///
+    /// # Errors
+    /// As [`send`](Self::send).
+    pub fn send_kept(&self, buffer: &Arc<RxBuffer>, n: usize) -> Result<usize> {
+        let data = buffer.bytes();
+        self.write(data.get(..n).unwrap_or(data), Some(buffer), false)
     }
 
     /// As [`send`](Self::send), with the last byte urgent (`MSG_OOB`).
@@ -264,10 +273,10 @@ impl TcpSocket {
     /// # Errors
     /// As [`send`](Self::send).
     pub fn send_urgent(&self, data: &[u8]) -> Result<usize> {
-        self.write(data, true)
+        self.write(data, None, true)
     }
 
-    fn write(&self, data: &[u8], urgent: bool) -> Result<usize> {
+    fn write(&self, data: &[u8], buffer: Option<&Arc<RxBuffer>>, urgent: bool) -> Result<usize> {
         self.run(|state, cx| {
             let c = state.conn().ok_or(Error::BrokenPipe)?;
             if let Some(error) = c.error.take() {
@@ -282,7 +291,7 @@ impl TcpSocket {
             let room = c.snd.buffer.saturating_sub(c.snd.tx.len());
             let n = data.len().min(room);
             let data = data.get(..n).unwrap_or_default();
-            if n == 0 || !c.snd.tx.push(data) {
+            if n == 0 || !(c.snd.tx.keep(buffer, data) || c.snd.tx.append(data)) {
                 return if data.is_empty() && room > 0 { Ok(0) } else { Err(Error::WouldBlock) };
             }
             if urgent {

@@ -11,9 +11,11 @@ use crate::socket::inet::addr::{AF_INET, Endpoint};
 use crate::socket::inet::uplink::error::{errno, events};
 use crate::sync::{Mutex, rank};
 use crate::wait::EventMask;
-use netstack::{Family, Readiness, Shutdown, TcpInfo, TcpSocket, TcpStateName, Waker};
+use netstack::{
+    Family, Readiness, RxBuffer, RxPool, Shutdown, TcpInfo, TcpSocket, TcpStateName, Waker,
+};
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// `TCP_FIN_WAIT1`
 const TCP_FIN_WAIT1: u8 = 4;
@@ -21,6 +23,9 @@ const TCP_FIN_WAIT1: u8 = 4;
 const TCP_LAST_ACK: u8 = 9;
 /// `TCP_CLOSING`
 const TCP_CLOSING: u8 = 11;
+
+/// Where much that is sent is copied to.
+static LARGE: LazyLock<Arc<RxPool>> = LazyLock::new(|| RxPool::new(CHUNK));
 
 /// An endpoint of the stack.
 pub struct StackStream {
@@ -93,6 +98,18 @@ impl StackStream {
         sent.map(|n| (n, n == taken)).map_err(errno)
     }
 
+    /// As [`send_chunk`](Self::send_chunk) for much: the stack sends it from where it is copied to here.
+    fn send_large(&self, src: &mut dyn Source) -> Result<(usize, bool)> {
+        let mut buffer = LARGE.take();
+        let wanted = src.remaining().min(CHUNK);
+        let room = Arc::get_mut(&mut buffer).map(RxBuffer::bytes_mut).unwrap_or_default();
+        let taken = src.take(room.get_mut(..wanted).unwrap_or_default())?;
+        let sent = self.tcp.send_kept(&buffer, taken);
+        let n = *sent.as_ref().unwrap_or(&0);
+        src.rewind(taken.saturating_sub(n));
+        sent.map(|n| (n, n == taken)).map_err(errno)
+    }
+
     /// Receives once, for who holds `reader`: bytes, and whether there may be more for `dst`.
     fn receive_chunk(
         &self,
@@ -158,10 +175,15 @@ impl Transport for StackStream {
     }
 
     fn send(&self, src: &mut dyn Source, urgent: bool) -> Result<usize> {
-        let mut buffer = Scratch::new(src.remaining());
+        let mut buffer = None;
         let mut done = 0;
         loop {
-            let sent = self.send_chunk(src, &mut buffer, urgent);
+            let sent = if !urgent && src.remaining() >= CHUNK / 2 {
+                self.send_large(src)
+            } else {
+                let buffer = buffer.get_or_insert_with(|| Scratch::new(src.remaining()));
+                self.send_chunk(src, buffer, urgent)
+            };
             match sent {
                 Ok((n, all)) => {
                     done += n;

@@ -1,4 +1,4 @@
-//! What a connection has received: large frames as they came, everything else in a ring.
+//! What a connection has received or is to send: large pieces where they are, everything else in a ring.
 
 use crate::budget::Budget;
 use crate::ring::ByteRing;
@@ -17,9 +17,9 @@ struct Piece {
     cost: usize,
 }
 
-/// The receive buffer. The contents are those of the frames, then those of the ring.
+/// A buffer. The contents are those of the frames, then those of the ring.
 #[derive(Debug)]
-pub(crate) struct Inbound {
+pub(crate) struct Pieces {
     frames: VecDeque<Piece>,
     /// Bytes in frames.
     kept: usize,
@@ -27,7 +27,7 @@ pub(crate) struct Inbound {
     budget: Arc<Budget>,
 }
 
-impl Inbound {
+impl Pieces {
     pub(crate) fn new(budget: Arc<Budget>) -> Self {
         let ring = ByteRing::new(budget.clone());
         Self { frames: VecDeque::new(), kept: 0, ring, budget }
@@ -94,6 +94,12 @@ impl Inbound {
         at.checked_sub(self.kept).is_some_and(|at| self.ring.write_at(at, bytes))
     }
 
+    /// Appends a copy to the contents. False when the budget is spent.
+    #[must_use]
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> bool {
+        self.ring.push(bytes)
+    }
+
     /// As [`ByteRing::commit`].
     pub(crate) fn commit(&mut self, n: usize) {
         self.ring.commit(n);
@@ -104,20 +110,34 @@ impl Inbound {
         self.frames.front().map(|f| &f.kept)
     }
 
-    /// Copies contents from `at` to `to`; how much there was.
-    pub(crate) fn copy_out(&self, mut at: usize, to: &mut [u8]) -> usize {
+    /// Shows contents from `at`, at most `len` bytes, part by part; how much there was.
+    pub(crate) fn show(&self, mut at: usize, len: usize, mut to: impl FnMut(&[u8])) -> usize {
         let mut done = 0;
         for frame in &self.frames {
-            let from = frame.kept.bytes().get(at..).unwrap_or_default();
-            let to = to.get_mut(done..).unwrap_or_default();
-            let n = from.len().min(to.len());
-            if let (Some(to), Some(from)) = (to.get_mut(..n), from.get(..n)) {
-                to.copy_from_slice(from);
+            if done == len {
+                return done;
             }
-            done += n;
+            let part = frame.kept.bytes().get(at..).unwrap_or_default();
+            let part = part.get(..part.len().min(len - done)).unwrap_or_default();
+            to(part);
+            done += part.len();
             at = at.saturating_sub(frame.kept.len());
         }
-        done + self.ring.copy_out(at, to.get_mut(done..).unwrap_or_default())
+        let (a, b) = self.ring.slices(at, len - done);
+        to(a);
+        to(b);
+        done + a.len() + b.len()
+    }
+
+    /// Copies contents from `at` to `to`; how much there was.
+    pub(crate) fn copy_out(&self, at: usize, to: &mut [u8]) -> usize {
+        let mut done = 0;
+        self.show(at, to.len(), |part| {
+            if let Some(to) = to.get_mut(done..done + part.len()) {
+                to.copy_from_slice(part);
+            }
+            done += part.len();
+        })
     }
 
     /// Drops the first `n` bytes of the contents.
@@ -153,7 +173,7 @@ impl Inbound {
     }
 }
 
-impl Drop for Inbound {
+impl Drop for Pieces {
     fn drop(&mut self) {
         self.drop_frames();
     }
@@ -167,7 +187,7 @@ mod tests {
     #[test]
     fn frames_come_before_the_ring() {
         let budget = Budget::new(1 << 20);
-        let mut q = Inbound::new(budget.clone());
+        let mut q = Pieces::new(budget.clone());
         let pool = RxPool::new(40_000);
         let mut buffer = pool.take();
         let bytes = Arc::get_mut(&mut buffer).unwrap().bytes_mut();
@@ -214,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_spent_budget_keeps_no_frames() {
-        let mut q = Inbound::new(Budget::new(50_000));
+        let mut q = Pieces::new(Budget::new(50_000));
         let pool = RxPool::new(40_000);
         let buffer = pool.take();
         assert!(q.keep(Some(&buffer), buffer.bytes()));
