@@ -126,6 +126,11 @@ impl Slots {
         Some((*site, at % SLOT))
     }
 
+    /// Whether a thread at this address is on its way from a slot to the gate, with the slot in `rcx`.
+    pub fn is_entry(&self, address: u64) -> bool {
+        self.is_enabled() && self.areas.read().iter().any(|area| area.base == address)
+    }
+
     /// Whether part of an area lies in a range.
     pub fn overlap(&self, start: u64, end: u64) -> bool {
         self.is_enabled()
@@ -149,6 +154,7 @@ mod tests {
         let slots = Slots::default();
         assert!(!slots.is_hot(0x40_1000) && slots.find(0x30_0000).is_none());
         slots.add(0x30_0000, memory.allocate(1 << 20).unwrap());
+        assert_eq!([0x30_0000, 0x30_0020].map(|at| slots.is_entry(at)), [true, false]);
         assert_eq!((1..200).filter(|_| slots.is_hot(0x40_1000)).count(), 1);
         let mut last = 0;
         for index in 0..1500 {

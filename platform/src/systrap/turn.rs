@@ -391,6 +391,7 @@ impl SystrapContext {
         self.load_flags(progress, regs);
         let block = self.block()?;
         let slot = match progress {
+            None if self.space.slots().is_entry(regs.rip) => regs.rcx,
             None => regs.rip,
             Some(Progress::Before) => regs.rcx,
             Some(Progress::Checking) => regs.r11,
