@@ -172,6 +172,7 @@ fn translate(
         clocks: linux::clocks(spec)?,
         id_maps: linux::id_maps(exports.users.as_ref()),
         allow_suid: flags.allow_suid,
+        init_immune: true,
         seccomp: match linux::seccomp(spec).filter(|_| flags.oci_seccomp) {
             Some(profile) => seccomp::compile(profile)?,
             None => Vec::new(),

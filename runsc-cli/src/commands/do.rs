@@ -55,6 +55,8 @@ pub fn run(global: &Global, args: DoArgs) -> anyhow::Result<u8> {
         clocks: None,
         id_maps: Default::default(),
         allow_suid: global.allow_suid,
+        // A command that ends itself ends as it does outside, where it is no first process.
+        init_immune: false,
         seccomp: Vec::new(),
         pids_of: None,
         hooks: HooksSpec::default(),

@@ -71,6 +71,7 @@ pub fn run(mut config: Config) -> Result<ExitStatus, BootError> {
                 .into_bytes(),
             memory_total: config.memory_total,
             setuid_exec: config.spec.allow_suid,
+            init_immune: config.spec.init_immune,
             container: config.spec.id.clone(),
             log: log.clone(),
             ..KernelConfig::default()

@@ -32,6 +32,8 @@ pub struct ContainerSpec {
     pub id_maps: [Vec<(u32, u32, u32)>; 2],
     /// Programs with set-user-ID and set-group-ID bits get that user's and group's rights.
     pub allow_suid: bool,
+    /// As in a pid namespace on Linux, signals from inside that the first process has no handler for do nothing to it.
+    pub init_immune: bool,
     /// The filter of system calls that every process from outside starts with (`seccomp(2)`); empty: none.
     pub seccomp: Vec<FilterInstruction>,
     /// In a sandbox that it joins: the container whose process ids it shares.

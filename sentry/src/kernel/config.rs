@@ -26,8 +26,8 @@ pub struct KernelConfig {
     pub memory_total: u64,
     /// The debug log.
     pub log: Option<Arc<dyn LogSink>>,
-    /// As on Linux, signals without a handler do nothing to the first process; false lets Ctrl-C and
-    /// `kill` end it.
+    /// As on Linux, signals from inside without a handler do nothing to the first process; false lets `kill` end it.
+    /// Ctrl-C and `runsc kill` always do.
     pub init_immune: bool,
     /// `execve(2)` honours set-user-ID and set-group-ID bits and file capabilities.
     pub setuid_exec: bool,

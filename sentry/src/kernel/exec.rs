@@ -75,6 +75,7 @@ pub fn execve(t: &mut CurrentTask, program: Program) -> Result<u64> {
             },
         })?
     };
+    loaded.mm.inherit_mdwe(t.mm());
     if !exit::kill_other_tasks(t) {
         // Another thread ends the process, or executes a program first: this one dies.
         return Err(Errno::ERESTARTNOINTR);

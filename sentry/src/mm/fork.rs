@@ -75,6 +75,7 @@ impl MemoryManager {
             state,
         );
         child.read_state().vmas.iter().for_each(|vma| vma.register(&child));
+        child.inherit_mdwe(self);
         child.membarrier.store(self.membarrier.load(Ordering::Relaxed), Ordering::Relaxed);
         let copied = fresh.iter().map(|(start, copy, _)| *start..start.wrapping_add(copy.len()));
         let stale = without(child.space.stale(), copied);

@@ -12,7 +12,7 @@ use platform::{
     AddressSpace, Frames, Interrupter, MapSource, MemoryFile, PendingContext, Platform, Prot,
 };
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 static NEXT_ID: AtomicU64 = AtomicU64::new(1);
@@ -30,6 +30,8 @@ pub struct MemoryManager {
     /// What is written after a fork; shared by all that descend from one program by forks.
     pub(super) hot: Arc<HotPages>,
     pub(super) membarrier: AtomicU64,
+    /// What may not become executable (`PR_SET_MDWE`).
+    pub(super) mdwe: AtomicU32,
     myself: Weak<MemoryManager>,
     /// Who may run guest code in it; some may have ended.
     pub(super) threads: Mutex<Vec<Weak<dyn Interrupter>>, { rank::LEAF }>,
@@ -115,6 +117,7 @@ impl MemoryManager {
             generation: AtomicU64::new(0),
             hot,
             membarrier: AtomicU64::new(0),
+            mdwe: AtomicU32::new(0),
             myself: myself.clone(),
             threads: Mutex::default(),
             state: RwLock::new(state),

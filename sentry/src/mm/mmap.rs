@@ -181,6 +181,7 @@ impl Edit<'_> {
             userfault: None,
         };
         self.check_limits(&vma)?;
+        self.mm.check_gain(request.prot, request.prot)?;
         self.check_sealed(start, end)?;
         self.unmap(start, end);
         vma.register(self.mm);

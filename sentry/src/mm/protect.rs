@@ -6,6 +6,18 @@ use super::runs::Owner;
 use super::vma::{Vma, VmaFlags};
 use crate::errno::{Errno, Result};
 use platform::Prot;
+use std::sync::atomic::Ordering;
+
+bitflags::bitflags! {
+    /// What memory may not become executable (`PR_SET_MDWE`).
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Mdwe: u32 {
+        /// None that is or was writable.
+        const REFUSE_EXEC_GAIN = 1;
+        /// That does not hold for children and the next program.
+        const NO_INHERIT = 2;
+    }
+}
 
 /// Which way a stack area extends the range of `mprotect(2)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,9 +62,38 @@ impl MemoryManager {
             if !part.max_prot.contains(prot) {
                 return Err(Errno::EACCES);
             }
+            self.check_gain(part.prot, prot)?;
             edit.protect(part, prot)?;
         }
         if at < end { Err(Errno::ENOMEM) } else { Ok(()) }
+    }
+
+    /// What was asked for with `PR_SET_MDWE`.
+    pub fn mdwe(&self) -> Mdwe {
+        Mdwe::from_bits_retain(self.mdwe.load(Ordering::Relaxed))
+    }
+
+    /// `PR_SET_MDWE`: `EPERM` to change what has been asked for.
+    pub fn set_mdwe(&self, mdwe: Mdwe) -> Result<()> {
+        let change =
+            self.mdwe.compare_exchange(0, mdwe.bits(), Ordering::Relaxed, Ordering::Relaxed);
+        change.map(drop).or_else(|old| if old == mdwe.bits() { Ok(()) } else { Err(Errno::EPERM) })
+    }
+
+    /// What the memory of another program, that a new process or program comes from, leaves to this one.
+    pub fn inherit_mdwe(&self, from: &MemoryManager) {
+        let mdwe = from.mdwe();
+        if !mdwe.contains(Mdwe::NO_INHERIT) {
+            self.mdwe.store(mdwe.bits(), Ordering::Relaxed);
+        }
+    }
+
+    /// `EACCES` where memory may not become executable that was or is writable.
+    pub(super) fn check_gain(&self, old: Prot, new: Prot) -> Result<()> {
+        let gains =
+            new.contains(Prot::EXEC) && (new.contains(Prot::WRITE) || !old.contains(Prot::EXEC));
+        let refused = gains && self.mdwe().contains(Mdwe::REFUSE_EXEC_GAIN);
+        if refused { Err(Errno::EACCES) } else { Ok(()) }
     }
 
     /// Seals a range against any change (`mseal(2)`). `ENOMEM` if a part is not mapped.

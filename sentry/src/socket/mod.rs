@@ -61,7 +61,7 @@ pub mod flags {
 }
 
 /// Kind of communication, with the values of `SOCK_*`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A stream of bytes.
     Stream = 1,

@@ -16,6 +16,8 @@ struct State {
     /// Time of the next expiration on the clock; 0 while stopped.
     deadline: u64,
     interval: u64,
+    /// How it was set last (`TFD_TIMER_ABSTIME`, `TFD_TIMER_CANCEL_ON_SET`).
+    flags: u32,
     handle: Option<TimerHandle>,
     /// With `TFD_TIMER_CANCEL_ON_SET`: how often the wall clock had been set when it was looked at last.
     sets_seen: Option<u64>,
@@ -123,6 +125,7 @@ impl TimerFd {
         let by_wall = absolute && timer.clock == ClockId::Realtime;
         state.sets_seen = (cancel_on_set && by_wall).then(|| kernel.time.sets());
         state.interval = interval;
+        state.flags = u32::from(absolute) | u32::from(cancel_on_set) << 1;
         state.deadline = match value {
             0 => 0,
             value if absolute => value,
@@ -208,6 +211,30 @@ impl FileOps for TimerFd {
 
     fn link_text(&self) -> Option<String> {
         Some("anon_inode:[timerfd]".to_owned())
+    }
+
+    fn fdinfo(&self) -> String {
+        let Some(kernel) = self.timer.kernel.upgrade() else { return String::new() };
+        let clock = match self.timer.clock {
+            ClockId::Realtime => 0,
+            ClockId::Boottime => 7,
+            _ => 1,
+        };
+        let state = self.timer.state.lock();
+        let now = kernel.time.now(self.timer.clock).unwrap_or(0);
+        let due = self.timer.expired.load(Ordering::SeqCst) || is_due(&state, now);
+        let ticks = match (due, state.interval) {
+            (false, _) => 0,
+            (true, 0) => 1,
+            (true, interval) => now.saturating_sub(state.deadline) / interval + 1,
+        };
+        let pair = |nanos: u64| format!("({}, {})", nanos / 1_000_000_000, nanos % 1_000_000_000);
+        format!(
+            "clockid: {clock}\nticks: {ticks}\nsettime flags: 0{:o}\nit_value: {}\nit_interval: {}\n",
+            state.flags,
+            pair(remaining(&state, now)),
+            pair(state.interval)
+        )
     }
 
     fn release(&self, _file: &File) {

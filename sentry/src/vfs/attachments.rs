@@ -4,12 +4,13 @@
 //! kind is a type of its own module and is kept in a slot by its type, so that a new kind needs no
 //! change here or in a file system.
 
+use super::File;
 use crate::errno::{Errno, Result};
 use crate::sync::{Mutex, rank};
 use std::any::Any;
 use std::fmt;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 type Slot = Arc<dyn Any + Send + Sync>;
 
@@ -98,6 +99,17 @@ impl Attachments {
             .fetch_update(Ordering::AcqRel, Ordering::Acquire, f)
             .map(|_| ())
             .map_err(|_| Errno::ETXTBSY)
+    }
+}
+
+/// As in Linux one inode is behind all event counters, timers and their kind.
+static ANONYMOUS: LazyLock<Attachments> = LazyLock::new(Attachments::default);
+
+/// What hangs on the inode of an open file.
+pub fn of(file: &File) -> &Attachments {
+    match file.path() {
+        Some(path) => path.inode().attachments(),
+        None => file.ops().attachments().unwrap_or(&ANONYMOUS),
     }
 }
 

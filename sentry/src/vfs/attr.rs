@@ -80,6 +80,11 @@ impl Attr {
         FileType::from_mode(self.mode).unwrap_or(FileType::Regular)
     }
 
+    /// True for a regular file; anonymous inodes, which have no type, are none.
+    pub fn is_regular(&self) -> bool {
+        FileType::from_mode(self.mode) == Some(FileType::Regular)
+    }
+
     /// True for a directory.
     pub fn is_dir(&self) -> bool {
         self.file_type() == FileType::Directory

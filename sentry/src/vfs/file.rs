@@ -499,7 +499,8 @@ impl File {
     /// Attributes for `fstat(2)`.
     pub fn attr(&self) -> Result<Attr> {
         match (self.ops.attr(), &self.path) {
-            (Some(attr), _) => attr,
+            (Some(attr), Some(_)) => attr,
+            (Some(attr), None) => attr.map(|attr| super::own_attr::changed(self, attr)),
             (None, Some(path)) => path.inode().attr(),
             (None, None) => Err(Errno::EBADF),
         }

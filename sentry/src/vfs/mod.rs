@@ -23,6 +23,7 @@ pub mod mount;
 pub mod namei;
 pub mod notify;
 pub mod open;
+pub mod own_attr;
 pub mod path;
 pub mod permission;
 #[cfg(test)]

@@ -4,12 +4,14 @@ mod aio;
 mod areas;
 mod async_io;
 mod attributes;
+mod controls;
 mod creds;
 mod devices;
 mod epoll;
 mod exec;
 mod fanotify;
 mod faults;
+mod file_kinds;
 mod filemap;
 mod files;
 mod fuse;
@@ -38,6 +40,7 @@ mod memory_more;
 mod mount_api;
 mod mounts;
 mod mqueue;
+mod nameless;
 mod namespaces;
 mod packet;
 mod paths;
@@ -70,6 +73,8 @@ crate::registry::areas![
     memory_more,
     areas,
     filemap,
+    file_kinds,
+    nameless,
     process,
     waiting,
     exec,
@@ -114,6 +119,7 @@ crate::registry::areas![
     links,
     inet_netlink,
     creds,
+    controls,
     limits,
     sessions,
     pty,

@@ -20,6 +20,8 @@ const MAX_LEN: usize = 110;
 
 /// The name a socket is bound to.
 pub struct Name {
+    /// The kind of the socket that has it.
+    kind: Kind,
     /// `sun_path` as `getsockname(2)` reports it: a path with its NUL, or a NUL and abstract bytes.
     pub bytes: Vec<u8>,
     /// Where the socket's inode is; keeps it in memory.
@@ -80,30 +82,34 @@ pub fn parse(addr: &[u8]) -> Result<Address<'_>> {
     })
 }
 
+/// An abstract name: each kind of socket has its own.
+type AbstractName = (Kind, Vec<u8>);
+
 /// Abstract names in use.
-static ABSTRACT: Mutex<Option<HashMap<Vec<u8>, super::WeakUnix>>, { rank::LEAF }> =
+static ABSTRACT: Mutex<Option<HashMap<AbstractName, super::WeakUnix>>, { rank::LEAF }> =
     Mutex::new(None);
 static NEXT_AUTO: AtomicU32 = AtomicU32::new(0x1f2a3);
 
 /// On the inode of a bound socket: which one it is.
 struct BoundSocket(super::WeakUnix);
 
-fn bind_abstract(bytes: &[u8], socket: super::WeakUnix) -> Result<Arc<Name>> {
+fn bind_abstract(bytes: &[u8], kind: Kind, socket: super::WeakUnix) -> Result<Arc<Name>> {
     let mut names = ABSTRACT.lock();
     let names = names.get_or_insert_default();
-    if names.get(bytes).is_some_and(|s| s.upgrade().is_some()) {
+    let key = (kind, bytes.to_vec());
+    if names.get(&key).is_some_and(|s| s.upgrade().is_some()) {
         return Err(Errno::EADDRINUSE);
     }
-    names.insert(bytes.to_vec(), socket);
-    Ok(Arc::new(Name { bytes: bytes.to_vec(), path: None }))
+    names.insert(key, socket);
+    Ok(Arc::new(Name { bytes: bytes.to_vec(), kind, path: None }))
 }
 
 /// Binds to any free abstract name (five hexadecimal digits). `ENOSPC` when there is none.
-pub fn autobind(socket: super::WeakUnix) -> Result<Arc<Name>> {
+pub fn autobind(kind: Kind, socket: super::WeakUnix) -> Result<Arc<Name>> {
     for _ in 0..1 << 20 {
         let n = NEXT_AUTO.fetch_add(1, Ordering::Relaxed) & 0xf_ffff;
         let bytes = format!("\0{n:05x}").into_bytes();
-        match bind_abstract(&bytes, socket.clone()) {
+        match bind_abstract(&bytes, kind, socket.clone()) {
             Err(Errno::EADDRINUSE) => {}
             other => return other,
         }
@@ -120,8 +126,8 @@ pub fn bind(
     socket: super::WeakUnix,
 ) -> Result<(Arc<Name>, Option<OwnedFd>)> {
     let path = match parse(addr)? {
-        Address::Unnamed => return Ok((autobind(socket)?, None)),
-        Address::Abstract(bytes) => return Ok((bind_abstract(bytes, socket)?, None)),
+        Address::Unnamed => return Ok((autobind(kind, socket)?, None)),
+        Address::Abstract(bytes) => return Ok((bind_abstract(bytes, kind, socket)?, None)),
         Address::Path(path) => path,
     };
     let ctx = WalkContext::of(t);
@@ -147,7 +153,7 @@ pub fn bind(
     at.inode().attachments().set(Arc::new(BoundSocket(socket)));
     let mut bytes = path.to_vec();
     bytes.push(0);
-    Ok((Arc::new(Name { bytes, path: Some(at) }), outside))
+    Ok((Arc::new(Name { bytes, kind, path: Some(at) }), outside))
 }
 
 /// Who is at an address.
@@ -173,18 +179,23 @@ pub fn unbind(name: &Name) {
             drop(old);
         }
         None => {
-            let old = ABSTRACT.lock().as_mut().and_then(|names| names.remove(&name.bytes));
+            let key = (name.kind, name.bytes.clone());
+            let old = ABSTRACT.lock().as_mut().and_then(|names| names.remove(&key));
             drop(old);
         }
     }
 }
 
-/// The socket bound to an address. `ECONNREFUSED` if nobody can be, `EACCES` without write permission.
-pub fn find(t: &CurrentTask, addr: &[u8]) -> Result<Found> {
+/// The socket bound to an address; of this kind, if the name is abstract. `ECONNREFUSED` if nobody can be, `EACCES` without write
+/// permission.
+pub fn find(t: &CurrentTask, addr: &[u8], kind: Kind) -> Result<Found> {
     let found = match parse(addr)? {
         // Linux takes an empty address for the empty abstract name here.
         Address::Unnamed => return Err(Errno::EINVAL),
-        Address::Abstract(bytes) => ABSTRACT.lock().as_ref().and_then(|n| n.get(bytes).cloned()),
+        Address::Abstract(bytes) => {
+            let key = (kind, bytes.to_vec());
+            ABSTRACT.lock().as_ref().and_then(|names| names.get(&key).cloned())
+        }
         Address::Path(path) => {
             let ctx = WalkContext::of(t);
             let at = walk::resolve(&ctx, ctx.cwd.clone(), path, WalkFlags::FOLLOW)?;
@@ -214,7 +225,7 @@ mod tests {
         assert_eq!(parse(b"\x02\0/a"), Err(Errno::EINVAL));
         assert_eq!(parse(b"\x01"), Err(Errno::EINVAL));
         assert_eq!(parse(&[1; 111]), Err(Errno::EINVAL));
-        let name = Name { bytes: b"\0a\0b".to_vec(), path: None };
+        let name = Name { bytes: b"\0a\0b".to_vec(), kind: Kind::Stream, path: None };
         assert_eq!(name.show(), "@a@b");
         assert_eq!(sockaddr(Some(&name)), b"\x01\0\0a\0b");
     }

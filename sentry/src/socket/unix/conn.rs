@@ -537,10 +537,10 @@ impl Socket for ConnSocket {
     ) -> Result<()> {
         let this = self.this.upgrade().ok_or(Errno::EINVAL)?;
         if self.options.passcred() && self.name().is_none() {
-            let name = address::autobind(WeakUnix::Conn(self.this.clone()))?;
+            let name = address::autobind(self.kind, WeakUnix::Conn(self.this.clone()))?;
             self.setup.lock().name = Some(name);
         }
-        let listener = match address::find(t, addr)? {
+        let listener = match address::find(t, addr, self.kind)? {
             Found::Inside(Unix::Conn(listener)) => listener,
             Found::Inside(Unix::Dgram(_)) => return Err(Errno::EPROTOTYPE),
             Found::Outside(inode) => return self.connect_outside(&inode, addr),

@@ -121,7 +121,7 @@ impl DgramSocket {
         if self.name().is_some() {
             return Ok(());
         }
-        let name = address::autobind(WeakUnix::Dgram(self.this.clone()))?;
+        let name = address::autobind(Kind::Dgram, WeakUnix::Dgram(self.this.clone()))?;
         self.setup.lock().name = Some(name);
         Ok(())
     }
@@ -272,7 +272,7 @@ impl Socket for DgramSocket {
         if self.options.passcred() {
             self.autobind()?;
         }
-        let other = match address::find(t, addr)? {
+        let other = match address::find(t, addr, Kind::Dgram)? {
             Found::Inside(Unix::Dgram(other)) => other,
             Found::Inside(Unix::Conn(_)) => return Err(Errno::EPROTOTYPE),
             Found::Outside(inode) => {
@@ -326,7 +326,10 @@ impl Socket for DgramSocket {
     }
 
     fn destination(&self, t: &CurrentTask, addr: &[u8]) -> Result<Destination> {
-        match address::find(t, addr)? {
+        if self.is_shut(SEND) {
+            return Err(Errno::EPIPE);
+        }
+        match address::find(t, addr, Kind::Dgram)? {
             Found::Inside(Unix::Dgram(socket)) => {
                 if !self.is_peer(&socket) {
                     super::check_scope(t, socket.name(), &socket.options)?;

@@ -9,14 +9,14 @@ mod range;
 mod wait_graph;
 
 use super::File;
-use super::attachments::Attachments;
+use super::attachments;
 use crate::errno::{Errno, Result};
 use crate::kernel::{CurrentTask, Wake};
 use crate::mm::UserAddr;
 use crate::sync::{Mutex, rank};
 use crate::wait::{EventMask, WaitQueue};
 use range::{Owner, RecordLock, RecordLocks};
-use std::sync::{Arc, LazyLock, Weak};
+use std::sync::{Arc, Weak};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 /// `F_GETLK`
@@ -82,18 +82,8 @@ struct WholeLock {
 /// Every inode that has had locks, for `/proc/locks`.
 static ALL: Mutex<Vec<Weak<FileLocks>>, { rank::LEAF }> = Mutex::new(Vec::new());
 
-/// As in Linux one inode is behind all event counters, timers and their kind: their locks exclude one another.
-static ANONYMOUS: LazyLock<Attachments> = LazyLock::new(Attachments::default);
-
-fn attachments(file: &File) -> &Attachments {
-    match file.path() {
-        Some(path) => path.inode().attachments(),
-        None => file.ops().attachments().unwrap_or(&ANONYMOUS),
-    }
-}
-
 fn existing(file: &File) -> Option<Arc<FileLocks>> {
-    attachments(file).get()
+    attachments::of(file).get()
 }
 
 fn of(file: &File) -> Result<Arc<FileLocks>> {
@@ -101,7 +91,7 @@ fn of(file: &File) -> Result<Arc<FileLocks>> {
         return Ok(locks);
     }
     let attr = file.attr()?;
-    let locks = attachments(file).get_or_insert_with(|| FileLocks {
+    let locks = attachments::of(file).get_or_insert_with(|| FileLocks {
         state: Mutex::default(),
         queue: WaitQueue::new(),
         dev: attr.dev,

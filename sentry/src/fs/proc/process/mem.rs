@@ -27,7 +27,8 @@ impl Text for Mem {
     }
 
     fn may_open(&self) -> Result<()> {
-        self.0.may_inspect()
+        self.0.may_inspect()?;
+        self.0.task().map(drop)
     }
 }
 

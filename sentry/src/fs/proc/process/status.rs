@@ -83,7 +83,8 @@ fn write_status(subject: &Subject, out: &mut String) -> std::fmt::Result {
         ] {
             writeln!(out, "{name}:\t{:>8} kB", bytes / 1024)?;
         }
-        writeln!(out, "HugetlbPages:\t       0 kB\nCoreDumping:\t0\nTHP_enabled:\t1")?;
+        let huge = u8::from(!group.thp_disable.load(Ordering::Relaxed));
+        writeln!(out, "HugetlbPages:\t       0 kB\nCoreDumping:\t0\nTHP_enabled:\t{huge}")?;
     }
     writeln!(out, "Threads:\t{}", group.tasks().len().max(1))?;
     if let Some(task) = &task {

@@ -42,6 +42,7 @@ pub fn environ(subject: &Subject) -> Result<Vec<u8>> {
 /// `auxv`
 pub fn auxv(subject: &Subject) -> Result<Vec<u8>> {
     subject.may_inspect()?;
+    subject.task()?;
     Ok(subject.mm().map(|mm| mm.exec_info().auxv.clone()).unwrap_or_default())
 }
 
@@ -162,7 +163,8 @@ impl Text for Comm {
         if crate::kernel::current().is_none_or(|me| me.tgid() != task.tgid()) {
             return Err(Errno::EINVAL);
         }
-        task.set_comm(data.strip_suffix(b"\n").unwrap_or(data));
+        // With the line's end, if there is one, as on Linux.
+        task.set_comm(data);
         Ok(())
     }
 

@@ -10,8 +10,9 @@ use crate::syscalls::SysResult;
 use crate::syscalls::arg::{Fd, Flags};
 use crate::vfs::async_io::{self, OwnerKind};
 use crate::vfs::locks::lease;
-use crate::vfs::{File, OpenFlags, dnotify, locks, permission};
+use crate::vfs::{File, OpenFlags, attachments, dnotify, locks, permission};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 const F_DUPFD: u32 = 0;
 const F_GETFD: u32 = 1;
@@ -95,16 +96,28 @@ pub fn fcntl(t: &mut CurrentTask, fd: Fd, cmd: Flags, arg: u64) -> SysResult {
         F_GETLEASE => Ok(lease::get(t, &file) as u64),
         F_NOTIFY => dnotify::set(t, &file, fd.0, arg as u32).map(|()| 0),
         F_GET_RW_HINT => {
-            t.mm().write_obj(UserAddr(arg), &0u64)?;
+            let hint = attachments::of(&file)
+                .get::<WriteHint>()
+                .map_or(0, |h| h.0.load(Ordering::Relaxed));
+            t.mm().write_obj(UserAddr(arg), &hint)?;
             Ok(0)
         }
         F_SET_RW_HINT => {
             let hint: u64 = t.mm().read_obj(UserAddr(arg))?;
-            if hint > RWH_WRITE_LIFE_EXTREME { Err(Errno::EINVAL) } else { Ok(0) }
+            if hint > RWH_WRITE_LIFE_EXTREME {
+                return Err(Errno::EINVAL);
+            }
+            let place = attachments::of(&file).get_or_insert_with(WriteHint::default);
+            place.0.store(hint, Ordering::Relaxed);
+            Ok(0)
         }
         _ => Err(Errno::EINVAL),
     }
 }
+
+/// How long what is written to an inode is expected to live (`F_SET_RW_HINT`); without effect.
+#[derive(Default)]
+struct WriteHint(AtomicU64);
 
 fn memfd(file: &File) -> Result<&TmpfsInode> {
     file.path().and_then(|p| p.inode().as_any().downcast_ref()).ok_or(Errno::EINVAL)
@@ -119,6 +132,10 @@ fn set_flags(t: &CurrentTask, file: &Arc<File>, fd: i32, raw: u32) -> SysResult 
         && !permission::is_owner_or_capable(&file.attr()?, t.creds())
     {
         return Err(Errno::EPERM);
+    }
+    // Packets in pipes; else only regular files may have it.
+    if flags.contains(OpenFlags::DIRECT) && pipe::of(file).is_none() && !file.attr()?.is_regular() {
+        return Err(Errno::EINVAL);
     }
     async_io::set_async(t, file, fd, asynchronous);
     file.set_flags(OpenFlags::SETTABLE, flags);

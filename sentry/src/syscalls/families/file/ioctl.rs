@@ -61,10 +61,9 @@ pub fn ioctl(t: &mut CurrentTask, fd: Fd, cmd: Flags, arg: u64) -> SysResult {
         }
         FIOQSIZE => {
             let attr = file.attr()?;
-            if !matches!(
-                attr.file_type(),
-                FileType::Regular | FileType::Directory | FileType::Symlink
-            ) {
+            if !attr.is_regular()
+                && !matches!(attr.file_type(), FileType::Directory | FileType::Symlink)
+            {
                 return Err(Errno::ENOTTY);
             }
             t.mm().write_obj(UserAddr(arg), &attr.size)?;

@@ -8,7 +8,7 @@ mod ioctl;
 mod position;
 mod space;
 mod sync;
-mod transfer;
+pub(super) mod transfer;
 
 pub(super) use descriptors::install;
 pub use descriptors::{close, close_range, dup, dup2, dup3, memfd_create};

@@ -1,6 +1,7 @@
 //! The size of files, and advice about their use.
 
 use crate::errno::{Errno, Result};
+use crate::fs::pipe;
 use crate::kernel::landlock::access;
 use crate::kernel::signal::{SigInfo, Signal};
 use crate::kernel::{CurrentTask, Rlimit};
@@ -78,8 +79,8 @@ pub fn fallocate(t: &mut CurrentTask, fd: Fd, mode: Flags, offset: i64, len: i64
     match file.path().map(|p| p.dentry.file_type()) {
         Some(FileType::Regular) => {}
         Some(FileType::Directory) => return Err(Errno::EISDIR),
-        None | Some(FileType::Fifo | FileType::Socket) => return Err(Errno::ESPIPE),
-        Some(_) => return Err(Errno::ENODEV),
+        _ if pipe::of(&file).is_some() => return Err(Errno::ESPIPE),
+        _ => return Err(Errno::ENODEV),
     }
     let end = offset.checked_add(len).filter(|end| *end <= MAX_OFFSET).ok_or(Errno::EFBIG)?;
     if mode & KEEP_SIZE == 0 && end > file.ops().size()? {
@@ -96,7 +97,7 @@ pub fn fallocate(t: &mut CurrentTask, fd: Fd, mode: Flags, offset: i64, len: i64
 pub fn fadvise64(t: &mut CurrentTask, fd: Fd, _offset: i64, len: i64, advice: u32) -> SysResult {
     const POSIX_FADV_NOREUSE: u32 = 5;
     let file = t.file(fd.0)?;
-    if !file.ops().seekable() && file.ops().wait_queue().is_some() {
+    if pipe::of(&file).is_some() {
         return Err(Errno::ESPIPE);
     }
     if len < 0 || advice > POSIX_FADV_NOREUSE {

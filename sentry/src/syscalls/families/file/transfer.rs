@@ -239,7 +239,7 @@ fn write_stream(
 }
 
 /// Where a write starts, after `RWF_APPEND`, and how many bytes `RLIMIT_FSIZE` leaves it (`SIGXFSZ`).
-fn start_of_write(
+pub fn start_of_write(
     t: &CurrentTask,
     file: &Arc<File>,
     offset: u64,

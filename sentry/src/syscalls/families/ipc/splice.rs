@@ -4,14 +4,15 @@
 use super::wait::sigpipe;
 use crate::errno::{Errno, Result};
 use crate::fs::pipe::{self, Held, Pipe};
-use crate::io::{BufSink, BufSource};
+use crate::io::{BufSink, BufSource, Limited};
 use crate::kernel::CurrentTask;
 use crate::mm::UserAddr;
 use crate::socket;
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::{Fd, Flags};
 use crate::syscalls::blocking;
-use crate::vfs::{File, FileType, OpenFlags};
+use crate::syscalls::families::file::transfer::start_of_write;
+use crate::vfs::{File, OpenFlags};
 use crate::wait::EventMask;
 use std::sync::Arc;
 
@@ -93,8 +94,17 @@ fn write_all(
     let mut done = 0;
     while let Some(rest) = data.get(done..).filter(|rest| !rest.is_empty()) {
         let at = pos.at();
+        let room = if file.ops().seekable() {
+            start_of_write(t, file, at, 0).map(|(_, room)| room)
+        } else {
+            Ok(usize::MAX)
+        };
+        let room = match room {
+            Ok(room) => room,
+            Err(e) => return (done, Err(e)),
+        };
         let result = blocking::on_file(t, file, EventMask::WRITABLE, nonblocking, None, |_| {
-            file.ops().write(file, &mut BufSource::new(rest), at)
+            file.ops().write(file, &mut Limited::new(&mut BufSource::new(rest), room), at)
         });
         match result {
             Ok(0) => return (done, Ok(())),
@@ -420,6 +430,9 @@ pub fn sendfile(
         return Err(Errno::EBADF);
     }
     let mut from = Position::of(t, &input, offset)?;
+    if count > i64::MAX as u64 {
+        return Err(Errno::EINVAL);
+    }
     let output = t.file(out_fd.0)?;
     if !output.flags().writable() {
         return Err(Errno::EBADF);
@@ -428,7 +441,7 @@ pub fn sendfile(
     if !to_pipe && (!input.ops().seekable() || output.flags().contains(OpenFlags::APPEND)) {
         return Err(Errno::EINVAL);
     }
-    if input.attr()?.is_dir() || !input.ops().seekable() {
+    if input.attr()?.is_dir() || !input.ops().seekable() || has_no_pages(&output) {
         return Err(Errno::EINVAL);
     }
     let mut to = Position::of(t, &output, UserAddr::NULL)?;
@@ -465,7 +478,7 @@ pub fn copy_file_range(
     if a.is_dir() || b.is_dir() {
         return Err(Errno::EISDIR);
     }
-    if a.file_type() != FileType::Regular || b.file_type() != FileType::Regular {
+    if !a.is_regular() || !b.is_regular() {
         return Err(Errno::EINVAL);
     }
     if !input.flags().readable()
@@ -487,7 +500,9 @@ pub fn copy_file_range(
     if a.ino == b.ino && from.at() < to.at() + len && to.at() < from.at() + len {
         return Err(Errno::EINVAL);
     }
-    let n = copy(t, (&input, &mut from), (&output, &mut to), len.min(MAX_COUNT))?;
+    let (_, room) = start_of_write(t, &output, to.at(), 0)?;
+    let len = len.min(MAX_COUNT).min(room as u64);
+    let n = copy(t, (&input, &mut from), (&output, &mut to), len)?;
     if n > 0 {
         from.store(t, &input)?;
         to.store(t, &output)?;

@@ -1,25 +1,24 @@
 //! Modes, owners and sizes.
 
-use super::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, file_path, find_path};
+use super::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, Target, find_inode, find_path};
 use crate::errno::{Errno, Result};
 use crate::kernel::{CurrentTask, landlock};
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::{Fd, Flags, Mode, PathPtr};
 use crate::syscalls::families::file::set_size;
 use crate::vfs::locks::lease;
-use crate::vfs::notify::{self, Happened};
 use crate::vfs::permission::{self, Access, CAP_CHOWN, CAP_FSETID};
-use crate::vfs::{FileType, Path, SetAttr};
+use crate::vfs::{FileType, SetAttr};
 
 const S_ISGID: u32 = 0o2000;
 const S_ISUID: u32 = 0o4000;
 
-fn change_mode(t: &CurrentTask, path: &Path, mode: u32) -> SysResult {
-    path.mount.check_writable()?;
-    if path.dentry.file_type() == FileType::Symlink {
+fn change_mode(t: &CurrentTask, target: &Target, mode: u32) -> SysResult {
+    target.check_writable()?;
+    let attr = target.attr()?;
+    if attr.file_type() == FileType::Symlink {
         return Err(Errno::EOPNOTSUPP);
     }
-    let attr = path.inode().attr()?;
     let creds = t.creds();
     if !permission::is_owner_or_capable(&attr, creds) {
         return Err(Errno::EPERM);
@@ -28,25 +27,23 @@ fn change_mode(t: &CurrentTask, path: &Path, mode: u32) -> SysResult {
     if !permission::in_group(creds, attr.gid) && !creds.has_over(&attr, CAP_FSETID) {
         mode &= !S_ISGID;
     }
-    path.inode().set_attr(&SetAttr { mode: Some(mode), ..SetAttr::default() })?;
-    notify::happened(path, Happened::ATTRIB);
+    target.set_attr(&SetAttr { mode: Some(mode), ..SetAttr::default() })?;
     Ok(0)
 }
 
 /// `chmod(2)`.
 pub fn chmod(t: &mut CurrentTask, path: PathPtr, mode: Mode) -> SysResult {
-    change_mode(t, &find_path(t, AT_FDCWD, path, 0)?, mode.0)
+    change_mode(t, &find_inode(t, AT_FDCWD, path, 0)?, mode.0)
 }
 
 /// `fchmod(2)`.
 pub fn fchmod(t: &mut CurrentTask, fd: Fd, mode: Mode) -> SysResult {
-    let file = t.file(fd.0)?;
-    change_mode(t, file_path(&file)?, mode.0)
+    change_mode(t, &Target::of(t.file(fd.0)?), mode.0)
 }
 
 /// `fchmodat(2)`, the system call: it has no flags.
 pub fn fchmodat(t: &mut CurrentTask, dirfd: Fd, path: PathPtr, mode: Mode) -> SysResult {
-    change_mode(t, &find_path(t, dirfd, path, 0)?, mode.0)
+    change_mode(t, &find_inode(t, dirfd, path, 0)?, mode.0)
 }
 
 /// `fchmodat2(2)`.
@@ -58,7 +55,7 @@ pub fn fchmodat2(
     flags: Flags,
 ) -> SysResult {
     check_flags(flags.0)?;
-    change_mode(t, &find_path(t, dirfd, path, flags.0)?, mode.0)
+    change_mode(t, &find_inode(t, dirfd, path, flags.0)?, mode.0)
 }
 
 fn check_flags(flags: u32) -> Result<()> {
@@ -66,8 +63,8 @@ fn check_flags(flags: u32) -> Result<()> {
 }
 
 /// Changes owner and group; -1 leaves one as it is.
-fn change_owner(t: &CurrentTask, path: &Path, uid: u32, gid: u32) -> SysResult {
-    path.mount.check_writable()?;
+fn change_owner(t: &CurrentTask, target: &Target, uid: u32, gid: u32) -> SysResult {
+    target.check_writable()?;
     let creds = t.creds();
     let map = |id: u32, to_kernel: &dyn Fn(u32) -> Option<u32>| match id {
         u32::MAX => Ok(None),
@@ -75,7 +72,7 @@ fn change_owner(t: &CurrentTask, path: &Path, uid: u32, gid: u32) -> SysResult {
     };
     let uid = map(uid, &|id| creds.user_ns.uid_to_kernel(id))?;
     let gid = map(gid, &|id| creds.user_ns.gid_to_kernel(id))?;
-    let attr = path.inode().attr()?;
+    let attr = target.attr()?;
     if !creds.has_over(&attr, CAP_CHOWN) {
         let owns = attr.uid == creds.fsuid;
         if uid.is_some_and(|uid| !owns || uid != attr.uid) {
@@ -97,25 +94,23 @@ fn change_owner(t: &CurrentTask, path: &Path, uid: u32, gid: u32) -> SysResult {
         }
         mode = (bits != attr.mode & 0o7777).then_some(bits);
     }
-    path.inode().set_attr(&SetAttr { uid, gid, mode, ..SetAttr::default() })?;
-    notify::happened(path, Happened::ATTRIB);
+    target.set_attr(&SetAttr { uid, gid, mode, ..SetAttr::default() })?;
     Ok(0)
 }
 
 /// `chown(2)`.
 pub fn chown(t: &mut CurrentTask, path: PathPtr, uid: u32, gid: u32) -> SysResult {
-    change_owner(t, &find_path(t, AT_FDCWD, path, 0)?, uid, gid)
+    change_owner(t, &find_inode(t, AT_FDCWD, path, 0)?, uid, gid)
 }
 
 /// `lchown(2)`.
 pub fn lchown(t: &mut CurrentTask, path: PathPtr, uid: u32, gid: u32) -> SysResult {
-    change_owner(t, &find_path(t, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW)?, uid, gid)
+    change_owner(t, &find_inode(t, AT_FDCWD, path, AT_SYMLINK_NOFOLLOW)?, uid, gid)
 }
 
 /// `fchown(2)`.
 pub fn fchown(t: &mut CurrentTask, fd: Fd, uid: u32, gid: u32) -> SysResult {
-    let file = t.file(fd.0)?;
-    change_owner(t, file_path(&file)?, uid, gid)
+    change_owner(t, &Target::of(t.file(fd.0)?), uid, gid)
 }
 
 /// `fchownat(2)`.
@@ -128,7 +123,7 @@ pub fn fchownat(
     flags: Flags,
 ) -> SysResult {
     check_flags(flags.0)?;
-    change_owner(t, &find_path(t, dirfd, path, flags.0)?, uid, gid)
+    change_owner(t, &find_inode(t, dirfd, path, flags.0)?, uid, gid)
 }
 
 /// `truncate(2)`.

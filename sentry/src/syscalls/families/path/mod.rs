@@ -44,7 +44,8 @@ pub use xattr::{
 use crate::errno::{Errno, Result};
 use crate::kernel::CurrentTask;
 use crate::syscalls::arg::{Fd, PathPtr};
-use crate::vfs::{Attr, File, Path, WalkFlags, walk};
+use crate::vfs::notify::{self, Happened};
+use crate::vfs::{Attr, File, Path, SetAttr, WalkFlags, own_attr, walk};
 use std::sync::Arc;
 
 const AT_FDCWD: Fd = Fd(crate::syscalls::arg::AT_FDCWD);
@@ -66,10 +67,38 @@ impl Target {
         }
     }
 
+    /// Of a file: the place it was opened at, if it has one.
+    fn of(file: Arc<File>) -> Target {
+        match file.path().cloned() {
+            Some(path) => Target::Path(path),
+            None => Target::File(file),
+        }
+    }
+
+    /// `EROFS` in a mount that is not writable.
+    fn check_writable(&self) -> Result<()> {
+        match self {
+            Target::Path(path) => path.mount.check_writable(),
+            Target::File(_) => Ok(()),
+        }
+    }
+
     fn attr(&self) -> Result<Attr> {
         match self {
             Target::Path(path) => path.inode().attr(),
             Target::File(file) => file.attr(),
+        }
+    }
+
+    /// Changes attributes, and tells who watches. Permission has been checked by the caller.
+    fn set_attr(&self, change: &SetAttr) -> Result<()> {
+        match self {
+            Target::Path(path) => {
+                path.inode().set_attr(change)?;
+                notify::happened(path, Happened::ATTRIB);
+                Ok(())
+            }
+            Target::File(file) => own_attr::set(file, change),
         }
     }
 }
@@ -80,6 +109,10 @@ fn find(t: &CurrentTask, dirfd: Fd, path: PathPtr, at_flags: u32) -> Result<Targ
     let path = if empty && path.0.is_null() { Vec::new() } else { path.read(t.mm())? };
     if empty && path.is_empty() && dirfd != AT_FDCWD {
         return Ok(Target::File(t.files().get_raw(dirfd.0)?));
+    }
+    // Before anybody looks at the descriptor.
+    if !empty && path.is_empty() {
+        return Err(Errno::ENOENT);
     }
     let mut flags = WalkFlags::empty();
     flags.set(WalkFlags::FOLLOW, at_flags & AT_SYMLINK_NOFOLLOW == 0);
@@ -92,7 +125,10 @@ fn find_path(t: &CurrentTask, dirfd: Fd, path: PathPtr, at_flags: u32) -> Result
     find(t, dirfd, path, at_flags)?.path(Errno::EBADF)
 }
 
-/// The place of an open file, for calls on descriptors that need one.
-fn file_path(file: &File) -> Result<&Path> {
-    file.path().ok_or(Errno::EPERM)
+/// Resolves a path argument to what has attributes.
+fn find_inode(t: &CurrentTask, dirfd: Fd, path: PathPtr, at_flags: u32) -> Result<Target> {
+    Ok(match find(t, dirfd, path, at_flags)? {
+        Target::File(file) => Target::of(file),
+        path => path,
+    })
 }

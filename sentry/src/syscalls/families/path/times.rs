@@ -1,12 +1,11 @@
 //! `utimensat(2)` and its older kin.
 
-use super::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, Target, find};
+use super::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, Target, find_inode};
 use crate::errno::{Errno, Result};
 use crate::kernel::CurrentTask;
 use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::{Fd, Flags, PathPtr};
-use crate::vfs::notify::{self, Happened};
 use crate::vfs::permission::{self, Access};
 use crate::vfs::{SetAttr, TimeSet};
 
@@ -51,20 +50,23 @@ fn from_timevals(t: &CurrentTask, addr: UserAddr) -> Result<Times> {
 }
 
 fn set(t: &CurrentTask, target: Target, times: Times) -> SysResult {
-    let path = target.path(Errno::EPERM)?;
-    path.mount.check_writable()?;
-    let attr = path.inode().attr()?;
+    target.check_writable()?;
+    let attr = target.attr()?;
     let creds = t.creds();
     if !permission::is_owner_or_capable(&attr, creds) {
         // Whoever may write may set the present time, but no other.
         if times != NOW {
             return Err(Errno::EPERM);
         }
-        permission::check_known(&**path.inode(), &attr, creds, Access::WRITE)?;
+        match &target {
+            Target::Path(path) => {
+                permission::check_known(&**path.inode(), &attr, creds, Access::WRITE)?;
+            }
+            Target::File(_) => permission::check_attr(&attr, creds, Access::WRITE)?,
+        }
     }
     let [atime, mtime] = times;
-    path.inode().set_attr(&SetAttr { atime, mtime, ..SetAttr::default() })?;
-    notify::happened(&path, Happened::ATTRIB);
+    target.set_attr(&SetAttr { atime, mtime, ..SetAttr::default() })?;
     Ok(0)
 }
 
@@ -87,9 +89,9 @@ pub fn utimensat(
         if flags.0 != 0 {
             return Err(Errno::EINVAL);
         }
-        Target::File(t.file(dirfd.0)?)
+        Target::of(t.file(dirfd.0)?)
     } else {
-        find(t, dirfd, path, flags.0)?
+        find_inode(t, dirfd, path, flags.0)?
     };
     set(t, target, times)
 }
@@ -98,9 +100,9 @@ pub fn utimensat(
 pub fn futimesat(t: &mut CurrentTask, dirfd: Fd, path: PathPtr, times: UserAddr) -> SysResult {
     let times = from_timevals(t, times)?;
     let target = if path.0.is_null() && dirfd != AT_FDCWD {
-        Target::File(t.file(dirfd.0)?)
+        Target::of(t.file(dirfd.0)?)
     } else {
-        find(t, dirfd, path, 0)?
+        find_inode(t, dirfd, path, 0)?
     };
     set(t, target, times)
 }
@@ -118,6 +120,6 @@ pub fn utime(t: &mut CurrentTask, path: PathPtr, times: UserAddr) -> SysResult {
         let [a, m]: [i64; 2] = t.mm().read_obj(times)?;
         [Some(at(a, 0)), Some(at(m, 0))]
     };
-    let target = find(t, AT_FDCWD, path, 0)?;
+    let target = find_inode(t, AT_FDCWD, path, 0)?;
     set(t, target, times)
 }

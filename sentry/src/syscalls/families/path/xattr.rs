@@ -137,6 +137,15 @@ fn of_fd(t: &CurrentTask, fd: Fd) -> Result<Path> {
     t.file(fd.0)?.path().cloned().ok_or(Errno::EOPNOTSUPP)
 }
 
+/// As [`of_fd`], for an attribute: those of users are only of regular files and directories.
+fn of_fd_for(t: &CurrentTask, fd: Fd, name: UserAddr, without: Errno) -> Result<Path> {
+    let file = t.file(fd.0)?;
+    if let Some(path) = file.path() {
+        return Ok(path.clone());
+    }
+    Err(if read_name(t, name)?.starts_with(b"user.") { without } else { Errno::EOPNOTSUPP })
+}
+
 fn of_path(t: &CurrentTask, path: PathPtr, follow: bool) -> Result<Path> {
     find_path(t, AT_FDCWD, path, if follow { 0 } else { AT_SYMLINK_NOFOLLOW })
 }
@@ -196,7 +205,7 @@ pub fn fgetxattr(
     value: UserAddr,
     size: u64,
 ) -> SysResult {
-    get(t, &of_fd(t, fd)?, name, value, size)
+    get(t, &of_fd_for(t, fd, name, Errno::ENODATA)?, name, value, size)
 }
 
 /// `getxattrat(2)`.
@@ -250,7 +259,7 @@ pub fn fsetxattr(
     size: u64,
     flags: Flags,
 ) -> SysResult {
-    set(t, &of_fd(t, fd)?, name, value, size, flags.0)
+    set(t, &of_fd_for(t, fd, name, Errno::EPERM)?, name, value, size, flags.0)
 }
 
 /// `setxattrat(2)`.

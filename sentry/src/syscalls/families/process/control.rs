@@ -6,6 +6,7 @@ use crate::kernel::credentials::{
     CAP_LAST_CAP, CAP_SETPCAP, CAP_SYS_RESOURCE, SECBIT_KEEP_CAPS, SECBIT_NO_CAP_AMBIENT_RAISE,
 };
 use crate::mm::UserAddr;
+use crate::mm::protect::Mdwe;
 use crate::syscalls::SysResult;
 use std::sync::atomic::Ordering;
 
@@ -46,6 +47,8 @@ const PR_GET_SPECULATION_CTRL: i32 = 52;
 const PR_SET_SPECULATION_CTRL: i32 = 53;
 const PR_SET_IO_FLUSHER: i32 = 57;
 const PR_GET_IO_FLUSHER: i32 = 58;
+const PR_SET_MDWE: i32 = 65;
+const PR_GET_MDWE: i32 = 66;
 const PR_SET_PTRACER: i32 = 0x5961_6d61;
 
 /// `prctl(2)`
@@ -103,7 +106,7 @@ pub fn prctl(t: &mut CurrentTask, op: i32, a2: u64, a3: u64, a4: u64, a5: u64) -
             t.timer_slack.store(slack, Ordering::Relaxed);
         }
         PR_GET_TIMERSLACK => return Ok(t.timer_slack.load(Ordering::Relaxed)),
-        PR_MCE_KILL if a4 == 0 && a5 == 0 && a2 <= 1 => {}
+        PR_MCE_KILL if a4 == 0 && a5 == 0 && (a2 == 0 && a3 == 0 || a2 == 1 && a3 <= 2) => {}
         PR_MCE_KILL_GET if all_zero => return Ok(2),
         PR_SET_CHILD_SUBREAPER => {
             group.child_subreaper.store(a2 != 0, Ordering::Relaxed);
@@ -126,6 +129,14 @@ pub fn prctl(t: &mut CurrentTask, op: i32, a2: u64, a3: u64, a4: u64, a5: u64) -
         PR_GET_THP_DISABLE if all_zero => {
             return Ok(group.thp_disable.load(Ordering::Relaxed).into());
         }
+        PR_SET_MDWE if a3 | a4 | a5 == 0 => {
+            let mdwe = u32::try_from(a2).ok().and_then(Mdwe::from_bits).ok_or(Errno::EINVAL)?;
+            if mdwe == Mdwe::NO_INHERIT {
+                return Err(Errno::EINVAL);
+            }
+            t.mm().set_mdwe(mdwe)?;
+        }
+        PR_GET_MDWE if all_zero => return Ok(t.mm().mdwe().bits().into()),
         PR_CAP_AMBIENT => return ambient(t, a2, a3, a4 | a5),
         // As on a CPU that is not affected.
         PR_GET_SPECULATION_CTRL if rest_zero => {

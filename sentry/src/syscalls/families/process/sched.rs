@@ -183,6 +183,11 @@ struct SchedAttr {
 /// Size of the first version of the structure.
 const ATTR_VER0: u32 = 48;
 
+/// `SCHED_FLAG_KEEP_POLICY`
+const KEEP_POLICY: u64 = 8;
+/// `SCHED_FLAG_KEEP_PARAMS`, which keeps the policy, too.
+const KEEP_PARAMS: u64 = 16;
+
 /// `sched_setattr(2)`
 pub fn sched_setattr(t: &mut CurrentTask, pid: i32, at: UserAddr, flags: u32) -> SysResult {
     if at.is_null() || pid < 0 || flags != 0 {
@@ -196,17 +201,22 @@ pub fn sched_setattr(t: &mut CurrentTask, pid: i32, at: UserAddr, flags: u32) ->
         return Err(Errno::EINVAL);
     }
     let task = target(t, pid)?;
-    let keep_policy = attr.flags & 8 != 0;
-    let (mut policy, mut priority) = (attr.policy, attr.priority);
-    if keep_policy {
+    let (mut policy, mut priority, mut nice) = (attr.policy, attr.priority, attr.nice);
+    {
         let s = task.sched.lock();
-        (policy, priority) = (s.policy, s.priority);
+        if attr.flags & (KEEP_POLICY | KEEP_PARAMS) != 0 {
+            (policy, priority) = (s.policy, s.priority);
+        }
+        // What is idle keeps its own for later.
+        if attr.flags & KEEP_PARAMS != 0 || policy == SCHED_IDLE {
+            nice = s.nice;
+        }
     }
     if policy == SCHED_DEADLINE {
         // As for a task that may not have it.
         return Err(Errno::EPERM);
     }
-    let nice = (!is_realtime(policy)).then(|| attr.nice.clamp(-20, 19));
+    let nice = (!is_realtime(policy)).then(|| nice.clamp(-20, 19));
     set(t, &task, policy, priority, nice, attr.flags & 1 != 0)?;
     Ok(0)
 }

@@ -1,0 +1,28 @@
+//! Modes, owners and times of what is in no file system that keeps them: pipes and sockets.
+
+use super::{Attr, File, FileType, SetAttr, attachments};
+use crate::errno::{Errno, Result};
+use crate::sync::{Mutex, rank};
+
+/// What was changed last; the rest of it is not looked at.
+struct OwnAttr(Mutex<Attr, { rank::LEAF }>);
+
+/// The attributes of a file without a place, as they have been changed.
+pub fn changed(file: &File, attr: Attr) -> Attr {
+    let Some(own) = attachments::of(file).get::<OwnAttr>() else { return attr };
+    let Attr { mode, uid, gid, atime, mtime, ctime, .. } = *own.0.lock();
+    Attr { mode, uid, gid, atime, mtime, ctime, ..attr }
+}
+
+/// Changes attributes of a file without a place. `EPERM` for what is neither a pipe nor a socket.
+pub fn set(file: &File, change: &SetAttr) -> Result<()> {
+    let mut attr = file.attr()?;
+    if !matches!(attr.file_type(), FileType::Fifo | FileType::Socket) {
+        return Err(Errno::EPERM);
+    }
+    change.apply(&mut attr);
+    let own = attachments::of(file).get_or_insert_with(|| OwnAttr(Mutex::new(attr)));
+    let mut kept = own.0.lock();
+    *kept = attr;
+    Ok(())
+}
