@@ -168,6 +168,11 @@ pub trait FileOps: Send + Sync + Any {
         None
     }
 
+    /// True when what is read is made then, and lies nowhere (files of proc, sysfs and cgroups).
+    fn is_generated(&self) -> bool {
+        false
+    }
+
     /// Size for `SEEK_END`, in bytes.
     fn size(&self) -> Result<u64> {
         Err(Errno::ESPIPE)
@@ -465,6 +470,11 @@ impl File {
             Some(old & !mask.bits() | set)
         });
         self.ops.flags_changed(self);
+    }
+
+    /// Whether it can have `O_DIRECT` (`FMODE_CAN_ODIRECT`): what lies on a file system can.
+    pub fn can_be_direct(&self) -> Result<bool> {
+        Ok(!self.ops.is_generated() && self.attr()?.is_regular())
     }
 
     /// True for the kernel's own file, about which nobody is told.

@@ -280,6 +280,9 @@ fn open_checked(
         marks::ask(&path, event::OPEN_PERM)?;
     }
     let file = open_by_type(t, path, flags)?;
+    if flags.contains(OpenFlags::DIRECT) && !file.can_be_direct()? {
+        return Err(Errno::EINVAL);
+    }
     file.set_refused(refused);
     if let Some(path) = file.path() {
         notify::happened(path, Happened::OPEN);

@@ -80,6 +80,14 @@ fn direct_io_is_asked_for() {
     }
 }
 
+fn direct_io_when_opened() {
+    p!(sc!(SYS_mknodat, AT_FDCWD, c"fifo", S_IFIFO | 0o644, 0));
+    let names = [c"fifo", c"/dev/null", c"/dev/zero", c".", c"/proc/self/stat", c"/proc/self"];
+    for name in names {
+        p!(open(name, O_RDONLY | O_NONBLOCK | O_DIRECT, 0));
+    }
+}
+
 fn modes_and_types() {
     for (name, fd) in kinds() {
         let st = fstat(fd).st;
@@ -365,6 +373,7 @@ cases![
     status_flags,
     flags_that_can_be_set,
     direct_io_is_asked_for,
+    direct_io_when_opened,
     modes_and_types,
     seeking,
     reading_at_a_position,

@@ -127,6 +127,10 @@ impl FileOps for OpenText {
         Ok(n)
     }
 
+    fn is_generated(&self) -> bool {
+        true
+    }
+
     fn ioctl(&self, task: &Task, _file: &File, cmd: u32, arg: u64) -> Result<u64> {
         self.text.ioctl(task, cmd, arg)
     }

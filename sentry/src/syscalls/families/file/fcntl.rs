@@ -133,8 +133,8 @@ fn set_flags(t: &CurrentTask, file: &Arc<File>, fd: i32, raw: u32) -> SysResult 
     {
         return Err(Errno::EPERM);
     }
-    // Packets in pipes; else only regular files may have it.
-    if flags.contains(OpenFlags::DIRECT) && pipe::of(file).is_none() && !file.attr()?.is_regular() {
+    // Packets in pipes.
+    if flags.contains(OpenFlags::DIRECT) && pipe::of(file).is_none() && !file.can_be_direct()? {
         return Err(Errno::EINVAL);
     }
     async_io::set_async(t, file, fd, asynchronous);
