@@ -289,7 +289,6 @@ fn accepting_and_connecting() {
     three("accept", accepted, take);
     fcntl(l, F_SETFL, O_NONBLOCK);
     while accept(l, 0).ok() {}
-    fcntl(l, F_SETFL, 0);
     listen(l, 0);
     let connected = || {
         // The first fills the queue.
@@ -301,12 +300,8 @@ fn accepting_and_connecting() {
         close(first);
         ret
     };
-    three("connect", connected, || {
-        let flags = fcntl(l, F_GETFL, 0);
-        fcntl(l, F_SETFL, O_NONBLOCK);
-        while accept(l, 0).ok() {}
-        fcntl(l, F_SETFL, flags);
-    });
+    // Two processes do this at once, so that neither may wait for a connection that the other has taken.
+    three("connect", connected, || while accept(l, 0).ok() {});
 }
 
 fn over_tcp() {
@@ -413,8 +408,14 @@ fn locks() {
 
 fn futexes() {
     let place = shared(1);
+    // A handler may be running just then: nobody waits, and the wake-up would be lost.
     let wake = || {
-        futex_wake(place, 1);
+        for _ in 0..20 {
+            if futex_wake(place, 1).0 == 1 {
+                break;
+            }
+            nap(5);
+        }
     };
     three("FUTEX_WAIT", || futex(place, FUTEX_WAIT, 0, 0u64, 0, 0), wake);
     three("with a timeout", || futex_wait(place, 0, 20_000), wake);
