@@ -19,7 +19,7 @@ const RESTART_SYSCALL: u64 = 219;
 /// `si_code` of a `SIGTRAP` behind a system call that was a single step.
 const TRAP_BRKPT: i32 = 1;
 /// Length of the instruction `syscall`, in bytes.
-const SYSCALL_LEN: u64 = 2;
+pub(super) const SYSCALL_LEN: u64 = 2;
 
 /// Runs the guest thread until it ends.
 pub(super) fn run(mut t: CurrentTask) {

@@ -16,13 +16,12 @@ pub fn changed(file: &File, attr: Attr) -> Attr {
 
 /// Changes attributes of a file without a place. `EPERM` for what is neither a pipe nor a socket.
 pub fn set(file: &File, change: &SetAttr) -> Result<()> {
-    let mut attr = file.attr()?;
+    let attr = file.attr()?;
     if !matches!(attr.file_type(), FileType::Fifo | FileType::Socket) {
         return Err(Errno::EPERM);
     }
-    change.apply(&mut attr);
     let own = attachments::of(file).get_or_insert_with(|| OwnAttr(Mutex::new(attr)));
-    let mut kept = own.0.lock();
-    *kept = attr;
+    // Under the lock, so that of two changes at once none is lost.
+    change.apply(&mut own.0.lock());
     Ok(())
 }

@@ -135,19 +135,10 @@ impl FileOps for HostFile {
             let offset = if append { self.size()? } else { offset };
             return src.write_host(self.fd.as_fd(), Some(offset), max);
         }
-        let mut done = 0;
-        while done < max {
-            let step = self
-                .ready(libc::POLLOUT)
-                .and_then(|()| src.write_host(self.fd.as_fd(), None, PIPE_BUF.min(max - done)));
-            match step {
-                Ok(0) => break,
-                Ok(n) => done += n,
-                Err(e) if done == 0 => return Err(e),
-                Err(_) => break,
-            }
-        }
-        Ok(done)
+        all_of(max, |left| {
+            self.ready(libc::POLLOUT)?;
+            src.write_host(self.fd.as_fd(), None, PIPE_BUF.min(left))
+        })
     }
 
     fn seekable(&self) -> bool {

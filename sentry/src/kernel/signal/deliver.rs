@@ -5,6 +5,7 @@ use super::frame::{self, TrapInfo};
 use super::send::{self, begin_exit, killed_status};
 use super::{DefaultAction, SigAction, SigInfo, SigSet, Signal, stop};
 use crate::errno::Errno;
+use crate::kernel::run::SYSCALL_LEN;
 use crate::kernel::task::work;
 use crate::kernel::{CurrentTask, coredump, ptrace};
 use std::sync::atomic::Ordering;
@@ -173,7 +174,7 @@ fn handle(t: &mut CurrentTask, info: &SigInfo, action: &SigAction, restart: Opti
 /// The handler's return executes the system-call instruction again.
 fn make_again(t: &mut CurrentTask) {
     t.regs.rax = t.regs.orig_rax;
-    t.regs.rip = t.regs.rip.wrapping_sub(2);
+    t.regs.rip = t.regs.rip.wrapping_sub(SYSCALL_LEN);
 }
 
 /// Waits with another signal mask: it is in force until the system call has ended and its signals have
