@@ -24,7 +24,7 @@ pub mod protocol;
 pub mod sandbox;
 pub mod server;
 
-pub use client::{Client, ClientError, Created};
+pub use client::{Client, ClientError, Created, Watcher};
 pub use protocol::{
     Attr, CreateFlags, Entry, FileKind, ListOptions, Listing, NodeId, OpenFlags, Owner, Reach,
     RenameFlags, SetAttr, Statfs, TimeUpdate, Timestamp, Walked, XattrFlags,

@@ -308,3 +308,37 @@ fn file_systems_are_described() {
 fn all_of_it_without_privileges() {
     common::rerun_unprivileged();
 }
+
+#[test]
+fn changes_of_a_watched_directory_are_told() {
+    let f = read_only(tree());
+    let watcher = f.client.new_watcher().unwrap();
+    let events = || {
+        let mut buffer = [0; 4096];
+        match rustix::io::read(&watcher.fd, &mut buffer) {
+            Ok(n) => buffer[..n].to_vec(),
+            Err(rustix::io::Errno::AGAIN) => Vec::new(),
+            Err(error) => panic!("reading events: {error}"),
+        }
+    };
+    let number = f.client.watch(&watcher, f.root, &names("usr/bin")).unwrap();
+    assert_eq!(f.client.watch(&watcher, f.root, &names("usr/bin")), Ok(number));
+    assert!(events().is_empty());
+    f.dir.file("usr/bin/other", "");
+    let told = events();
+    assert_eq!(told[..4], number.to_ne_bytes());
+    assert!(told.windows(5).any(|name| name == b"other"));
+    f.dir.file("usr/lib/other", "");
+    assert!(events().is_empty());
+    f.client.unwatch(&watcher, number).unwrap();
+    assert!(!events().is_empty(), "IN_IGNORED");
+    f.dir.file("usr/bin/third", "");
+    assert!(events().is_empty());
+    for (path, errno) in [("usr/bin/tool", Errno::ENOTDIR), ("usr/nothing", Errno::ENOENT)] {
+        let refused = f.client.watch(&watcher, f.root, &names(path));
+        assert_eq!(refused, Err(ClientError::Errno(errno)));
+    }
+    assert_eq!(f.client.unwatch(&watcher, number), Err(ClientError::Errno(Errno::EINVAL)));
+    while f.client.new_watcher().is_ok() {}
+    assert_eq!(f.client.new_watcher().unwrap_err(), ClientError::Errno(Errno::EMFILE));
+}

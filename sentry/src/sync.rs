@@ -81,6 +81,9 @@ pub mod rank {
     pub const IPC: u16 = 86;
     /// What a platform answers a task's system calls with; held while that is computed.
     pub const ANSWERS: u16 = 88;
+    /// Which directories of a shared mount are watched, or the right to note that the host has moved one; what is known
+    /// of each file are leaves.
+    pub const GOFER_WATCHES: u16 = 89;
     /// Anything that takes no further lock.
     pub const LEAF: u16 = 90;
 }

@@ -12,6 +12,7 @@ mod channels;
 mod error;
 mod modify;
 mod query;
+mod watch;
 mod xattr;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -26,6 +27,7 @@ use crate::protocol::{
 use channels::Channels;
 pub use error::ClientError;
 pub use modify::Created;
+pub use watch::Watcher;
 
 /// Result of a call to the gofer.
 pub type Result<T, E = ClientError> = std::result::Result<T, E>;

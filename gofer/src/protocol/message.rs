@@ -323,6 +323,25 @@ pub enum Request<'a> {
         /// Owner, if not the gofer's own.
         owner: Option<Owner>,
     },
+    /// Makes a watcher → [`Reply::Watcher`] with a descriptor to read the events from, `inotify(7)`. `EMFILE` beyond
+    /// the host's limit or the gofer's.
+    NewWatcher,
+    /// Watches a directory for changes of the names in it and of what they stand for → [`Reply::Watching`].
+    /// `EOPNOTSUPP` where not every change is one by this host, `ENOSPC` beyond the host's limit.
+    Watch {
+        /// The watcher.
+        watcher: u32,
+        /// The directory.
+        #[serde(borrow)]
+        at: At<'a>,
+    },
+    /// Ends a watch → [`Reply::Done`].
+    Unwatch {
+        /// The watcher.
+        watcher: u32,
+        /// The watch.
+        number: i32,
+    },
 }
 
 /// One entry of a directory page, as it travels.
@@ -398,6 +417,10 @@ pub enum Reply<'a> {
         /// There are more: ask with [`Request::ListNext`].
         more: bool,
     },
+    /// A watcher's number.
+    Watcher(u32),
+    /// A watch's number, as its events have it (`wd`).
+    Watching(i32),
     /// A byte string.
     Bytes(#[serde(borrow)] Bytes<'a>),
     /// State of a file system.

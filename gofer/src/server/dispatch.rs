@@ -131,6 +131,9 @@ impl Server {
             }
             Request::RemoveXattr { at, name } => self.remove_xattr(at, name)?,
             Request::Connect { at, kind } => return self.connect(at, *kind),
+            Request::NewWatcher => return self.new_watcher(),
+            Request::Watch { watcher, at } => self.watch(*watcher, at)?,
+            Request::Unwatch { watcher, number } => self.unwatch(*watcher, *number)?,
             Request::Bind { at, kind, mode, owner } => {
                 return self.bind(at, *kind, *mode, *owner);
             }

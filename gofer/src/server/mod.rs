@@ -16,6 +16,7 @@ mod open;
 mod resolve;
 mod sockets;
 mod stat;
+mod watch;
 mod workers;
 mod xattr;
 
@@ -35,6 +36,7 @@ type Result<T> = std::result::Result<T, rustix::io::Errno>;
 pub struct Server {
     exports: Vec<OpenedExport>,
     nodes: NodeTable,
+    watchers: watch::Watchers,
     /// `/proc/self/fd`: the way to a file that is held without access (`O_PATH`).
     fds: OwnedFd,
 }
@@ -42,7 +44,7 @@ pub struct Server {
 impl Server {
     /// A server of `exports`. `fds` is `/proc/self/fd`, see [`open_fd_directory`].
     pub fn new(exports: Vec<OpenedExport>, fds: OwnedFd) -> Self {
-        Self { exports, nodes: NodeTable::default(), fds }
+        Self { exports, nodes: NodeTable::default(), watchers: watch::Watchers::default(), fds }
     }
 
     /// Answers on `channels` until all of them are closed. Channel *i* is answered by a thread bound

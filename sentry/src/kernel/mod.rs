@@ -10,6 +10,7 @@ pub mod accounting;
 pub mod aio;
 mod answers;
 mod barrier;
+pub mod calls;
 pub mod cgroup;
 pub mod clone;
 pub mod config;

@@ -7,7 +7,7 @@ use super::signal::frame::{EFLAGS_TF, TrapInfo};
 use super::signal::send::{self, begin_exit, killed_status};
 use super::signal::{SigInfo, Signal};
 use super::task::{place, syscall_work};
-use super::{CurrentTask, exit};
+use super::{CurrentTask, calls, exit};
 use crate::errno::Errno;
 use crate::mm::FaultState;
 use crate::syscalls::dispatch;
@@ -131,6 +131,7 @@ fn make_call(t: &mut CurrentTask) -> Option<Errno> {
     let nr = i64::from(t.regs.orig_rax as i32) as u64;
     let args = t.regs.syscall_args();
     t.task().syscall.store(nr, Ordering::Relaxed);
+    calls::begin();
     let asks_guests = t.kernel().asks_guests.load(Ordering::Relaxed);
     if asks_guests {
         // The call may wait for another guest thread, which needs what this one holds.

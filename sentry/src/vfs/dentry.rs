@@ -294,6 +294,7 @@ impl Dentry {
         let inode = self.inode.lookup(name)?;
         match self.cached(name) {
             Some(Some(child)) if Arc::ptr_eq(&child.inode, &inode) || child.is_pinned() => {
+                child.touch();
                 Ok(child)
             }
             _ => Ok(self.insert(name, inode)),
@@ -308,7 +309,7 @@ impl Dentry {
             .write()
             .get_or_insert_default()
             .insert(name, Child::Known(Arc::downgrade(&child)));
-        if !self.volatile {
+        if !self.volatile || (child.is_dir() && self.fs.keeps_directories()) {
             dcache::keep(child.clone());
         }
         child

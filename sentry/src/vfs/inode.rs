@@ -54,6 +54,11 @@ pub trait FileSystem: Send + Sync + Any {
         false
     }
 
+    /// True when inodes of directories are worth keeping for a while although names are volatile: they remember names.
+    fn keeps_directories(&self) -> bool {
+        false
+    }
+
     /// True when operations may wait for a guest process, as long as that likes: then the VFS holds no locks
     /// meanwhile, and order among them is the file system's affair. Names are volatile, too.
     fn waits(&self) -> bool {

@@ -1,7 +1,8 @@
 //! What is known of a directory's names.
 
+use super::watch::State;
 use gofer::Attr;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use std::sync::Arc;
 
 /// What a name stands for.
@@ -13,16 +14,29 @@ pub enum Known {
     Nothing,
 }
 
+/// One name.
+#[derive(Debug)]
+enum Name {
+    /// It has to be asked what it stands for.
+    Asked,
+    /// What it stands for, and when that was seen, as [`super::watch::Watches::now`] counts.
+    Known(Known, u64),
+}
+
 /// What is known of a directory's names.
 #[derive(Debug, Default)]
 pub struct Children {
-    names: FxHashMap<Box<[u8]>, Known>,
+    names: FxHashMap<Box<[u8]>, Name>,
     /// Names that are not in `names` do not exist.
-    pub complete: bool,
-    /// The names that exist, in a large directory of which not all attributes are known.
-    listed: Option<FxHashSet<Box<[u8]>>>,
+    complete: bool,
+    /// How many names have to be asked for.
+    unknown: usize,
     /// Look-ups that had to ask the gofer.
     pub asked: u32,
+    /// Whether changes by others are told.
+    pub watch: State,
+    /// Grows whenever something turns out to have changed: an answer asked for before that may be old.
+    pub generation: u64,
 }
 
 /// Names kept for a directory that is not known whole.
@@ -32,70 +46,90 @@ impl Children {
     /// What `name` stands for, if that is known.
     pub fn get(&self, name: &[u8]) -> Option<Known> {
         match self.names.get(name) {
-            Some(known) => Some(known.clone()),
-            None => {
-                let missing = self.listed.as_ref().is_some_and(|listed| !listed.contains(name));
-                (self.complete || missing).then_some(Known::Nothing)
-            }
+            Some(Name::Known(known, _)) => Some(known.clone()),
+            Some(Name::Asked) => None,
+            None => self.complete.then_some(Known::Nothing),
         }
     }
 
-    /// Notes what `name` stands for.
-    pub fn set(&mut self, name: &[u8], known: Known) {
-        if self.complete && matches!(known, Known::Nothing) {
-            self.names.remove(name);
-            return;
+    /// The attributes of `name`, if they were seen at `since` or later.
+    pub fn attr(&self, name: &[u8], since: u64) -> Option<&Attr> {
+        match self.names.get(name) {
+            Some(Name::Known(Known::File(attr, _), seen)) if *seen >= since => Some(attr),
+            _ => None,
         }
-        if let Some(listed) = &mut self.listed {
-            if matches!(known, Known::Nothing) {
-                listed.remove(name);
-                self.names.remove(name);
-                return;
-            }
-            listed.insert(name.into());
+    }
+
+    fn put(&mut self, name: &[u8], fresh: Option<Name>) {
+        let unknown = |name: &Option<Name>| usize::from(matches!(name, Some(Name::Asked)));
+        self.unknown += unknown(&fresh);
+        let old = match fresh {
+            Some(fresh) => match self.names.get_mut(name) {
+                Some(place) => Some(std::mem::replace(place, fresh)),
+                None => self.names.insert(name.into(), fresh),
+            },
+            None => self.names.remove(name),
+        };
+        self.unknown -= unknown(&old);
+    }
+
+    /// Notes what `name` stands for, seen at `now`.
+    pub fn set(&mut self, name: &[u8], known: Known, now: u64) {
+        if self.complete && matches!(known, Known::Nothing) {
+            self.put(name, None);
+            return;
         }
         if !self.complete && self.names.len() >= KEPT {
             self.names.clear();
+            self.unknown = 0;
         }
-        self.names.insert(name.into(), known);
+        self.put(name, Some(Name::Known(known, now)));
     }
 
     /// Forgets what `name` stands for.
     pub fn forget(&mut self, name: &[u8]) {
-        if self.names.remove(name).is_some() {
-            self.complete = false;
-        }
-        if let Some(listed) = &mut self.listed {
-            listed.insert(name.into());
-        }
+        self.generation += 1;
+        // In a directory that is known whole a name that is not there would not exist.
+        self.put(name, self.complete.then_some(Name::Asked));
     }
 
-    /// Replaces everything by the whole directory.
-    pub fn set_all(&mut self, names: FxHashMap<Box<[u8]>, Known>) {
-        self.names = names;
+    /// Forgets everything.
+    pub fn forget_all(&mut self) {
+        *self = Self { generation: self.generation + 1, watch: self.watch, ..Self::default() };
+    }
+
+    /// Replaces everything by the whole directory, seen at `now`; what has no attributes has to be asked for.
+    pub fn set_all(
+        &mut self,
+        names: impl ExactSizeIterator<Item = (Box<[u8]>, Option<Known>)>,
+        now: u64,
+    ) {
+        self.names.clear();
+        self.names.reserve(names.len());
+        self.unknown = 0;
+        for (name, known) in names {
+            self.unknown += usize::from(known.is_none());
+            self.names.insert(name, known.map_or(Name::Asked, |known| Name::Known(known, now)));
+        }
         self.complete = true;
-        self.listed = None;
     }
 
-    /// Notes all names that exist, and of some of them what they stand for.
-    pub fn set_listed(&mut self, listed: FxHashSet<Box<[u8]>>, names: FxHashMap<Box<[u8]>, Known>) {
-        if !self.complete {
-            self.names = names;
-            self.listed = Some(listed);
-        }
-    }
-
-    /// How many names exist, if all are known, but not what they stand for.
+    /// Every name that exists is known, though not what each stands for: how many.
     pub fn listed(&self) -> Option<usize> {
-        self.listed.as_ref().map(FxHashSet::len)
+        (self.complete && self.unknown > 0).then_some(self.names.len())
+    }
+
+    /// Whether every name that exists is known, and what it stands for.
+    pub fn is_whole(&self) -> bool {
+        self.complete && self.unknown == 0
     }
 
     /// Every file in the directory, if it is known whole.
     pub fn all(&self) -> Option<impl Iterator<Item = (&[u8], &Attr)>> {
-        self.complete.then(|| {
+        self.is_whole().then(|| {
             self.names.iter().filter_map(|(name, known)| match known {
-                Known::File(attr, _) => Some((&**name, attr)),
-                Known::Nothing => None,
+                Name::Known(Known::File(attr, _), _) => Some((&**name, attr)),
+                _ => None,
             })
         })
     }
@@ -108,17 +142,21 @@ mod tests {
     #[test]
     fn names_that_exist_are_asked_for_and_others_are_not() {
         let mut children = Children::default();
-        let listed = [b"a", b"b"].map(|name| Box::from(&name[..])).into_iter().collect();
-        children.set_listed(listed, FxHashMap::default());
+        let names = [b"a", b"b"].map(|name| (Box::from(&name[..]), None));
+        children.set_all(names.into_iter(), 0);
         let nothing =
             |children: &Children, name: &[u8]| matches!(children.get(name), Some(Known::Nothing));
         assert!(children.get(b"a").is_none() && nothing(&children, b"c"));
         assert_eq!(children.listed(), Some(2));
-        children.set(b"a", Known::Nothing);
+        children.set(b"a", Known::Nothing, 0);
         assert!(nothing(&children, b"a"));
+        let generation = children.generation;
         children.forget(b"c");
-        assert!(children.get(b"c").is_none());
-        children.set_all(FxHashMap::default());
+        assert!(children.get(b"c").is_none() && nothing(&children, b"d"));
+        assert!(children.generation > generation && children.all().is_none());
+        children.set_all(std::iter::empty(), 0);
         assert!(nothing(&children, b"b") && children.listed().is_none());
+        children.forget_all();
+        assert!(children.get(b"b").is_none() && !children.is_whole());
     }
 }

@@ -37,8 +37,8 @@ impl OpenDirectory {
     }
 
     fn fetch(&self) -> Result<Arc<[Listed]>> {
-        if self.inode.fs.exclusive() {
-            let known = self.inode.children.lock().complete;
+        if self.inode.knows_names() {
+            let known = self.inode.children.lock().is_whole();
             let options = ListOptions { attr_limit: LIST_ATTRS, targets: true };
             let entries = if known { None } else { self.inode.list(options)? };
             if let Some(entries) = entries {

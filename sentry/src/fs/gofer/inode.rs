@@ -4,15 +4,18 @@ use super::children::{Children, Known};
 use super::directory::OpenDirectory;
 use super::file::{GoferFile, GoferMappable};
 use super::handles;
-use super::{ASKED_OF, GoferFs, LIST_AFTER, LIST_ATTRS, LOOK_AHEAD, UNEXPECTED, convert};
+use super::watch::State;
+use super::{
+    ASKED_OF, GoferFs, LIST_AFTER, LIST_ATTRS, LOOK_AHEAD, MAX_LISTED, UNEXPECTED, convert,
+};
 use crate::errno::{Errno, Result};
+use crate::kernel::calls::Call;
 use crate::socket::Kind;
 use crate::sync::{Mutex, rank};
 use crate::vfs::{
     Attachments, Attr, FileOps, FileSystem, FileType, Inode, OpenFlags, Owner, Path, SetAttr,
 };
 use gofer::{Attr as HostAttr, Entry, ListOptions, NodeId};
-use rustc_hash::FxHashMap;
 use std::any::Any;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, OnceLock, Weak};
@@ -23,19 +26,31 @@ pub struct GoferInode {
     pub(super) fs: Arc<GoferFs>,
     kind: FileType,
     key: (u64, u64),
+    /// When it was made: numbers of files that have gone are used again.
+    born: Option<gofer::Timestamp>,
     /// The gofer's handle, once one was needed.
     pub(super) node: OnceLock<NodeId>,
     /// A directory's handle that may go again.
     pub(super) handle: handles::Place,
     /// Where it can be found as long as there is no handle; `None` for the root.
     place: Mutex<Option<(Arc<GoferInode>, Box<[u8]>)>, { rank::LEAF }>,
-    /// Attributes as last seen, and whether they can be trusted.
-    attr: Mutex<(HostAttr, bool), { rank::LEAF }>,
+    /// Attributes as last seen.
+    attr: Mutex<Seen, { rank::LEAF }>,
     target: OnceLock<Arc<[u8]>>,
     pub(super) children: Mutex<Children, { rank::LEAF }>,
     pub(super) fds: Mutex<Descriptors, { rank::LEAF }>,
     pub(super) mapped: Mutex<Weak<GoferMappable>, { rank::LEAF }>,
     attachments: Attachments,
+}
+
+/// Attributes, and what they are good for.
+#[derive(Clone, Copy)]
+struct Seen {
+    attr: HostAttr,
+    /// In an exclusive mount: nothing has changed them.
+    valid: bool,
+    /// The system call by which they were seen.
+    by: Option<Call>,
 }
 
 /// Donated descriptors of a regular file.
@@ -68,10 +83,11 @@ impl GoferInode {
             fs: fs.clone(),
             kind: convert::file_type(attr.kind()),
             key: (attr.dev, attr.ino),
+            born: attr.btime,
             node: OnceLock::new(),
             handle: handles::Place::default(),
             place: Mutex::new(place),
-            attr: Mutex::new((attr, true)),
+            attr: Mutex::new(Seen { attr, valid: true, by: None }),
             target: known,
             children: Mutex::default(),
             fds: Mutex::default(),
@@ -92,6 +108,21 @@ impl GoferInode {
         attr: HostAttr,
         target: Option<Arc<[u8]>>,
     ) -> Arc<GoferInode> {
+        let child = self.known_child(name, attr, target);
+        // What an exclusive mount's inode knows is newer than what its directory does.
+        if !self.fs.exclusive() {
+            child.seen(attr);
+        }
+        child
+    }
+
+    /// The inode of a child whose attributes may have changed since they were seen.
+    fn known_child(
+        self: &Arc<Self>,
+        name: &[u8],
+        attr: HostAttr,
+        target: Option<Arc<[u8]>>,
+    ) -> Arc<GoferInode> {
         let key = (attr.dev, attr.ino);
         let place = Some((self.clone(), name.into()));
         let fresh = Self::new(&self.fs, place, attr, target);
@@ -99,11 +130,10 @@ impl GoferInode {
         let mut inodes = self.fs.inodes.lock();
         let old = inodes.get(&key).and_then(Weak::upgrade);
         match old {
-            Some(old) if old.kind == fresh.kind => {
+            Some(old) if old.kind == fresh.kind && old.born == fresh.born => {
                 drop(inodes);
-                // What an exclusive mount's inode knows is newer than what its directory does.
                 if !self.fs.exclusive() {
-                    old.seen(attr);
+                    old.found_at(self, name);
                 }
                 old
             }
@@ -118,12 +148,16 @@ impl GoferInode {
 
     /// Takes over attributes that the gofer just told.
     pub(super) fn seen(&self, attr: HostAttr) {
-        *self.attr.lock() = (attr, true);
+        *self.attr.lock() = Seen { attr, valid: true, by: Call::current() };
     }
 
     /// The cached attributes are no longer true.
     pub(super) fn changed(&self) {
-        self.attr.lock().1 = false;
+        {
+            let mut seen = self.attr.lock();
+            (seen.valid, seen.by) = (false, None);
+        }
+        self.fs.unsettle();
         self.forget_in_parent();
     }
 
@@ -186,24 +220,87 @@ impl GoferInode {
         *self.place.lock() = Some((dir.clone(), name.into()));
     }
 
+    /// The host may have moved this file to where it was just seen.
+    fn found_at(&self, dir: &Arc<GoferInode>, name: &[u8]) {
+        let same = self
+            .place
+            .lock()
+            .as_ref()
+            .is_some_and(|(old, old_name)| Arc::ptr_eq(old, dir) && **old_name == *name);
+        if same || self.node.get().is_some() {
+            return;
+        }
+        // Those that may be the last references go after the lock, which their end may take.
+        let mut above = vec![dir.clone()];
+        let _gone;
+        let one = self.fs.moves.lock();
+        // What is known of the directories above may be old, too: never a circle.
+        while let Some(at) = above.last() {
+            if std::ptr::eq(&**at, self) {
+                return;
+            }
+            let Some((parent, _)) = at.place() else { break };
+            above.push(parent);
+        }
+        _gone = self.place.lock().replace((dir.clone(), name.into()));
+        drop(one);
+    }
+
     /// Attributes as the host has them, fetched if need be.
     pub(super) fn host_attr(&self) -> Result<HostAttr> {
-        let (attr, valid) = *self.attr.lock();
-        if valid && self.fs.exclusive() {
+        let Seen { attr, valid, by } = *self.attr.lock();
+        if (valid && self.fs.exclusive()) || (by.is_some() && by == Call::current()) {
             return Ok(attr);
         }
+        let mut open = None;
         if let Some(fd) = self.any_fd() {
             // An open file tells by itself, without a message.
             let stat = platform::host::file::fstat(fd.as_fd()).map_err(crate::io::from_host)?;
             let fresh = convert_stat(attr, &stat);
-            self.seen(fresh);
-            return Ok(fresh);
+            // Owners in the host's terms only the gofer knows. A file that has lost its name keeps those it had.
+            if fresh.ctime == attr.ctime || fresh.nlink == 0 {
+                self.seen(fresh);
+                return Ok(fresh);
+            }
+            open = Some(fresh);
+        }
+        if let Some(known) = self.attr_above() {
+            return Ok(known);
         }
         self.prepare_parent();
-        let client = &self.fs.client;
-        let fresh = self.at(|dir, names| client.stat(dir, names))?;
+        let fresh = match (self.ask_attr(), open) {
+            // Its name has gone to another file, or been moved away.
+            (Ok(other), Some(open)) if !self.has_key(&other) => open,
+            (Err(_), Some(open)) => open,
+            (fresh, _) => fresh?,
+        };
         self.seen(fresh);
         Ok(fresh)
+    }
+
+    /// Its type, which never changes.
+    pub(super) fn file_kind(&self) -> FileType {
+        self.kind
+    }
+
+    /// The directory it was found in, and its name there; `None` for the root.
+    pub(super) fn place(&self) -> Option<(Arc<GoferInode>, Box<[u8]>)> {
+        self.place.lock().clone()
+    }
+
+    /// Whether these attributes are of the same file.
+    pub(super) fn has_key(&self, attr: &HostAttr) -> bool {
+        self.key == (attr.dev, attr.ino) && self.born == attr.btime
+    }
+
+    /// Where a symbolic link leads, if that is known.
+    pub(super) fn known_target(&self) -> Option<Arc<[u8]>> {
+        self.target.get().cloned()
+    }
+
+    /// What a name stands for, if that is known and true.
+    fn known(&self, name: &[u8]) -> Option<Known> {
+        if self.knows_names() { self.children.lock().get(name) } else { None }
     }
 
     fn prepare_parent(&self) {
@@ -282,23 +379,33 @@ impl GoferInode {
     /// Lists the directory, with the attributes of some files. Its entries, unless all of them are now known.
     pub(super) fn list(&self, options: ListOptions) -> Result<Option<Vec<Entry>>> {
         let client = &self.fs.client;
+        let before = self.children.lock().generation;
+        let now = self.fs.now();
         let listing = self.at(|dir, names| client.list(dir, names, false, options))?;
-        let mut names = FxHashMap::default();
-        names.reserve(listing.entries.len());
-        for entry in &listing.entries {
-            // Files without attributes (a large directory, or just gone) are asked for one by one.
-            if let Some(attr) = entry.attr {
-                let known = Known::File(attr, entry.target.as_deref().map(Arc::from));
-                names.insert(entry.name.clone(), known);
+        let count = listing.entries.len();
+        if !self.fs.exclusive() && count > MAX_LISTED {
+            return Ok(Some(listing.entries));
+        }
+        {
+            let mut children = self.children.lock();
+            if !self.remembers(&children, before) {
+                return Ok(Some(listing.entries));
             }
+            // Files without attributes (a large directory, or just gone) are asked for one by one.
+            let names = listing.entries.iter().map(|entry| {
+                let target = || entry.target.as_deref().map(Arc::from);
+                (entry.name.clone(), entry.attr.map(|attr| Known::File(attr, target())))
+            });
+            children.set_all(names, now);
         }
-        let mut children = self.children.lock();
-        if listing.complete {
-            children.set_all(names);
-            return Ok(None);
-        }
-        children.set_listed(listing.entries.iter().map(|e| e.name.clone()).collect(), names);
-        Ok(Some(listing.entries))
+        self.count_names(count);
+        Ok(if listing.complete { None } else { Some(listing.entries) })
+    }
+
+    /// Whether what was asked for when the directory had the generation `before` is still true, and worth remembering.
+    fn remembers(&self, children: &Children, before: u64) -> bool {
+        self.fs.exclusive()
+            || (children.generation == before && matches!(children.watch, State::By(_)))
     }
 
     /// Lists the directory, if so many look-ups have asked for names that this pays.
@@ -308,7 +415,10 @@ impl GoferInode {
             children.asked += 1;
             (children.asked, children.listed())
         };
-        if !self.fs.exclusive() {
+        if asked == LIST_AFTER {
+            self.watch();
+        }
+        if !self.knows_names() {
             return Ok(());
         }
         match listed {
@@ -328,6 +438,8 @@ impl GoferInode {
         let ahead = ahead.take_while(|c| *c != b"..").take(LOOK_AHEAD - 1);
         let wanted: Vec<&[u8]> = std::iter::once(name).chain(ahead).collect();
         let client = &self.fs.client;
+        let before = self.children.lock().generation;
+        let now = self.fs.now();
         // The walk starts above this directory if it has no handle: those components come first.
         let mut above = 0;
         let walked = self.at(|dir, names| {
@@ -351,13 +463,19 @@ impl GoferInode {
             let last = i + 1 == seen.len();
             let target = if last { target.clone() } else { None };
             let known = Known::File(attr, target.clone());
-            dir.note(name, known.clone());
+            match i {
+                0 => self.note_since(before, name, known.clone(), now),
+                _ => dir.note(name, known.clone()),
+            }
             result.get_or_insert(known);
             dir = dir.child(name, attr, target);
         }
         match (error, wanted.get(seen.len())) {
             (Some(Errno::ENOENT), Some(missing)) if walked.attrs.len() >= above => {
-                dir.note(missing, Known::Nothing);
+                match seen.len() {
+                    0 => self.note_since(before, missing, Known::Nothing, now),
+                    _ => dir.note(missing, Known::Nothing),
+                }
                 Ok(result.unwrap_or(Known::Nothing))
             }
             (Some(e), _) if result.is_none() => Err(e),
@@ -365,22 +483,29 @@ impl GoferInode {
         }
     }
 
-    /// Notes what a name stands for, where that stays true.
+    /// Notes what a name stands for, where nobody else changes that.
     pub(super) fn note(&self, name: &[u8], known: Known) {
         if self.fs.exclusive() {
-            self.children.lock().set(name, known);
+            self.children.lock().set(name, known, 0);
+        }
+    }
+
+    /// Notes what a name stands for, as it was seen at `now`, when the directory had the generation `before`.
+    pub(super) fn note_since(&self, before: u64, name: &[u8], known: Known, now: u64) {
+        let mut children = self.children.lock();
+        if self.remembers(&children, before) {
+            children.set(name, known, now);
         }
     }
 }
 
-/// Attributes from a donated descriptor; what `fstat(2)` does not tell is as before.
+/// Attributes from a donated descriptor; what `fstat(2)` does not tell, or not to the sentry in its user namespace, is as
+/// before.
 fn convert_stat(old: HostAttr, stat: &platform::host::file::Stat) -> HostAttr {
     let time = |sec, nsec: i64| gofer::Timestamp { sec, nsec: nsec as u32 };
     HostAttr {
         mode: stat.st_mode,
         nlink: stat.st_nlink as u32,
-        uid: stat.st_uid,
-        gid: stat.st_gid,
         size: stat.st_size.max(0) as u64,
         blocks: stat.st_blocks.max(0) as u64,
         atime: time(stat.st_atime, stat.st_atime_nsec),
@@ -392,6 +517,7 @@ fn convert_stat(old: HostAttr, stat: &platform::host::file::Stat) -> HostAttr {
 
 impl Drop for GoferInode {
     fn drop(&mut self) {
+        self.end_watch();
         if let Some(node) = self.node.get() {
             self.fs.client.forget(*node);
         }
@@ -469,21 +595,19 @@ impl Inode for GoferInode {
         if self.kind != FileType::Directory {
             return Err(Errno::ENOTDIR);
         }
-        let known = self.children.lock().get(name);
-        let known = match known {
-            Some(known) => known,
-            None => {
-                self.list_if_due()?;
-                let listed = self.children.lock().get(name);
-                match listed {
-                    Some(known) => known,
-                    None => self.ask(name, rest)?,
-                }
-            }
-        };
+        let mut known = self.known(name);
+        if known.is_none() {
+            self.list_if_due()?;
+            known = self.known(name);
+        }
+        let this = self.this()?;
         match known {
-            Known::File(attr, target) => Ok(self.this()?.child(name, attr, target)),
-            Known::Nothing => Err(Errno::ENOENT),
+            Some(Known::File(attr, target)) => Ok(this.known_child(name, attr, target)),
+            Some(Known::Nothing) => Err(Errno::ENOENT),
+            None => match self.ask(name, rest)? {
+                Known::File(attr, target) => Ok(this.child(name, attr, target)),
+                Known::Nothing => Err(Errno::ENOENT),
+            },
         }
     }
 

@@ -3,8 +3,8 @@
 //! An *exclusive* mount (the root) is ours alone: names and attributes are asked for once and then
 //! known. Several components of a path are fetched by one message, and a directory in which a few
 //! names were looked up is fetched whole; after that look-ups, failing ones too, are local. In a
-//! *shared* mount (a volume) the host may change things, so names and attributes are asked for each
-//! time. In both, the contents of open files are read, written and mapped through the descriptor the
+//! *shared* mount (a volume) the host may change things: there the same holds of directories that are
+//! watched ([`watch`]), and names and attributes in others are asked for each time. In both, the contents of open files are read, written and mapped through the descriptor the
 //! gofer donated.
 
 mod children;
@@ -16,6 +16,7 @@ mod handles;
 mod inode;
 mod modify;
 mod outside;
+mod watch;
 
 use donated::Donated;
 use handles::Handles;
@@ -28,6 +29,7 @@ use crate::vfs::{FileSystem, StatFs};
 use gofer::{Client, NodeId, Reach};
 use rustc_hash::FxHashMap;
 use std::sync::{Arc, Weak};
+use watch::Watches;
 
 /// How an export is mounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,6 +57,10 @@ pub struct GoferFs {
     donated: Donated,
     /// Which directories have a handle that may go again.
     handles: Handles,
+    /// Which directories of a shared mount are watched.
+    watches: Watches,
+    /// One file at a time is found to have been moved by the host.
+    moves: Mutex<(), { rank::GOFER_WATCHES }>,
     dev: u64,
 }
 
@@ -73,6 +79,8 @@ impl GoferFs {
             inodes: Mutex::default(),
             donated: Donated::default(),
             handles: Handles::default(),
+            watches: Watches::default(),
+            moves: Mutex::default(),
             dev,
         });
         Ok(GoferInode::root(&fs, root, attr))
@@ -116,6 +124,10 @@ impl FileSystem for GoferFs {
     fn volatile_names(&self) -> bool {
         !self.exclusive()
     }
+
+    fn keeps_directories(&self) -> bool {
+        true
+    }
 }
 
 /// Most components fetched by one message.
@@ -127,6 +139,9 @@ const LIST_AFTER: u32 = 4;
 /// Of so many files the attributes come with a list. Those of more are fetched when one name in
 /// [`ASKED_OF`] has been asked for.
 const LIST_ATTRS: u32 = 128;
+
+/// Directories of shared mounts that have more names are not remembered whole.
+const MAX_LISTED: usize = 4096;
 
 /// See [`LIST_ATTRS`].
 const ASKED_OF: usize = 16;

@@ -43,10 +43,15 @@ impl GoferInode {
         name: &[u8],
         call: impl FnOnce(&Client, gofer::NodeId, &[&[u8]]) -> gofer::client::Result<T>,
     ) -> Result<T> {
-        self.at(|dir, names| {
+        let result = self.at(|dir, names| {
             let path: Vec<&[u8]> = names.iter().copied().chain([name]).collect();
             call(self.client(), dir, &path)
-        })
+        });
+        if result.is_err() {
+            // What was known of the name may have just become wrong; whoever tries again is told.
+            self.fs.unsettle();
+        }
+        result
     }
 
     pub(super) fn make_file(
@@ -138,7 +143,7 @@ impl GoferInode {
         self.note(name, Known::Nothing);
         self.changed();
         if let Some(inode) = kept {
-            inode.children.lock().set_all(Default::default());
+            inode.children.lock().set_all(std::iter::empty(), 0);
         }
         Ok(())
     }
