@@ -53,7 +53,7 @@ def events(path):
 
 def tree():
     check("path at start", open("/proc/self/cgroup").read(), "0::/\n")
-    check("controllers", get("cgroup.controllers"), "cpu memory pids")
+    check("controllers", get("cgroup.controllers"), "cpuset cpu memory pids")
     os.mkdir(f"{TOP}/a")
     check("a new group has no controllers", get("a/cgroup.controllers"), "")
     check("nor their files", os.path.exists(f"{TOP}/a/pids.max"), False)
@@ -63,7 +63,7 @@ def tree():
     check("members", get("a/cgroup.procs").split().count(str(os.getpid())), 1)
     for pid in get("cgroup.procs").split():
         put("a/cgroup.procs", pid)
-    check("enabling", put("cgroup.subtree_control", "+cpu +memory +pids"), 0)
+    check("enabling", put("cgroup.subtree_control", "+cpuset +cpu +memory +pids"), 0)
     check("unknown controller", put("cgroup.subtree_control", "+net"), "EINVAL")
     check("processes beside groups with controllers", put("cgroup.procs", 0), "EBUSY")
     os.mkdir(f"{TOP}/a/b")
@@ -175,6 +175,51 @@ def cpu():
     os.rmdir(f"{TOP}/c")
 
 
+def cpuset():
+    everything = os.sched_getaffinity(0)
+    last = max(everything)
+    os.mkdir(f"{TOP}/s")
+    check("nothing of its own", (get("s/cpuset.cpus"), get("s/cpuset.mems")), ("", ""))
+    check("of the parent", get("s/cpuset.cpus.effective"), get("cpuset.cpus.effective"))
+    check("one node", get("s/cpuset.mems.effective"), "0")
+    check("no such CPU", put("s/cpuset.cpus", last + 1), "ERANGE")
+    check("no list", put("s/cpuset.cpus", "1-0"), "EINVAL")
+    check("no such node", put("s/cpuset.mems", "1"), "EINVAL")
+    check("node", (put("s/cpuset.mems", "0"), get("s/cpuset.mems")), (0, "0"))
+    check("one CPU", put("s/cpuset.cpus", f"{last}-{last}"), 0)
+    check("as a list", get("s/cpuset.cpus"), str(last))
+    check("effective", get("s/cpuset.cpus.effective"), str(last))
+    report = "grep Cpus_allowed_list /proc/self/status; nproc; cat /proc/self/cpuset"
+    enter = f"echo 0 > {TOP}/s/cgroup.procs"
+    child = subprocess.run(["sh", "-c", f"{enter}; {report}"], stdout=subprocess.PIPE)
+    check("what a program sees", child.stdout.decode().split()[1:], [str(last), "1", "/s"])
+    child = sleeper("s")
+    while str(child.pid) not in get("s/cgroup.procs").split():
+        time.sleep(0.01)
+    check("affinity", os.sched_getaffinity(child.pid), {last})
+    check("CPUs in use", put("s/cpuset.cpus", ""), "ENOSPC")
+    if len(everything) > 1:
+        check("others", attempt(os.sched_setaffinity, child.pid, {min(everything)}), "EINVAL")
+        check("more", put("s/cpuset.cpus", f"{min(everything)}-{last}"), 0)
+        check("at once", os.sched_getaffinity(child.pid), everything)
+        os.sched_setaffinity(child.pid, {min(everything)})
+        put("s/cpuset.cpus", last)
+        check("a wish that cannot be had", os.sched_getaffinity(child.pid), {last})
+        put("s/cpuset.cpus", "all")
+        check("is not forgotten", os.sched_getaffinity(child.pid), {min(everything)})
+    check("partition", get("s/cpuset.cpus.partition"), "member")
+    check("root", put("s/cpuset.cpus.partition", "root"), 0)
+    check(
+        "refused",
+        get("s/cpuset.cpus.partition"),
+        "root invalid (Parent is not a partition root)",
+    )
+    child.kill()
+    child.wait()
+    check("none", (put("s/cpuset.cpus", ""), get("s/cpuset.cpus")), (0, ""))
+    os.rmdir(f"{TOP}/s")
+
+
 def memory():
     os.mkdir(f"{TOP}/m")
     check("limit", put("m/memory.max", "64M"), 0)
@@ -186,7 +231,7 @@ def memory():
     os.rmdir(f"{TOP}/m")
 
 
-for part in (tree, populated, freezer_and_kill, pids, cpu, memory):
+for part in (tree, populated, freezer_and_kill, pids, cpu, cpuset, memory):
     part()
 print("all as it should be" if failed == 0 else f"{failed} failed")
 sys.exit(failed != 0)

@@ -378,13 +378,11 @@ impl Container {
     }
 
     fn describe_thread(&self, task: &Task) -> ThreadInfo {
-        let call = match task.syscall.load(Ordering::Relaxed) {
-            u64::MAX => None,
-            number => Some(match crate::syscalls::table::lookup(number) {
-                Some(entry) => entry.name.to_string(),
-                None => format!("syscall_{number}"),
-            }),
+        let name = |number| match crate::syscalls::table::lookup(number) {
+            Some(entry) => entry.name.to_string(),
+            None => format!("syscall_{number}"),
         };
+        let call = task.last_call.number().map(name);
         ThreadInfo {
             pid: self.space().local(task.tgid()),
             tid: self.space().local(task.tid()),

@@ -256,6 +256,7 @@ impl CurrentTask {
             }
             if !slept {
                 slept = true;
+                self.task.last_call.stay(&self.regs);
                 super::pause::stopped(&self.task);
                 self.context.set_blocked(true);
             }

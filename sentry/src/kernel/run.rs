@@ -130,7 +130,7 @@ fn make_call(t: &mut CurrentTask) -> Option<Errno> {
     // Linux looks at the low half of rax only.
     let nr = i64::from(t.regs.orig_rax as i32) as u64;
     let args = t.regs.syscall_args();
-    t.task().syscall.store(nr, Ordering::Relaxed);
+    t.task().last_call.begin(nr, &t.regs);
     calls::begin();
     let asks_guests = t.kernel().asks_guests.load(Ordering::Relaxed);
     if asks_guests {
@@ -141,7 +141,7 @@ fn make_call(t: &mut CurrentTask) -> Option<Errno> {
     if asks_guests {
         t.context.set_blocked(false);
     }
-    t.task().syscall.store(u64::MAX, Ordering::Relaxed);
+    t.task().last_call.end();
     t.send_async_signals();
     finish(t, result)
 }

@@ -1,5 +1,7 @@
 //! Scheduling attributes (`sched(7)`). They are kept and reported; the host's scheduler decides.
 
+use super::cpus::all_cpus;
+
 /// `SCHED_OTHER`.
 pub const SCHED_OTHER: u32 = 0;
 /// `SCHED_FIFO`.
@@ -24,7 +26,7 @@ pub struct Sched {
     pub nice: i32,
     /// `SCHED_RESET_ON_FORK`.
     pub reset_on_fork: bool,
-    /// CPUs it may run on, a bit each; 64 to a word.
+    /// CPUs it has asked for ([`Task::affinity`](super::Task::affinity)), a bit each; 64 to a word.
     pub affinity: Vec<u64>,
     /// `ioprio_set(2)`.
     pub ioprio: u32,
@@ -60,15 +62,4 @@ impl Sched {
         }
         child
     }
-}
-
-/// The set of so many CPUs.
-pub fn all_cpus(cpus: u32) -> Vec<u64> {
-    let words = cpus.div_ceil(64).max(1);
-    (0..words)
-        .map(|w| match cpus.saturating_sub(w * 64) {
-            n if n >= 64 => u64::MAX,
-            n => (1_u64 << n).wrapping_sub(1),
-        })
-        .collect()
 }

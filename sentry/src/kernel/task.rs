@@ -1,6 +1,7 @@
 //! One guest thread, seen from everywhere (`task_struct`).
 
 use super::answers::Words;
+use super::last_call::LastCall;
 use super::namespace::Namespaces;
 use super::ptrace::Trace;
 use super::sched::Sched;
@@ -140,8 +141,8 @@ pub struct Task {
     pub switches: AtomicU64,
     /// Page faults that the sentry handled.
     pub faults: AtomicU64,
-    /// The system call it is in (`/proc/PID/syscall`, `wchan`); `u64::MAX` outside.
-    pub syscall: AtomicU64,
+    /// The system call it is in (`/proc/PID/syscall`, `wchan`).
+    pub last_call: LastCall,
     /// Wait status with which it ended.
     pub(super) exit_code: AtomicI32,
     /// What it counts for in its control groups; `None` once it has ended.
@@ -215,7 +216,7 @@ impl Task {
             faults: AtomicU64::new(0),
             exit_code: AtomicI32::new(0),
             pid_charge: Mutex::new(None),
-            syscall: AtomicU64::new(u64::MAX),
+            last_call: LastCall::default(),
         })
     }
 

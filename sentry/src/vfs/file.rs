@@ -142,6 +142,11 @@ pub trait FileOps: Send + Sync + Any {
         false
     }
 
+    /// True when `pwrite` works on a file that has positions.
+    fn takes_writes_at(&self, _file: &File) -> bool {
+        true
+    }
+
     /// True when every `lseek(2)` is accepted and leads to 0 (`/dev/null`, `eventfd(2)`), whether there
     /// is a position or not.
     fn ignores_position(&self) -> bool {

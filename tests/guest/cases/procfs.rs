@@ -408,6 +408,61 @@ fn cpus_allowed() {
     p!(run(|| i32::from(field("/proc/self/status", "Cpus_allowed_list") != "0")));
 }
 
+/// Whether an address, as a number in hexadecimal digits, lies in an area of a process with these rights.
+fn in_area(pid: i32, address: &str, rights: &str) -> bool {
+    let number = |digits: &str| u64::from_str_radix(digits.trim_start_matches("0x"), 16);
+    let Ok(address) = number(address) else { return false };
+    text(&format!("/proc/{pid}/maps")).lines().any(|line| {
+        let (range, rest) = line.split_once(' ').unwrap_or_default();
+        let (from, to) = range.split_once('-').unwrap_or_default();
+        let area = number(from).unwrap_or(1)..number(to).unwrap_or(0);
+        area.contains(&address) && rest.starts_with(rights)
+    })
+}
+
+fn system_call_that_a_process_waits_in() {
+    let [r, w] = pipe(0);
+    let pid = child(|| {
+        sc!(SYS_read, r, &mut [0u8; 4], 4, 0x11, 0x1_0000_0022u64, -1i64);
+        loop {
+            std::hint::spin_loop();
+        }
+    });
+    let file = format!("/proc/{pid}/syscall");
+    p!(until(|| text(&file).starts_with("0 ")));
+    let line = text(&file);
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let [_, fd, at, rest @ .., sp, pc] = &words[..] else { return };
+    p!(*fd == format!("{r:#x}"), in_area(pid, at, "rw-p"), rest.join(" "));
+    p!(in_area(pid, sp, "rw-p"), in_area(pid, pc, "r-xp"));
+    p!(kill(pid, SIGSTOP), wait_opt(pid, WUNTRACED), text(&file) == line);
+    p!(kill(pid, SIGCONT), sc!(SYS_write, w, b"x", 1), until(|| text(&file) == "running\n"));
+    p!(kill(pid, SIGKILL), wait(pid));
+    let own = text("/proc/self/syscall");
+    p!(own.starts_with("0 0x"), own.split_whitespace().count());
+}
+
+fn writing_at_a_position() {
+    let sequences = ["stat", "status", "limits", "maps", "mountinfo", "comm", "cgroup", "uid_map"];
+    let plain = ["environ", "auxv", "cmdline", "oom_score_adj", "coredump_filter"];
+    let own = sequences.iter().chain(&plain).map(|name| format!("/proc/self/{name}"));
+    let others = ["/proc/stat", "/proc/meminfo", "/proc/version", "/proc/sys/kernel/ostype"];
+    let system =
+        ["/proc/filesystems", "/proc/sys/kernel/hostname", "/sys/devices/system/cpu/online"];
+    for name in own.chain(others.into_iter().chain(system).map(String::from)) {
+        let path = CString::new(name.as_str()).unwrap_or_default();
+        let fd = open(&path, O_RDONLY, 0).fd();
+        say!("{name}: {} {}", sc!(SYS_pwrite64, fd, b"x", 1, 0), sc!(SYS_pwritev, fd, 8u64, 1, 0));
+        p!(sc!(SYS_pread64, fd, &mut [0u8; 1], 1, 0).ok());
+    }
+    let fd = open(c"/proc/self/comm", O_RDWR, 0).fd();
+    p!(
+        sc!(SYS_pwrite64, fd, b"x", 1, 0),
+        sc!(SYS_pwrite64, fd, b"x", 1, -1i64),
+        sc!(SYS_write, fd, b"name", 4)
+    );
+}
+
 fn numa_policy() {
     const STATIC: u32 = 1 << 15;
     const RELATIVE: u32 = 1 << 14;
@@ -463,6 +518,8 @@ cases![
     cpus_allowed,
     maps,
     numa_policy,
+    system_call_that_a_process_waits_in,
+    writing_at_a_position,
     smaps_and_statm,
     memory_file,
     tasks,

@@ -2,6 +2,7 @@
 
 mod core;
 mod cpu;
+mod cpuset;
 mod file;
 mod memory;
 mod pids;

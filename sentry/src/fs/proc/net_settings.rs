@@ -2,8 +2,9 @@
 //!
 //! What can be written acts on the network of whoever writes; everything else is read-only.
 
+use super::sysctl::Constant;
 use crate::errno::{Errno, Result};
-use crate::fs::pseudo::{Fixed, Node, Rights, Text, directory, text};
+use crate::fs::pseudo::{Node, Rights, Text, directory, text};
 use crate::kernel::credentials::CAP_NET_ADMIN;
 use crate::socket::inet::Net;
 use crate::socket::inet::net::Settings;
@@ -227,7 +228,7 @@ pub fn ipv4() -> Node {
     fn keepalive(s: &Settings, i: usize) -> &AtomicI32 {
         s.keepalive.get(i).unwrap_or(&s.ttl)
     }
-    let fixed = |value| text(Fixed(value));
+    let fixed = |value| text(Constant(value));
     directory(vec![
         ("icmp_echo_ignore_all", fixed("0\n")),
         ("icmp_echo_ignore_broadcasts", fixed("1\n")),
@@ -270,13 +271,13 @@ pub fn ipv4() -> Node {
 pub fn ipv6() -> Node {
     let conf = || {
         directory(vec![
-            ("accept_ra", text(Fixed("0\n"))),
-            ("disable_ipv6", text(Fixed("0\n"))),
-            ("forwarding", text(Fixed("0\n"))),
+            ("accept_ra", text(Constant("0\n"))),
+            ("disable_ipv6", text(Constant("0\n"))),
+            ("forwarding", text(Constant("0\n"))),
         ])
     };
     directory(vec![
-        ("bindv6only", text(Fixed("0\n"))),
+        ("bindv6only", text(Constant("0\n"))),
         ("conf", directory(vec![("all", conf()), ("default", conf()), ("lo", conf())])),
     ])
 }

@@ -7,7 +7,7 @@ use super::system::of_kernel;
 use crate::errno::{Errno, Result};
 use crate::fs::mqueue::{HARD_MSGMAX, HARD_MSGSIZEMAX, Settings};
 use crate::fs::pipe::PIPE_MAX_SIZE;
-use crate::fs::pseudo::{Fixed, Node, Rights, Text, directory, text, text_fn};
+use crate::fs::pseudo::{Node, Rights, Text, directory, text};
 use crate::fs::userfaultfd::UNPRIVILEGED;
 use crate::fs::{fanotify, inotify};
 use crate::kernel::ipc::{limits::Limits, msg::MSGMNI, shm};
@@ -32,7 +32,7 @@ pub fn tree(kernel: &Arc<Kernel>) -> Node {
                 ("ipv4", net_settings::ipv4()),
                 ("ipv6", net_settings::ipv6()),
                 ("netfilter", net_settings::netfilter()),
-                ("unix", directory(vec![("max_dgram_qlen", text(Fixed("10\n")))])),
+                ("unix", directory(vec![("max_dgram_qlen", text(Constant("10\n")))])),
             ]),
         ),
         ("vm", vm()),
@@ -44,9 +44,9 @@ fn fs(kernel: &Arc<Kernel>) -> Node {
         ("aio-max-nr", text(AioMax(Arc::downgrade(kernel)))),
         ("aio-nr", of_kernel(kernel, |k| format!("{}\n", k.aio.nr()))),
         ("dir-notify-enable", text(Number { place: &dnotify::ENABLED, range: 0..=u32::MAX })),
-        ("epoll", directory(vec![("max_user_watches", text(Fixed("5000000\n")))])),
-        ("file-max", text(Fixed("9223372036854775807\n"))),
-        ("file-nr", text(Fixed("0\t0\t9223372036854775807\n"))),
+        ("epoll", directory(vec![("max_user_watches", text(Constant("5000000\n")))])),
+        ("file-max", text(Constant("9223372036854775807\n"))),
+        ("file-nr", text(Constant("0\t0\t9223372036854775807\n"))),
         (
             "fanotify",
             directory(vec![
@@ -67,29 +67,51 @@ fn fs(kernel: &Arc<Kernel>) -> Node {
         (
             "inotify",
             directory(vec![
-                ("max_queued_events", text(Fixed("16384\n"))),
+                ("max_queued_events", text(Constant("16384\n"))),
                 (
                     "max_user_instances",
                     text(Number { place: &inotify::MAX_INSTANCES, range: 0..=1 << 20 }),
                 ),
-                ("max_user_watches", text(Fixed("524288\n"))),
+                ("max_user_watches", text(Constant("524288\n"))),
             ]),
         ),
         ("lease-break-time", text(Number { place: &lease::BREAK_TIME, range: 0..=u32::MAX })),
         ("leases-enable", text(Number { place: &lease::ENABLED, range: 0..=1 })),
         ("mqueue", mqueue()),
         ("nr_open", text(Number { place: &fd_table::NR_OPEN, range: 64..=fd_table::NR_OPEN_MAX })),
-        ("overflowgid", text(Fixed("65534\n"))),
-        ("overflowuid", text(Fixed("65534\n"))),
+        ("overflowgid", text(Constant("65534\n"))),
+        ("overflowuid", text(Constant("65534\n"))),
         ("pipe-max-size", text(PipeMax)),
-        ("pipe-user-pages-hard", text(Fixed("0\n"))),
-        ("pipe-user-pages-soft", text(Fixed("16384\n"))),
-        ("protected_fifos", text(Fixed("0\n"))),
-        ("protected_hardlinks", text(Fixed("0\n"))),
-        ("protected_regular", text(Fixed("0\n"))),
-        ("protected_symlinks", text(Fixed("0\n"))),
-        ("suid_dumpable", text(Fixed("0\n"))),
+        ("pipe-user-pages-hard", text(Constant("0\n"))),
+        ("pipe-user-pages-soft", text(Constant("16384\n"))),
+        ("protected_fifos", text(Constant("0\n"))),
+        ("protected_hardlinks", text(Constant("0\n"))),
+        ("protected_regular", text(Constant("0\n"))),
+        ("protected_symlinks", text(Constant("0\n"))),
+        ("suid_dumpable", text(Constant("0\n"))),
     ])
+}
+
+/// A setting that cannot be changed.
+pub(super) struct Constant(pub &'static str);
+
+impl Text for Constant {
+    fn read(&self) -> Result<Vec<u8>> {
+        Ok(self.0.as_bytes().to_vec())
+    }
+}
+
+/// A setting that cannot be changed, from a function.
+struct Shown<F>(F);
+
+impl<F: Fn() -> String + Send + Sync> Text for Shown<F> {
+    fn read(&self) -> Result<Vec<u8>> {
+        Ok((self.0)().into_bytes())
+    }
+}
+
+fn shown(f: impl Fn() -> String + Send + Sync + 'static) -> Node {
+    text(Shown(f))
 }
 
 /// A number that acts where it stands.
@@ -266,37 +288,37 @@ fn kernel_settings(kernel: &Arc<Kernel>) -> Node {
         format!("{}-{}-{}-{}-{}\n", hex(0..4), hex(4..6), hex(6..8), hex(8..10), hex(10..16))
     };
     directory(vec![
-        ("cap_last_cap", text(Fixed("40\n"))),
+        ("cap_last_cap", text(Constant("40\n"))),
         ("core_pattern", text(Core { kernel: weak.clone(), place: CorePlace::Pattern })),
-        ("core_pipe_limit", text(Fixed("0\n"))),
+        ("core_pipe_limit", text(Constant("0\n"))),
         ("core_uses_pid", text(Core { kernel: weak.clone(), place: CorePlace::UsesPid })),
-        ("dmesg_restrict", text(Fixed("1\n"))),
+        ("dmesg_restrict", text(Constant("1\n"))),
         ("domainname", text(Name { kernel: weak.clone(), domain: true })),
         ("hostname", text(Name { kernel: weak, domain: false })),
-        ("io_uring_disabled", text(Fixed("2\n"))),
-        ("io_uring_group", text(Fixed("-1\n"))),
+        ("io_uring_disabled", text(Constant("2\n"))),
+        ("io_uring_group", text(Constant("-1\n"))),
         ("keys", super::keys::settings(kernel)),
         ("msg_next_id", text(NextId(|l| &l.msg_next_id))),
-        ("msgmax", text(Fixed("8192\n"))),
-        ("msgmnb", text(Fixed("16384\n"))),
+        ("msgmax", text(Constant("8192\n"))),
+        ("msgmnb", text(Constant("16384\n"))),
         ("msgmni", ipc_limit(|l| &l.msgmni, MSGMNI as u64)),
-        ("ngroups_max", text(Fixed("65536\n"))),
-        ("osrelease", text_fn(|| format!("{}\n", UTS.release))),
-        ("ostype", text_fn(|| format!("{}\n", UTS.sysname))),
-        ("overflowgid", text(Fixed("65534\n"))),
-        ("overflowuid", text(Fixed("65534\n"))),
-        ("perf_event_paranoid", text(Fixed("4\n"))),
+        ("ngroups_max", text(Constant("65536\n"))),
+        ("osrelease", shown(|| format!("{}\n", UTS.release))),
+        ("ostype", shown(|| format!("{}\n", UTS.sysname))),
+        ("overflowgid", text(Constant("65534\n"))),
+        ("overflowuid", text(Constant("65534\n"))),
+        ("perf_event_paranoid", text(Constant("4\n"))),
         ("pid_max", text(Number { place: &tree::PID_LIMIT, range: 301..=PID_MAX as u32 })),
         ("printk", text(Printk(Arc::downgrade(kernel)))),
         (
             "random",
             directory(vec![
                 ("boot_id", of_kernel(kernel, move |k| uuid(k.boot_id))),
-                ("entropy_avail", text(Fixed("256\n"))),
-                ("poolsize", text(Fixed("256\n"))),
+                ("entropy_avail", text(Constant("256\n"))),
+                ("poolsize", text(Constant("256\n"))),
                 (
                     "uuid",
-                    text_fn(move || {
+                    shown(move || {
                         let mut bytes = [0; 16];
                         let _ = platform::host::random::fill(&mut bytes);
                         bytes[6] = bytes[6] & 0x0f | 0x40;
@@ -306,31 +328,31 @@ fn kernel_settings(kernel: &Arc<Kernel>) -> Node {
                 ),
             ]),
         ),
-        ("randomize_va_space", text(Fixed("2\n"))),
-        ("sched_child_runs_first", text(Fixed("0\n"))),
-        ("sched_rr_timeslice_ms", text(Fixed("100\n"))),
+        ("randomize_va_space", text(Constant("2\n"))),
+        ("sched_child_runs_first", text(Constant("0\n"))),
+        ("sched_rr_timeslice_ms", text(Constant("100\n"))),
         ("sem_next_id", text(NextId(|l| &l.sem_next_id))),
-        ("sem", text(Fixed("32000\t1024000000\t500\t32000\n"))),
-        ("seccomp", directory(vec![("actions_avail", text(Fixed("\n")))])),
+        ("sem", text(Constant("32000\t1024000000\t500\t32000\n"))),
+        ("seccomp", directory(vec![("actions_avail", text(Constant("\n")))])),
         ("shm_next_id", text(NextId(|l| &l.shm_next_id))),
-        ("shmall", text(Fixed("18446744073692774399\n"))),
+        ("shmall", text(Constant("18446744073692774399\n"))),
         ("shmmax", ipc_limit(|l| &l.shmmax, u64::MAX)),
         ("shmmni", ipc_limit(|l| &l.shmmni, shm::SHMMNI as u64)),
-        ("tainted", text(Fixed("0\n"))),
+        ("tainted", text(Constant("0\n"))),
         ("threads-max", of_kernel(kernel, |k| format!("{}\n", k.limits.tasks()))),
-        ("version", text_fn(|| format!("{}\n", UTS.version))),
-        ("yama", directory(vec![("ptrace_scope", text(Fixed("0\n")))])),
+        ("version", shown(|| format!("{}\n", UTS.version))),
+        ("yama", directory(vec![("ptrace_scope", text(Constant("0\n")))])),
     ])
 }
 
 fn net_core() -> Node {
     directory(vec![
-        ("optmem_max", text(Fixed("131072\n"))),
-        ("rmem_default", text(Fixed("212992\n"))),
-        ("rmem_max", text(Fixed("212992\n"))),
+        ("optmem_max", text(Constant("131072\n"))),
+        ("rmem_default", text(Constant("212992\n"))),
+        ("rmem_max", text(Constant("212992\n"))),
         ("somaxconn", net_settings::somaxconn()),
-        ("wmem_default", text(Fixed("212992\n"))),
-        ("wmem_max", text(Fixed("212992\n"))),
+        ("wmem_default", text(Constant("212992\n"))),
+        ("wmem_max", text(Constant("212992\n"))),
     ])
 }
 
@@ -338,11 +360,11 @@ fn vm() -> Node {
     directory(vec![
         ("drop_caches", text(DropCaches)),
         ("max_map_count", text(Number { place: &MAX_MAP_COUNT, range: 0..=65530 })),
-        ("mmap_min_addr", text(Fixed("65536\n"))),
-        ("nr_hugepages", text(Fixed("0\n"))),
-        ("overcommit_memory", text(Fixed("0\n"))),
-        ("overcommit_ratio", text(Fixed("50\n"))),
-        ("swappiness", text(Fixed("60\n"))),
+        ("mmap_min_addr", text(Constant("65536\n"))),
+        ("nr_hugepages", text(Constant("0\n"))),
+        ("overcommit_memory", text(Constant("0\n"))),
+        ("overcommit_ratio", text(Constant("50\n"))),
+        ("swappiness", text(Constant("60\n"))),
         ("unprivileged_userfaultfd", text(Number { place: &UNPRIVILEGED, range: 0..=1 })),
     ])
 }

@@ -175,6 +175,12 @@ pub trait Text: Send + Sync {
         Ok(())
     }
 
+    /// Whether `pwrite(2)` has positions: `ESPIPE` where not, as for Linux's `seq_file`, whatever the descriptor is
+    /// open for.
+    fn takes_writes_at(&self, _writable: bool) -> bool {
+        true
+    }
+
     /// For files that are not text made at once (`/proc/PID/mem`): reads at `offset`.
     fn read_at(&self, _dst: &mut dyn crate::io::Sink, _offset: u64) -> Option<Result<usize>> {
         None
@@ -217,6 +223,10 @@ impl<F: Fn() -> String + Send + Sync> Text for TextFn<F> {
     fn read(&self) -> Result<Vec<u8>> {
         Ok((self.0)().into_bytes())
     }
+
+    fn takes_writes_at(&self, _writable: bool) -> bool {
+        false
+    }
 }
 
 /// A [`Text`] that never changes.
@@ -225,6 +235,10 @@ pub struct Fixed(pub &'static str);
 impl Text for Fixed {
     fn read(&self) -> Result<Vec<u8>> {
         Ok(self.0.as_bytes().to_vec())
+    }
+
+    fn takes_writes_at(&self, _writable: bool) -> bool {
+        false
     }
 }
 

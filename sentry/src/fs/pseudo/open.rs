@@ -150,6 +150,10 @@ impl FileOps for OpenText {
         self.changes.as_ref().map(|changes| changes.queue())
     }
 
+    fn takes_writes_at(&self, file: &File) -> bool {
+        self.text.takes_writes_at(file.flags().writable())
+    }
+
     fn seekable(&self) -> bool {
         true
     }

@@ -12,11 +12,17 @@ bitflags::bitflags! {
         const MEMORY = 2;
         /// Number of tasks.
         const PIDS = 4;
+        /// Which CPUs.
+        const CPUSET = 8;
     }
 }
 
-const NAMES: [(&str, Controllers); 3] =
-    [("cpu", Controllers::CPU), ("memory", Controllers::MEMORY), ("pids", Controllers::PIDS)];
+const NAMES: [(&str, Controllers); 4] = [
+    ("cpuset", Controllers::CPUSET),
+    ("cpu", Controllers::CPU),
+    ("memory", Controllers::MEMORY),
+    ("pids", Controllers::PIDS),
+];
 
 impl Controllers {
     /// The names, in Linux's order, as one line.
@@ -55,6 +61,6 @@ mod tests {
         assert_eq!((on, off), (Controllers::empty(), Controllers::CPU | Controllers::PIDS));
         assert_eq!(Controllers::parse_changes("+net"), Err(Errno::EINVAL));
         assert_eq!(Controllers::parse_changes("cpu"), Err(Errno::EINVAL));
-        assert_eq!(Controllers::all().line(), "cpu memory pids\n");
+        assert_eq!(Controllers::all().line(), "cpuset cpu memory pids\n");
     }
 }

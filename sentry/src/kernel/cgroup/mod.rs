@@ -9,6 +9,7 @@
 
 mod controllers;
 pub mod cpu;
+mod cpuset;
 mod freeze;
 mod member;
 pub mod memory;
@@ -84,6 +85,7 @@ pub struct Cgroup {
     pub memory: memory::Memory,
     /// CPU time.
     pub cpu: cpu::Cpu,
+    cpuset: cpuset::CpuSet,
 }
 
 struct State {
@@ -136,6 +138,7 @@ impl Cgroup {
             pids: pids::Pids::default(),
             memory: memory::Memory::default(),
             cpu: cpu::Cpu::default(),
+            cpuset: cpuset::CpuSet::default(),
         })
     }
 

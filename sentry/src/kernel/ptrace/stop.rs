@@ -47,6 +47,10 @@ pub(super) fn stop(t: &mut CurrentTask, why: Why) -> Option<(Resume, Option<SigI
     }
     let xstate = t.context.xstate().ok()?;
     let task = t.task().clone();
+    let in_call = task.last_call.number().is_some();
+    if !in_call {
+        task.last_call.stop(&regs);
+    }
     let ending = !why.dying || t.group().signals().group_exit.is_some();
     let tracer = {
         let mut trace = task.trace.lock();
@@ -84,6 +88,9 @@ pub(super) fn stop(t: &mut CurrentTask, why: Why) -> Option<(Resume, Option<SigI
         task.parker.park();
     }
     t.context.set_blocked(false);
+    if !in_call {
+        task.last_call.end();
+    }
     go_on(t)
 }
 

@@ -29,6 +29,7 @@ pub(super) fn stop_here(t: &mut CurrentTask) {
             t.clear_work(work::STOP);
             return;
         }
+        t.last_call.stop(&t.regs);
         t.place.store(place::STOPPED, Ordering::SeqCst);
         let stop = &mut signals.stop;
         stop.waiting_for = stop.waiting_for.saturating_sub(1);
@@ -54,6 +55,7 @@ pub(super) fn stop_here(t: &mut CurrentTask) {
         t.task().parker.park();
     }
     t.context.set_blocked(false);
+    t.last_call.end();
     t.place.store(place::KERNEL, Ordering::SeqCst);
 }
 
@@ -61,6 +63,7 @@ pub(super) fn stop_here(t: &mut CurrentTask) {
 fn stop_for_tracer(t: &mut CurrentTask) {
     let signal = t.group().signals().stop.signal;
     t.clear_work(work::STOP | work::TRACE_CHECK);
+    t.last_call.end();
     t.place.store(place::KERNEL, Ordering::SeqCst);
     if signal != 0 {
         crate::kernel::ptrace::group_stop(t, signal);

@@ -111,4 +111,8 @@ impl Text for Descriptor {
     fn rights(&self) -> Rights {
         self.subject.owned(0o444)
     }
+
+    fn takes_writes_at(&self, _writable: bool) -> bool {
+        false
+    }
 }

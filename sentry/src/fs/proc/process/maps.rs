@@ -82,6 +82,10 @@ impl Text for Maps {
             _ => Err(Errno::ENOTTY),
         }
     }
+
+    fn takes_writes_at(&self, _writable: bool) -> bool {
+        false
+    }
 }
 
 fn maps(subject: &Subject) -> Result<Vec<u8>> {

@@ -125,19 +125,24 @@ const ENTRIES: &[Entry] = &[
     entry("ns", namespaces::directory),
     entry("net", net::directory_of),
     entry("attr", texts::attr),
-    entry("auxv", |s| file(s, 0o400, texts::auxv)),
+    entry("auxv", |s| raw_file(s, 0o400, texts::auxv)),
     entry("cgroup", |s| file(s, 0o444, texts::cgroup)),
     entry("children", |s| file(s, 0o444, texts::children)),
-    entry("cmdline", |s| file(s, 0o444, texts::cmdline)),
+    entry("cmdline", |s| raw_file(s, 0o444, texts::cmdline)),
     entry("comm", |s| Node::Text(Arc::new(texts::Comm(s.clone())))),
     process_entry("coredump_filter", |s| Node::Text(Arc::new(texts::CoredumpFilter(s.clone())))),
+    entry("cpuset", |s| file(s, 0o444, texts::cpuset)),
     entry("cwd", links::cwd),
-    entry("environ", |s| inspected(s, 0o400, texts::environ)),
+    entry("environ", |s| {
+        made(s, 0o400, texts::environ, |made| {
+            (made.inspected, made.sequence) = (true, false);
+        })
+    }),
     entry("exe", links::exe),
     entry("gid_map", |s| namespaces::id_map(s, MapKind::Group)),
     entry("io", |s| inspected(s, 0o400, texts::io)),
     entry("limits", |s| file(s, 0o444, texts::limits)),
-    entry("loginuid", |s| file(s, 0o644, |_| Ok(b"4294967295".to_vec()))),
+    entry("loginuid", |s| raw_file(s, 0o644, |_| Ok(b"4294967295".to_vec()))),
     entry("maps", |s| Node::Text(Arc::new(maps::Maps(s.clone())))),
     entry("mem", |s| Node::Text(Arc::new(mem::Mem(s.clone())))),
     entry("mountinfo", |s| mount_file(s, 0o444, mounts::mountinfo)),
@@ -155,7 +160,7 @@ const ENTRIES: &[Entry] = &[
     entry("personality", |s| inspected(s, 0o400, texts::personality)),
     entry("root", links::root),
     entry("schedstat", |s| file(s, 0o444, stat::schedstat)),
-    entry("sessionid", |s| file(s, 0o444, |_| Ok(b"4294967295".to_vec()))),
+    entry("sessionid", |s| raw_file(s, 0o444, |_| Ok(b"4294967295".to_vec()))),
     entry("setgroups", namespaces::setgroups),
     entry("smaps", |s| inspected(s, 0o444, maps::smaps)),
     process_entry("smaps_rollup", |s| inspected(s, 0o444, maps::smaps_rollup)),
@@ -223,6 +228,8 @@ struct Made {
     inspected: bool,
     /// It shows mounts.
     mounts: bool,
+    /// It is made as a whole (`seq_file`).
+    sequence: bool,
     make: fn(&Subject) -> Result<Vec<u8>>,
 }
 
@@ -233,6 +240,10 @@ impl Text for Made {
 
     fn rights(&self) -> Rights {
         self.subject.owned(self.mode)
+    }
+
+    fn takes_writes_at(&self, _writable: bool) -> bool {
+        !self.sequence
     }
 
     fn changes(&self) -> Option<Arc<Changes>> {
@@ -247,28 +258,32 @@ impl Text for Made {
 
 /// A file that everyone may read whom its permission bits let.
 fn file(subject: &Subject, mode: u32, make: fn(&Subject) -> Result<Vec<u8>>) -> Node {
-    Node::Text(Arc::new(Made {
-        subject: subject.clone(),
-        mode,
-        inspected: false,
-        mounts: false,
-        make,
-    }))
+    made(subject, mode, make, |_| {})
+}
+
+/// As [`file`], one that Linux reads from what it shows, and does not make as a whole.
+fn raw_file(subject: &Subject, mode: u32, make: fn(&Subject) -> Result<Vec<u8>>) -> Node {
+    made(subject, mode, make, |made| made.sequence = false)
 }
 
 /// As [`file`], one that shows mounts.
 fn mount_file(subject: &Subject, mode: u32, make: fn(&Subject) -> Result<Vec<u8>>) -> Node {
-    let (subject, inspected, mounts) = (subject.clone(), false, true);
-    Node::Text(Arc::new(Made { subject, mode, inspected, mounts, make }))
+    made(subject, mode, make, |made| made.mounts = true)
 }
 
 /// A file for those who may inspect the process.
 fn inspected(subject: &Subject, mode: u32, make: fn(&Subject) -> Result<Vec<u8>>) -> Node {
-    Node::Text(Arc::new(Made {
-        subject: subject.clone(),
-        mode,
-        inspected: true,
-        mounts: false,
-        make,
-    }))
+    made(subject, mode, make, |made| made.inspected = true)
+}
+
+fn made(
+    subject: &Subject,
+    mode: u32,
+    make: fn(&Subject) -> Result<Vec<u8>>,
+    change: fn(&mut Made),
+) -> Node {
+    let (inspected, mounts, sequence) = (false, false, true);
+    let mut made = Made { subject: subject.clone(), mode, inspected, mounts, sequence, make };
+    change(&mut made);
+    Node::Text(Arc::new(made))
 }

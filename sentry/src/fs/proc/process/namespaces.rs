@@ -106,6 +106,10 @@ impl Text for IdMap {
     fn rights(&self) -> Rights {
         self.subject.owned(0o644)
     }
+
+    fn takes_writes_at(&self, _writable: bool) -> bool {
+        false
+    }
 }
 
 struct Setgroups(Subject);
@@ -136,6 +140,10 @@ impl Text for Setgroups {
 
     fn rights(&self) -> Rights {
         self.0.owned(0o644)
+    }
+
+    fn takes_writes_at(&self, _writable: bool) -> bool {
+        false
     }
 }
 
@@ -186,5 +194,9 @@ impl Text for TimeOffsets {
 
     fn rights(&self) -> Rights {
         self.0.owned(0o644)
+    }
+
+    fn takes_writes_at(&self, _writable: bool) -> bool {
+        false
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Subject;
 use crate::errno::Result;
-use crate::kernel::Rlimit;
+use crate::kernel::{Rlimit, cpus};
 use std::fmt::Write;
 use std::sync::atomic::Ordering;
 
@@ -112,10 +112,10 @@ fn write_status(subject: &Subject, out: &mut String) -> std::fmt::Result {
         writeln!(out, "Seccomp:\t{mode}\nSeccomp_filters:\t{filters}")?;
         writeln!(out, "Speculation_Store_Bypass:\tvulnerable")?;
         writeln!(out, "SpeculationIndirectBranch:\tconditional enabled")?;
-        let cpus = subject.kernel().map_or(1, |k| k.config.cpus);
-        let set = task.sched.lock().affinity.clone();
-        writeln!(out, "Cpus_allowed:\t{}", mask(&set, cpus))?;
-        writeln!(out, "Cpus_allowed_list:\t{}", list(&set))?;
+        let count = subject.kernel().map_or(1, |k| k.config.cpus);
+        let set = task.affinity();
+        writeln!(out, "Cpus_allowed:\t{}", mask(&set, count))?;
+        writeln!(out, "Cpus_allowed_list:\t{}", cpus::list(&set))?;
         writeln!(out, "Mems_allowed:\t1\nMems_allowed_list:\t0")?;
         let switches = task.switches.load(Ordering::Relaxed);
         writeln!(out, "voluntary_ctxt_switches:\t{switches}\nnonvoluntary_ctxt_switches:\t0")?;
@@ -137,29 +137,10 @@ fn mask(set: &[u64], cpus: u32) -> String {
     groups.join(",")
 }
 
-/// The same as a list of ranges (`%*pbl`).
-fn list(set: &[u64]) -> String {
-    let has = |cpu: usize| set.get(cpu / 64).is_some_and(|word| word >> (cpu % 64) & 1 != 0);
-    let mut ranges = Vec::new();
-    let mut cpu = 0;
-    while cpu < set.len() * 64 {
-        let first = cpu;
-        while has(cpu) {
-            cpu += 1;
-        }
-        match cpu - first {
-            0 => cpu += 1,
-            1 => ranges.push(first.to_string()),
-            _ => ranges.push(format!("{first}-{}", cpu - 1)),
-        }
-    }
-    ranges.join(",")
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{list, mask};
-    use crate::kernel::sched::all_cpus;
+    use super::mask;
+    use crate::kernel::cpus::{all_cpus, list};
 
     #[test]
     fn cpu_masks() {

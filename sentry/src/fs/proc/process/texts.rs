@@ -7,6 +7,7 @@ use crate::kernel::Rlimit;
 use crate::mm::UserAddr;
 use std::fmt::Write;
 use std::num::IntErrorKind;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 /// Longest command line or environment that is shown, in bytes.
@@ -51,6 +52,12 @@ pub fn cgroup(subject: &Subject) -> Result<Vec<u8>> {
     let reader = crate::kernel::current().ok_or(Errno::ESRCH)?.namespaces();
     let path = subject.group.cgroup().path_from(reader.cgroup.root());
     Ok([b"0::", &*path, b"\n"].concat())
+}
+
+/// `cpuset`: the control group alone.
+pub fn cpuset(subject: &Subject) -> Result<Vec<u8>> {
+    let reader = crate::kernel::current().ok_or(Errno::ESRCH)?.namespaces();
+    Ok([&*subject.group.cgroup().path_from(reader.cgroup.root()), b"\n"].concat())
 }
 
 /// `children` of a thread: those of the process stand at its first thread.
@@ -123,9 +130,12 @@ pub fn personality(subject: &Subject) -> Result<Vec<u8>> {
 
 /// `syscall`
 pub fn syscall(subject: &Subject) -> Result<Vec<u8>> {
-    match subject.task()?.syscall.load(Ordering::Relaxed) {
-        u64::MAX => Ok(b"running\n".to_vec()),
-        nr => Ok(format!("{nr} 0x0 0x0 0x0 0x0 0x0 0x0 0x0 0x0\n").into_bytes()),
+    let Ok(task) = subject.task() else { return Ok(b"-1 0x0 0x0\n".to_vec()) };
+    let reads_itself = crate::kernel::current().is_some_and(|me| Arc::ptr_eq(&me, &task));
+    match task.state() {
+        'R' if !reads_itself => Ok(b"running\n".to_vec()),
+        'Z' => Ok(b"-1 0x0 0x0\n".to_vec()),
+        _ => Ok(task.last_call.line().into_bytes()),
     }
 }
 
@@ -137,8 +147,7 @@ pub fn timer_slack(subject: &Subject) -> Result<Vec<u8>> {
 /// `wchan`: the system call in which a thread sleeps.
 pub fn wchan(subject: &Subject) -> Result<Vec<u8>> {
     let task = subject.task()?;
-    let nr = task.syscall.load(Ordering::Relaxed);
-    match crate::syscalls::table::lookup(nr) {
+    match task.last_call.number().and_then(crate::syscalls::table::lookup) {
         Some(entry) if task.state() == 'S' => Ok(format!("do_{}", entry.name).into_bytes()),
         _ => Ok(b"0".to_vec()),
     }
@@ -170,6 +179,10 @@ impl Text for Comm {
 
     fn rights(&self) -> Rights {
         self.0.owned(0o644)
+    }
+
+    fn takes_writes_at(&self, _writable: bool) -> bool {
+        false
     }
 }
 

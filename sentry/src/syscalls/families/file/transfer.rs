@@ -339,7 +339,9 @@ pub fn pwritev(t: &mut CurrentTask, fd: Fd, iov: UserAddr, count: u64, offset: i
 /// at.
 fn usable(t: &CurrentTask, fd: Fd, at: At, write: bool) -> Result<Arc<File>> {
     let file = t.file(fd.0)?;
-    if matches!(at, At::Offset(_)) && !file.ops().seekable() {
+    let ops = file.ops();
+    let has_positions = || ops.seekable() && (!write || ops.takes_writes_at(&file));
+    if matches!(at, At::Offset(_)) && !has_positions() {
         return Err(Errno::ESPIPE);
     }
     let mode = file.flags();

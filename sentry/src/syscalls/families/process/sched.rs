@@ -2,9 +2,10 @@
 
 use super::{owns, task_or_self};
 use crate::errno::{Errno, Result};
+use crate::kernel::cpus::{all_cpus, is_empty};
 use crate::kernel::credentials::CAP_SYS_NICE;
 use crate::kernel::sched::{
-    SCHED_BATCH, SCHED_DEADLINE, SCHED_FIFO, SCHED_IDLE, SCHED_OTHER, SCHED_RR, all_cpus,
+    SCHED_BATCH, SCHED_DEADLINE, SCHED_FIFO, SCHED_IDLE, SCHED_OTHER, SCHED_RR,
 };
 use crate::kernel::{CurrentTask, Rlimit, Task};
 use crate::mm::UserAddr;
@@ -262,10 +263,11 @@ pub fn sched_setaffinity(t: &mut CurrentTask, pid: i32, len: u32, mask: UserAddr
     t.mm().read(mask, bytes.get_mut(..len).unwrap_or_default())?;
     let task = task_or_self(t, pid)?;
     check_owner(t, &task)?;
+    let allowed = task.group().cgroup().allowed_cpus(t.kernel());
     let (words, _) = bytes.as_chunks::<8>();
     let wanted: Vec<u64> =
-        words.iter().zip(&all).map(|(w, a)| u64::from_le_bytes(*w) & a).collect();
-    if wanted.iter().all(|w| *w == 0) {
+        words.iter().zip(&allowed).map(|(w, a)| u64::from_le_bytes(*w) & a).collect();
+    if is_empty(&wanted) {
         return Err(Errno::EINVAL);
     }
     task.sched.lock().affinity = wanted;
@@ -278,7 +280,7 @@ pub fn sched_getaffinity(t: &mut CurrentTask, pid: i32, len: u32, mask: UserAddr
     if u64::from(len) * 8 < u64::from(cpus) || !len.is_multiple_of(8) {
         return Err(Errno::EINVAL);
     }
-    let affinity = task_or_self(t, pid)?.sched.lock().affinity.clone();
+    let affinity = task_or_self(t, pid)?.affinity();
     let bytes: Vec<u8> = affinity.iter().flat_map(|w| w.to_le_bytes()).collect();
     let n = bytes.len().min(len as usize);
     t.mm().write(mask, bytes.get(..n).unwrap_or_default())?;

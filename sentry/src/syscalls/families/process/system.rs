@@ -155,8 +155,8 @@ pub fn getcpu(t: &mut CurrentTask, cpu: UserAddr, node: UserAddr) -> SysResult {
 /// The CPU the task is said to run on: the lowest that its affinity allows. Where the host runs it is not
 /// the guest's to know, and changes all the time.
 fn current_cpu(t: &CurrentTask) -> u32 {
-    let sched = t.sched.lock();
-    let first = sched.affinity.iter().enumerate().find(|(_, word)| **word != 0);
+    let affinity = t.affinity();
+    let first = affinity.iter().enumerate().find(|(_, word)| **word != 0);
     first.map_or(0, |(i, word)| i as u32 * 64 + word.trailing_zeros())
 }
 
