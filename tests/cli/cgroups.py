@@ -3,9 +3,12 @@
 The hosts of the tests may have version 1 only, so that there is no native result to compare with.
 """
 
+import ctypes
 import errno
 import os
 import select
+import signal
+import struct
 import subprocess
 import sys
 import time
@@ -51,6 +54,17 @@ def events(path):
     return dict(line.split() for line in get(path).splitlines())
 
 
+def born_in(group):
+    """Has a child made in a group, which says whether it is there: clone3 with CLONE_INTO_CGROUP."""
+    directory = os.open(f"{TOP}/{group}", os.O_PATH)
+    args = struct.pack("11Q", 1 << 33, 0, 0, 0, signal.SIGCHLD, *[0] * 5, directory)
+    pid = ctypes.CDLL(None, use_errno=True).syscall(435, args, len(args))
+    if pid == 0:
+        os._exit(open("/proc/self/cgroup").read() != f"0::/{group}\n")
+    os.close(directory)
+    return errno.errorcode[ctypes.get_errno()] if pid < 0 else os.waitpid(pid, 0)[1]
+
+
 def tree():
     check("path at start", open("/proc/self/cgroup").read(), "0::/\n")
     check("controllers", get("cgroup.controllers"), "cpuset cpu memory pids")
@@ -78,6 +92,7 @@ def tree():
     os.mkdir(f"{TOP}/a/b")
     check("too many groups", attempt(os.mkdir, f"{TOP}/a/c"), "EAGAIN")
     os.rmdir(f"{TOP}/a/b")
+    check("a child born in a group", born_in("a"), 0)
 
 
 def sleeper(group):

@@ -283,7 +283,7 @@ fn into_cgroup(t: &CurrentTask, args: &CloneArgs) -> Result<Arc<Cgroup>> {
     if args.flags.contains(CloneFlags::THREAD) {
         return Err(Errno::EOPNOTSUPP);
     }
-    let file = t.file(args.cgroup)?;
+    let file = t.files().get_raw(args.cgroup)?;
     let inode = file.path().ok_or(Errno::EBADF)?.dentry.inode().clone();
     let target = crate::fs::cgroup::group_of(&*inode).ok_or(Errno::EBADF)?;
     crate::fs::cgroup::may_move(t.task(), &t.group().cgroup(), &target)?;

@@ -1,4 +1,4 @@
-//! NUMA policy of a task (`set_mempolicy(2)`), on a machine with one node: it has no effect, but is checked, kept, inherited
+//! NUMA policy of a task (`set_mempolicy(2)`) or an area (`mbind(2)`), on a machine with one node: it has no effect, but is checked, kept, inherited
 //! and shown as Linux does.
 
 use crate::errno::{Errno, Result};
@@ -67,6 +67,11 @@ impl MemPolicy {
     /// True if pages are spread over nodes, one after the other.
     pub fn interleaves(self) -> bool {
         matches!(self.0 & !(FLAGS | NODE0), INTERLEAVE | WEIGHTED_INTERLEAVE)
+    }
+
+    /// Whether one of its nodes can be preferred (`set_mempolicy_home_node(2)`).
+    pub fn has_home(self) -> bool {
+        matches!(self.0 & !(FLAGS | NODE0), BIND | PREFERRED_MANY)
     }
 
     /// Its nodes, a bit each.

@@ -6,6 +6,7 @@ use super::manager::{Edit, MemoryManager};
 use super::vma::{Backing, Vma, VmaFlags, VmaName};
 use super::{PAGE_SIZE, TASK_SIZE, UserAddr};
 use crate::errno::{Errno, Result};
+use crate::kernel::mempolicy::MemPolicy;
 use platform::Prot;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -179,6 +180,7 @@ impl Edit<'_> {
             backing: request.backing,
             name: request.name,
             userfault: None,
+            policy: MemPolicy::default(),
         };
         self.check_limits(&vma)?;
         self.mm.check_gain(request.prot, request.prot)?;

@@ -22,6 +22,7 @@ mod lock;
 mod manager;
 mod mmap;
 mod mremap;
+mod numa;
 pub mod protect;
 mod rmap;
 mod runs;

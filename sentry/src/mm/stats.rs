@@ -3,6 +3,7 @@
 use super::manager::MemoryManager;
 use super::runs::Owner;
 use super::vma::{Vma, VmaFlags, VmaName, VmaTotals};
+use crate::kernel::mempolicy::MemPolicy;
 use crate::vfs::{File, Mappable};
 use platform::{Frames, MapSource, Prot};
 use std::sync::Arc;
@@ -30,6 +31,8 @@ pub struct MapsEntry {
     pub shared_anonymous: bool,
     /// Text when there is no file.
     pub name: VmaName,
+    /// NUMA policy.
+    pub policy: MemPolicy,
 }
 
 /// Memory use in bytes, by kind.
@@ -130,5 +133,6 @@ fn entry(vma: &Vma) -> MapsEntry {
         file: vma.backing.as_ref().and_then(|b| b.file.clone()),
         shared_anonymous: !vma.private() && vma.backing.as_ref().is_some_and(|b| b.file.is_none()),
         name: vma.name,
+        policy: vma.policy,
     }
 }

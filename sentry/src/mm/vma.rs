@@ -1,6 +1,7 @@
 //! Virtual memory areas: which addresses a process has, and with what rights (`vm_area_struct`).
 
 use super::userfault::Registration;
+use crate::kernel::mempolicy::MemPolicy;
 use crate::vfs::{File, Mappable};
 use platform::Prot;
 use std::collections::BTreeMap;
@@ -119,6 +120,8 @@ pub struct Vma {
     pub name: VmaName,
     /// The program that answers its faults (`userfaultfd(2)`).
     pub userfault: Option<Registration>,
+    /// Where its pages are to come from (`mbind(2)`).
+    pub policy: MemPolicy,
 }
 
 impl Vma {
@@ -167,6 +170,7 @@ impl Vma {
             && self.flags == next.flags
             && self.name == next.name
             && self.userfault == next.userfault
+            && self.policy == next.policy
             && match (&self.backing, &next.backing) {
                 (None, None) => true,
                 (Some(a), Some(b)) => {

@@ -63,7 +63,7 @@ rows! { MEMORY:
     151 mlockall(flags: Flags) [partial memory::lock::mlockall, "counted, but host memory is not locked"]
     152 munlockall() [full memory::lock::munlockall]
     216 remap_file_pages(addr: UserAddr, size: u64, prot: u64, pgoff: u64, flags: u64) [full memory::map::remap_file_pages]
-    237 mbind(addr: UserAddr, length: u64, mode: i32, nodemask: UserAddr, maxnode: u64, flags: Flags) [partial memory::numa::mbind, "checked and forgotten: there is one node"]
+    237 mbind(addr: UserAddr, length: u64, mode: i32, nodemask: UserAddr, maxnode: u64, flags: Flags) [full memory::numa::mbind]
     238 set_mempolicy(mode: i32, nodemask: UserAddr, maxnode: u64) [partial memory::numa::set_mempolicy, "kept and shown, without effect: there is one node"]
     239 get_mempolicy(mode: UserAddr, nodemask: UserAddr, maxnode: u64, addr: UserAddr, flags: u64) [partial memory::numa::get_mempolicy, "of an address always the default policy"]
     256 migrate_pages(pid: i32, maxnode: u64, old_nodes: UserAddr, new_nodes: UserAddr) [full memory::numa::migrate_pages]

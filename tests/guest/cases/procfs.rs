@@ -463,6 +463,55 @@ fn writing_at_a_position() {
     );
 }
 
+fn numa_policies_of_areas() {
+    const STATIC: u32 = 1 << 15;
+    let (start, nodes, beyond) = (anon(4), [1u64, 0], [1u64 << 63, 0]);
+    let bind = |page: u64, count: u64, mode: u32, mask: &[u64]| {
+        let mask = if mask.is_empty() { 0 } else { at(mask) };
+        sc!(SYS_mbind, start + page * PAGE, count * PAGE, mode, mask, 64, 0)
+    };
+    let kept = |page: u64, flags: u64| {
+        let (mut mode, mut mask) = (7u32, [7u64; 2]);
+        let at_page = start + page * PAGE;
+        let r = sc!(SYS_get_mempolicy, at_mut(&mut mode), at_mut(&mut mask), 128, at_page, flags);
+        format!("{r} {mode:x} {} {}", mask[0], mask[1])
+    };
+    let home = |page: u64, count: u64| {
+        sc!(SYS_set_mempolicy_home_node, start + page * PAGE, count * PAGE, 0, 0)
+    };
+    let shown = || {
+        let all = text("/proc/self/numa_maps");
+        let line = |page: u64| {
+            let address = format!("{:08x} ", start + page * PAGE);
+            let rest = all.lines().find_map(|line| line.strip_prefix(&address));
+            rest.unwrap_or("-").split(' ').next().unwrap_or("").to_string()
+        };
+        [0, 1, 2, 3].map(line).join(" ")
+    };
+    // Neighbours of the same kind are one area with it.
+    p!(mprotect(start, 4 * PAGE, PROT_READ), shown());
+    p!(bind(1, 2, 2, &nodes), kept(0, 2), kept(1, 2), kept(2, 2), kept(3, 2), shown());
+    p!(bind(2, 1, 3 | STATIC, &nodes), kept(2, 2), shown(), kept(2, 3), kept(1, 1));
+    p!(home(0, 1), home(1, 1), home(0, 2), home(2, 1), home(1, 2), home(3, 1), home(1, 0));
+    p!(run(|| i32::from(kept(2, 2) != kept(1, 2))), run(|| i32::from(kept(2, 2).ends_with("1 0"))));
+    p!(
+        bind(1, 1, 4, &[]),
+        kept(1, 2),
+        bind(1, 1, 1, &[]),
+        kept(1, 2),
+        bind(2, 1, 1, &nodes),
+        kept(2, 2)
+    );
+    p!(bind(0, 4, 0, &[]), kept(2, 2), shown());
+    p!(bind(0, 1, 0, &nodes), bind(0, 1, 2, &[]), bind(0, 1, 2, &beyond), bind(0, 1, 77, &nodes));
+    p!(bind(0, 0, 2, &nodes), bind(0, u64::MAX / PAGE, 2, &nodes), kept(0, 8), kept(0, 6));
+    p!(munmap(start + PAGE, PAGE), bind(0, 3, 2, &nodes), kept(0, 2), kept(1, 2), home(1, 1));
+    p!(
+        sc!(SYS_mbind, start + 1, PAGE, 2, at(&nodes), 64, 0),
+        sc!(SYS_mbind, start, 1, 2, at(&nodes), 64, 8)
+    );
+}
+
 fn numa_policy() {
     const STATIC: u32 = 1 << 15;
     const RELATIVE: u32 = 1 << 14;
@@ -518,6 +567,7 @@ cases![
     cpus_allowed,
     maps,
     numa_policy,
+    numa_policies_of_areas,
     system_call_that_a_process_waits_in,
     writing_at_a_position,
     smaps_and_statm,

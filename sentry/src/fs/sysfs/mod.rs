@@ -128,12 +128,26 @@ fn node_memory(kernel: &Arc<Kernel>) -> impl Fn() -> String + Send + Sync + use<
     move || {
         let Some(kernel) = kernel.upgrade() else { return String::new() };
         let all = super::proc::meminfo(&kernel);
-        let line = |line: &str| {
-            let known = ["MemTotal", "MemFree", "AnonPages", "Mapped", "Shmem", "FilePages"];
-            let (name, value) = line.split_once(':')?;
-            known.contains(&name).then(|| format!("Node 0 {name}:{value}\n"))
+        let lines: Vec<(&str, &str)> = all.lines().filter_map(|l| l.split_once(':')).collect();
+        let kib = |name: &str| {
+            let value = lines.iter().find(|(n, _)| *n == name).map_or("", |(_, value)| value);
+            value.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0)
         };
-        all.lines().filter_map(line).collect()
+        let used = kib("MemTotal").saturating_sub(kib("MemFree"));
+        let mut text = String::new();
+        for (name, value) in &lines {
+            // Not of one node.
+            let whole = ["MemAvailable", "SwapTotal", "SwapFree", "CommitLimit", "Committed_AS"];
+            if whole.contains(name) || name.starts_with("Vmalloc") || *name == "Hugepagesize" {
+                continue;
+            }
+            let name = if *name == "Cached" { "FilePages" } else { name };
+            text.push_str(&format!("Node 0 {name}:{value}\n"));
+            if name == "MemFree" {
+                text.push_str(&format!("Node 0 MemUsed:        {used:>8} kB\n"));
+            }
+        }
+        text
     }
 }
 

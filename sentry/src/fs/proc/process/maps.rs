@@ -212,8 +212,9 @@ pub fn smaps_rollup(subject: &Subject) -> Result<Vec<u8>> {
 pub fn numa_maps(subject: &Subject) -> Result<Vec<u8>> {
     let mut out = Vec::new();
     let Some((mm, list)) = mappings(subject) else { return Ok(out) };
-    let policy = MemPolicy::from_raw(subject.task()?.mempolicy.load(Ordering::Relaxed)).text();
+    let task = MemPolicy::from_raw(subject.task()?.mempolicy.load(Ordering::Relaxed));
     for m in list {
+        let policy = if m.policy == MemPolicy::default() { task } else { m.policy }.text();
         out.extend_from_slice(format!("{:08x} {policy}", m.start).as_bytes());
         match (&m.file, name(subject, &m)?) {
             (Some(_), path) => {

@@ -1,11 +1,11 @@
 //! NUMA policy (`mempolicy(7)`), on a machine with one node.
 //!
-//! Policies are checked as Linux checks them; with a single node they have no effect. A task's is kept and shown, those
-//! of areas (`mbind(2)`) are not.
+//! Policies are checked as Linux checks them, kept and shown; with a single node they have no effect.
 
 use super::process_vm::may_access;
 use crate::errno::{Errno, Result};
 use crate::kernel::CurrentTask;
+use crate::kernel::credentials::CAP_SYS_NICE;
 use crate::kernel::mempolicy::MemPolicy;
 use crate::mm::{PAGE_SIZE, UserAddr};
 use crate::syscalls::SysResult;
@@ -68,14 +68,18 @@ pub fn mbind(
     flags: Flags,
 ) -> SysResult {
     const MPOL_MF_VALID: u32 = 7;
+    const MPOL_MF_MOVE_ALL: u32 = 4;
     if flags.0 & !MPOL_MF_VALID != 0 || !addr.0.is_multiple_of(PAGE_SIZE) {
         return Err(Errno::EINVAL);
     }
-    policy(t, mode, mask, max)?;
+    if flags.0 & MPOL_MF_MOVE_ALL != 0 && !t.creds().has(CAP_SYS_NICE) {
+        return Err(Errno::EPERM);
+    }
+    let policy = policy(t, mode, mask, max)?;
     let len = len.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::EINVAL)?;
     let end = addr.0.checked_add(len).ok_or(Errno::EINVAL)?;
-    if end > addr.0 && !t.mm().is_mapped(addr, len) {
-        return Err(Errno::EFAULT);
+    if end > addr.0 {
+        t.mm().set_policy(addr.0, end, policy)?;
     }
     Ok(0)
 }
@@ -95,16 +99,17 @@ pub fn get_mempolicy(
     if flags & !(NODE | ADDR | MEMS_ALLOWED) != 0 || !mask.is_null() && max < 1 {
         return Err(Errno::EINVAL);
     }
-    let (mut value, mut nodes) = (0, 0u64);
+    let (value, nodes): (i32, u64);
     if flags & MEMS_ALLOWED != 0 {
         if flags & (NODE | ADDR) != 0 {
             return Err(Errno::EINVAL);
         }
-        nodes = 1;
+        (value, nodes) = (0, 1);
     } else if flags & ADDR != 0 {
-        if !t.mm().is_mapped(UserAddr(addr.0 & !(PAGE_SIZE - 1)), PAGE_SIZE) {
-            return Err(Errno::EFAULT);
-        }
+        let policy = t.mm().policy_at(addr.0)?;
+        nodes = policy.nodes();
+        // The node of the page is 0.
+        value = if flags & NODE != 0 { 0 } else { policy.mode() };
     } else {
         let policy = MemPolicy::from_raw(t.mempolicy.load(Ordering::Relaxed));
         if !addr.is_null() || flags & NODE != 0 && !policy.interleaves() {
@@ -115,7 +120,6 @@ pub fn get_mempolicy(
         value = if flags & NODE != 0 { 0 } else { policy.mode() };
     }
     if !mode.is_null() {
-        // Of an address: the default policy, or with MPOL_F_NODE the node of the page: both are 0.
         t.mm().write_obj(mode, &value)?;
     }
     if !mask.is_null() && max > 1 {
@@ -138,9 +142,18 @@ pub fn set_home_node(
         return Err(Errno::EINVAL);
     }
     let len = len.checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::EINVAL)?;
-    addr.0.checked_add(len).ok_or(Errno::EINVAL)?;
-    // Only ranges with a policy can have one, and no range has.
-    if len > 0 && t.mm().is_mapped(addr, len) { Err(Errno::EOPNOTSUPP) } else { Ok(0) }
+    let end = addr.0.checked_add(len).ok_or(Errno::EINVAL)?;
+    if end == addr.0 {
+        return Ok(0);
+    }
+    // Areas without a policy do not count.
+    let mut policies = t.mm().policies(addr.0, end);
+    policies.retain(|policy| *policy != MemPolicy::default());
+    match policies.iter().all(|policy| policy.has_home()) {
+        _ if policies.is_empty() => Err(Errno::ENOENT),
+        true => Ok(0),
+        false => Err(Errno::EOPNOTSUPP),
+    }
 }
 
 /// `migrate_pages(2)`
