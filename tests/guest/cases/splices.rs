@@ -257,6 +257,18 @@ fn many_pieces_through_one_pipe() {
     p!(total, get(c"g").bytes() == data);
 }
 
+fn more_memory_than_room() {
+    let ([r, w], data) = (pipe(0), anon(64));
+    let splice = |pages: u64, parts: usize, flags: u32| {
+        let parts = vec![(data, (pages * PAGE) as usize); parts];
+        sc!(SYS_vmsplice, w, at(&*iov(&parts)), parts.len(), flags)
+    };
+    // What there is room for goes in, and is not waited for more.
+    p!(splice(40, 1, 0), splice(40, 1, SPLICE_F_NONBLOCK), rd(r, PAGE as usize).bytes().len());
+    p!(splice(3, 1, 0), rd(r, 5 * PAGE as usize).bytes().len(), splice(2, 4, 0));
+    p!(rd(r, 16 * PAGE as usize).bytes().len(), splice(3, 7, SPLICE_F_NONBLOCK));
+}
+
 cases![
     into_a_pipe_from_every_kind,
     out_of_a_pipe_into_every_kind,
@@ -274,4 +286,5 @@ cases![
     gifts_need_whole_pages,
     from_sockets_of_both_kinds,
     many_pieces_through_one_pipe,
+    more_memory_than_room,
 ];

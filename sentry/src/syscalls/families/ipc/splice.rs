@@ -352,11 +352,15 @@ pub fn vmsplice(
             let addr = UserAddr(base).offset(at);
             let result = if writes {
                 t.mm().read(addr, &mut buf).and_then(|()| {
-                    let none = &mut Position::None;
-                    match write_all(t, &file, &buf, none, nonblocking) {
-                        (0, Err(e)) => with_signal(t, Err(e)),
-                        (n, _) => Ok(n),
-                    }
+                    // Room is waited for once, and filled.
+                    let wait = nonblocking || done > 0;
+                    let sent = blocking::on_file(t, &file, EventMask::WRITABLE, wait, None, |t| {
+                        match write_all(t, &file, &buf, &mut Position::None, true) {
+                            (0, Err(e)) => Err(e),
+                            (n, _) => Ok(n),
+                        }
+                    });
+                    with_signal(t, sent)
                 })
             } else {
                 // Only the first bytes are waited for.
