@@ -38,6 +38,12 @@ const SIZES: [u64; 4] = [16 << 40, 1 << 40, 64 << 30, 4 << 30];
 /// A range longer than this, in bytes, is asked for its holes, not for each page.
 const RESIDENCY_MOST: u64 = 4096 * PAGE_SIZE;
 
+/// And so is one longer than this that turns out to have few parts in use, as stacks do.
+const SPARSE_LEAST: u64 = 64 * PAGE_SIZE;
+
+/// How many are few: asking for each page takes as long as asking for the holes between some dozen parts.
+const SPARSE_PARTS: usize = 8;
+
 /// Size of a huge page of the host in bytes.
 pub const HUGE_PAGE: u64 = 2 << 20;
 
@@ -193,6 +199,12 @@ impl MemoryFile {
         if group.len() == 1 && end - first.start > RESIDENCY_MOST {
             return each();
         }
+        if group.len() == 1
+            && end - first.start > SPARSE_LEAST
+            && let Some(parts) = self.some_data_in(first.clone(), SPARSE_PARTS)
+        {
+            return parts.into_iter().map(|part| part.end - part.start).sum();
+        }
         let Ok(pages) = self.mapping.residency(first.start..end) else { return each() };
         let in_memory = |range: &Range<u64>| {
             let page = |at: u64| ((at - first.start) / PAGE_SIZE) as usize;
@@ -204,6 +216,11 @@ impl MemoryFile {
 
     /// The parts of a range that hold storage, ascending.
     fn data_in(&self, range: Range<u64>) -> Vec<Range<u64>> {
+        self.some_data_in(range, usize::MAX).unwrap_or_default()
+    }
+
+    /// As [`MemoryFile::data_in`]; `None` if there are more than `most`.
+    fn some_data_in(&self, range: Range<u64>, most: usize) -> Option<Vec<Range<u64>>> {
         use nix::unistd::{Whence, lseek};
         let seek = |at: u64, whence| {
             lseek(&self.fd, i64::try_from(at).unwrap_or(i64::MAX), whence)
@@ -217,13 +234,16 @@ impl MemoryFile {
             if hole <= data {
                 break;
             }
+            if parts.len() == most {
+                return None;
+            }
             parts.push(data..hole);
             if hole >= range.end {
                 break;
             }
             at = hole;
         }
-        parts
+        Some(parts)
     }
 
     /// Size of the file: the most guest memory there can be, in bytes.

@@ -68,15 +68,24 @@ fn measure_resident(t: &CurrentTask) {
     t.group().note_resident(resident, next);
 }
 
-/// As [`note_resident`], before `len` bytes of memory go, if that is enough to be worth it: what a process
-/// has at most is looked for where it gets less.
-pub fn note_before_release(t: &CurrentTask, len: u64) {
+/// As [`note_resident`], before the memory in `len` bytes from `start` goes, if that is enough to be worth it: what a
+/// process has at most is looked for where it gets less. Most areas that go have been used in a small part (stacks), or
+/// not at all.
+pub fn note_before_release(t: &CurrentTask, start: u64, len: u64) {
     const WORTH: u64 = 1 << 20;
     if len < WORTH {
         return;
     }
+    let released = t.mm().usage(start, start.saturating_add(len)).total();
+    if released < WORTH {
+        return;
+    }
     // Much of it goes at once: that costs more than to measure.
-    if len >= t.group().usage.lock().max_rss / 2 { measure_resident(t) } else { note_resident(t) }
+    if released >= t.group().usage.lock().max_rss / 2 {
+        measure_resident(t)
+    } else {
+        note_resident(t)
+    }
 }
 
 /// As [`note_resident`], before a program is replaced, unless it is small: most are, right after a fork.

@@ -38,7 +38,7 @@ pub fn madvise(t: &mut CurrentTask, addr: UserAddr, len: u64, advice: i32) -> Sy
         return Err(Errno::EINVAL);
     }
     if matches!(advice, Advice::DontNeed { .. }) {
-        note_before_release(t, len);
+        note_before_release(t, addr.0, len);
     }
     t.mm().madvise(addr, len, advice).map(|()| 0)
 }

@@ -143,7 +143,7 @@ pub fn mmap(
 
 /// `munmap(2)`
 pub fn munmap(t: &mut CurrentTask, addr: UserAddr, len: u64) -> SysResult {
-    note_before_release(t, len);
+    note_before_release(t, addr.0, len);
     t.mm().munmap(addr, len).map(|()| 0)
 }
 
