@@ -47,26 +47,34 @@ const REMOVE_TRIES: u32 = 100;
 const REMOVE_PAUSE: Duration = Duration::from_millis(5);
 
 impl Cgroup {
-    /// Makes the group that `cgroupsPath` names, or one for the container's id below the caller's.
-    pub fn create(wanted: Option<&Path>, id: &str) -> anyhow::Result<Cgroup> {
-        let mut group = Cgroup::default();
-        for hierarchy in mounts::hierarchies().context("cannot find the cgroup file systems")? {
-            let path = hierarchy.directory(&relative(wanted, id)?);
-            match make(&path, hierarchy.is_v2()) {
-                Ok(()) => {
-                    group.dirs.push(Dir { controllers: hierarchy.controllers.clone(), path });
-                }
-                Err(e) => {
-                    let _ = group.remove();
-                    return Err(e)
-                        .with_context(|| format!("cannot make the cgroup {}", path.display()));
-                }
-            }
-        }
-        if group.dirs.is_empty() {
+    /// The group that `cgroupsPath` names, or one for the container's id below the caller's; not made yet.
+    pub fn plan(wanted: Option<&Path>, id: &str) -> anyhow::Result<Cgroup> {
+        let relative = relative(wanted, id)?;
+        let hierarchies = mounts::hierarchies().context("cannot find the cgroup file systems")?;
+        let dirs: Vec<Dir> = hierarchies
+            .iter()
+            .map(|hierarchy| Dir {
+                controllers: hierarchy.controllers.clone(),
+                path: hierarchy.directory(&relative),
+            })
+            .collect();
+        if dirs.is_empty() {
             bail!("this host has no cgroup file system mounted");
         }
-        Ok(group)
+        Ok(Cgroup { dirs, scope: None })
+    }
+
+    fn make(&self) -> anyhow::Result<()> {
+        for (made, dir) in self.dirs.iter().enumerate() {
+            if let Err(e) = make(&dir.path, dir.controllers.is_empty()) {
+                for dir in self.dirs.iter().take(made) {
+                    let _ = remove(&dir.path);
+                }
+                return Err(e)
+                    .with_context(|| format!("cannot make the cgroup {}", dir.path.display()));
+            }
+        }
+        Ok(())
     }
 
     /// Sets the limits.
@@ -217,29 +225,34 @@ fn remove(path: &Path) -> std::io::Result<()> {
     fs::remove_dir(path)
 }
 
+/// The group that a container is to have, for its state, which has to say where it is before it is made: whoever makes
+/// it may be killed at any moment. Without cgroups, says so.
+pub fn plan(wanted: Option<&Path>, id: &str) -> Option<Cgroup> {
+    Cgroup::plan(wanted, id).map_err(|e| without(&e)).ok()
+}
+
 /// Makes and limits the group of a container; without the right to, says so and goes on. `systemd` is to manage it, if
 /// its path has the form for that.
 pub fn set_up(
+    mut group: Cgroup,
     wanted: Option<&Path>,
     id: &str,
     resources: Option<&LinuxResources>,
     systemd: bool,
 ) -> Option<Cgroup> {
-    let mut group = match Cgroup::create(wanted, id) {
-        Ok(group) => group,
-        Err(e) => {
-            log::warn(&format!(
-                "{e:#}: the sandbox runs without a cgroup of its own, so that its limits hold inside only"
-            ));
-            return None;
-        }
-    };
+    group.make().map_err(|e| without(&e)).ok()?;
     if let Some(resources) = resources {
         group.try_limit(resources);
     }
     let unit = wanted.filter(|_| systemd).and_then(UnitPath::parse);
     group.scope = unit.map(|unit| Scope::new(&unit, id, resources, group.is_v2()));
     Some(group)
+}
+
+fn without(e: &anyhow::Error) {
+    log::warn(&format!(
+        "{e:#}: the sandbox runs without a cgroup of its own, so that its limits hold inside only"
+    ));
 }
 
 #[cfg(test)]

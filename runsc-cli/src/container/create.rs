@@ -73,9 +73,17 @@ pub fn create(
     if !global.ignore_cgroups {
         let resources = linux.and_then(|linux| linux.resources().as_ref());
         let wanted = linux.and_then(|linux| linux.cgroups_path().as_deref());
-        state.cgroup = cgroup::set_up(wanted, id, resources, global.systemd_cgroup);
-        // Written before there is anything in it, so that it is removed whatever happens.
+        state.cgroup = cgroup::plan(wanted, id);
+        // Written before the group exists, so that it is removed whatever happens.
         entry.save(&state)?;
+        state.cgroup = state
+            .cgroup
+            .take()
+            .and_then(|group| cgroup::set_up(group, wanted, id, resources, global.systemd_cgroup));
+        if global.systemd_cgroup {
+            // systemd may have put it elsewhere.
+            entry.save(&state)?;
+        }
     }
     let host = HostSide {
         resources: linux.and_then(|linux| linux.resources().as_ref()),
