@@ -217,7 +217,9 @@ impl GoferInode {
 
     /// A renamed file is found at its new place.
     pub(super) fn moved(&self, dir: &Arc<GoferInode>, name: &[u8]) {
-        *self.place.lock() = Some((dir.clone(), name.into()));
+        let old = self.place.lock().replace((dir.clone(), name.into()));
+        // Outside the lock: it may be the last reference to the directory.
+        drop(old);
     }
 
     /// The host may have moved this file to where it was just seen.
