@@ -31,6 +31,8 @@ pub struct Children {
     complete: bool,
     /// How many names have to be asked for.
     unknown: usize,
+    /// How many were added since the directory was listed only because something happened to them.
+    doubted: usize,
     /// Look-ups that had to ask the gofer.
     pub asked: u32,
     /// Whether changes by others are told.
@@ -41,6 +43,9 @@ pub struct Children {
 
 /// Names kept for a directory that is not known whole.
 const KEPT: usize = 256;
+
+/// See [`Children::forget`].
+const DOUBTED: usize = 1024;
 
 impl Children {
     /// What `name` stands for, if that is known.
@@ -89,6 +94,14 @@ impl Children {
     /// Forgets what `name` stands for.
     pub fn forget(&mut self, name: &[u8]) {
         self.generation += 1;
+        if self.complete && !self.names.contains_key(name) {
+            self.doubted += 1;
+            // Names that come and go, never to be asked for: they may not add up.
+            if self.doubted > DOUBTED.max(self.names.len() / 2) {
+                self.forget_all();
+                return;
+            }
+        }
         // In a directory that is known whole a name that is not there would not exist.
         self.put(name, self.complete.then_some(Name::Asked));
     }
@@ -106,7 +119,7 @@ impl Children {
     ) {
         self.names.clear();
         self.names.reserve(names.len());
-        self.unknown = 0;
+        (self.unknown, self.doubted) = (0, 0);
         for (name, known) in names {
             self.unknown += usize::from(known.is_none());
             self.names.insert(name, known.map_or(Name::Asked, |known| Name::Known(known, now)));
@@ -156,6 +169,11 @@ mod tests {
         assert!(children.generation > generation && children.all().is_none());
         children.set_all(std::iter::empty(), 0);
         assert!(nothing(&children, b"b") && children.listed().is_none());
+        for i in 0..10 * DOUBTED {
+            children.forget(i.to_string().as_bytes());
+        }
+        assert!(children.names.len() <= DOUBTED);
+        children.set_all(std::iter::empty(), 0);
         children.forget_all();
         assert!(children.get(b"b").is_none() && !children.is_whole());
     }

@@ -167,6 +167,9 @@ impl GoferInode {
             dir.children.lock().forget(name);
             dir.changed();
         }
+        if !flags.intersects(RenameFlags::EXCHANGE | RenameFlags::WHITEOUT) {
+            self.note(name, Known::Nothing);
+        }
         if let Some(child) = child {
             child.moved(&new_dir.this()?, new_name);
             child.changed();
