@@ -8,6 +8,9 @@
 
 use super::params::field;
 
+/// 2^75 / 5^9, rounded up.
+const PER_SECOND: u64 = ((1 << 75_u128) / 1_953_125_u128 + 1) as u64;
+
 core::arch::global_asm!(
     ".pushsection .rodata.vdso, \"a\", @progbits",
     ".p2align 6",
@@ -36,11 +39,9 @@ core::arch::global_asm!(
     "call sentry_vdso_read",
     "test rax, rax",
     "je 3f",
-    "xor edx, edx",
-    "mov ecx, 1000000000",
-    "div rcx",
-    "mov [rsi], rax",
-    "mov [rsi + 8], rdx",
+    "call sentry_vdso_split",
+    "mov [rsi], rdx",
+    "mov [rsi + 8], rcx",
     "xor eax, eax",
     "ret",
     "3:",
@@ -60,15 +61,12 @@ core::arch::global_asm!(
     "call sentry_vdso_read",
     "test rax, rax",
     "je 3f",
-    "xor edx, edx",
-    "mov ecx, 1000000000",
-    "div rcx",
-    "mov [rdi], rax",
-    "mov rax, rdx",
-    "xor edx, edx",
-    "mov ecx, 1000",
-    "div rcx",
-    "mov [rdi + 8], rax",
+    "call sentry_vdso_split",
+    "mov [rdi], rdx",
+    // / 1000, of less than 2^30.
+    "imul rcx, rcx, 274877907",
+    "shr rcx, 38",
+    "mov [rdi + 8], rcx",
     "xor eax, eax",
     "ret",
     "3:",
@@ -84,9 +82,8 @@ core::arch::global_asm!(
     "call sentry_vdso_read",
     "test rax, rax",
     "je 3f",
-    "xor edx, edx",
-    "mov ecx, 1000000000",
-    "div rcx",
+    "call sentry_vdso_split",
+    "mov rax, rdx",
     "test rdi, rdi",
     "je 2f",
     "mov [rdi], rax",
@@ -130,6 +127,19 @@ core::arch::global_asm!(
     "mov eax, 309",
     "syscall",
     "ret",
+    // Nanoseconds in rax as seconds in rdx and the rest in rcx. Changes rax. A division takes longer than all the rest
+    // of reading a clock: n / 10^9 = ((n >> 9) * ceil(2^75 / 5^9)) >> 75, exact for all n below 2^64, as
+    // (n >> 9) * (ceil(2^75 / 5^9) * 5^9 - 2^75) is below 2^75.
+    ".p2align 4",
+    "sentry_vdso_split:",
+    "mov rcx, rax",
+    "shr rax, 9",
+    "movabs rdx, {per_second}",
+    "mul rdx",
+    "shr rdx, 11",
+    "imul rax, rdx, 1000000000",
+    "sub rcx, rax",
+    "ret",
     // Nanoseconds of the clock whose field is r9 in rax; 0 if the counter cannot be used. Changes
     // rdx, r8, r10.
     ".p2align 4",
@@ -166,6 +176,7 @@ core::arch::global_asm!(
     ".globl sentry_vdso_end",
     "sentry_vdso_end:",
     ".popsection",
+    per_second = const PER_SECOND,
     seq = const field::SEQ,
     mode = const field::MODE,
     base_tsc = const field::BASE_TSC,
@@ -212,5 +223,28 @@ pub fn bytes() -> Code {
             ("clock_getres", offset(&raw const sentry_vdso_clock_getres)),
             ("getcpu", offset(&raw const sentry_vdso_getcpu)),
         ],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::PER_SECOND;
+
+    #[test]
+    fn seconds_without_a_division() {
+        let split = |n: u64| (u128::from(n >> 9) * u128::from(PER_SECOND) >> 75) as u64;
+        let edges =
+            (0..=u64::MAX / 1_000_000_000).step_by(7_654_321).chain([u64::MAX / 1_000_000_000]);
+        for n in edges.map(|s| s * 1_000_000_000) {
+            for n in [n, n.saturating_sub(1), n.saturating_add(999_999_999)] {
+                assert_eq!(split(n), n / 1_000_000_000, "{n}");
+            }
+        }
+        for n in (0..64).map(|shift| u64::MAX >> shift) {
+            assert_eq!(split(n), n / 1_000_000_000, "{n}");
+        }
+        for n in (0..1_000_000_000_u64).step_by(977).chain([999, 1000, 999_999_999]) {
+            assert_eq!(n * 274_877_907 >> 38, n / 1000, "{n}");
+        }
     }
 }
