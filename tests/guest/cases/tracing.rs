@@ -257,8 +257,9 @@ fn what_needs_a_stop() {
         ptrace(PTRACE_KILL, pid, 0, 0)
     );
     p!(
-        ptrace(PTRACE_INTERRUPT, pid, 0, 0),
+        // It dies by itself: only then is it certain what the others find.
         status_of(pid),
+        ptrace(PTRACE_INTERRUPT, pid, 0, 0),
         ptrace(PTRACE_LISTEN, pid, 0, 0),
         ptrace(PTRACE_SETOPTIONS, pid, 0, 1 << 29)
     );

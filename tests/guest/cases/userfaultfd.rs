@@ -179,14 +179,15 @@ fn registering() {
     let mut arg = [area, 2 * PAGE, MISSING | WP, 0];
     p!(ioctl(fd, REGISTER, at_mut(&mut arg)), format!("{:#x}", arg[3] & 0x7f));
     p!(reg(area, 4 * PAGE, MISSING), register(ready(0), area, PAGE, MISSING));
-    let hole = anon(3);
-    munmap(hole + PAGE, PAGE);
-    p!(reg(hole, 3 * PAGE, MISSING), reg(hole + PAGE, PAGE, MISSING));
     let none = mmap(0, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0).addr();
-    p!(reg(none, PAGE, MISSING), peek(none));
     // Not on a memory file system, whose files can be watched.
     let file = open(c"/proc/self/exe", O_RDONLY, 0).fd();
     let mapped = mmap(0, PAGE, PROT_READ, MAP_PRIVATE, file, 0).addr();
+    // Last, so that nothing is mapped into it.
+    let hole = anon(3);
+    munmap(hole + PAGE, PAGE);
+    p!(reg(hole, 3 * PAGE, MISSING), reg(hole + PAGE, PAGE, MISSING));
+    p!(reg(none, PAGE, MISSING), peek(none));
     p!(reg(mapped, PAGE, MISSING));
     let off = |start: u64, len: u64| range(fd, UNREGISTER, start, len);
     p!(

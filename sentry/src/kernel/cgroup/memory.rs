@@ -172,17 +172,22 @@ impl Cgroup {
         }
         if used > max {
             m.events.max.fetch_add(1, Ordering::Relaxed);
-            self.out_of_memory(kernel);
+            self.out_of_memory(kernel, max);
         }
         let ms = (max.saturating_sub(used) / BYTES_PER_MS).clamp(LOOKS_MS.0, LOOKS_MS.1);
         Some(kernel.time.monotonic() + ms * 1_000_000)
     }
 
-    /// Kills the largest process, or all with `memory.oom.group`. Nothing while one is ending.
-    fn out_of_memory(self: &Arc<Self>, kernel: &Kernel) {
+    /// Kills the largest process, or all with `memory.oom.group`. Nothing while one is ending, or if that was all that
+    /// was needed to have no more than `max` bytes.
+    fn out_of_memory(self: &Arc<Self>, kernel: &Kernel, max: u64) {
         let mut victims = self.by_process(kernel);
         victims.retain(|(p, _)| p.oom_score_adj.load(Ordering::Relaxed) > EXEMPT);
         if victims.iter().any(|(p, _)| p.signals().exiting()) {
+            return;
+        }
+        // The last victim may have gone since memory was counted.
+        if self.in_memory(kernel).charged() <= max {
             return;
         }
         self.memory.events.oom.fetch_add(1, Ordering::Relaxed);
