@@ -76,16 +76,16 @@ pub fn note_before_release(t: &CurrentTask, start: u64, len: u64) {
     if len < WORTH {
         return;
     }
+    let half = t.group().usage.lock().max_rss / 2;
+    if len < half && !t.group().resident_is_due(t.kernel().time.monotonic()) {
+        return;
+    }
     let released = t.mm().usage(start, start.saturating_add(len)).total();
     if released < WORTH {
         return;
     }
     // Much of it goes at once: that costs more than to measure.
-    if released >= t.group().usage.lock().max_rss / 2 {
-        measure_resident(t)
-    } else {
-        note_resident(t)
-    }
+    if released >= half { measure_resident(t) } else { note_resident(t) }
 }
 
 /// As [`note_resident`], before a program is replaced, unless it is small: most are, right after a fork.

@@ -163,8 +163,7 @@ impl GoferInode {
 
     /// What the directory above remembers of this file is no longer true.
     pub(super) fn forget_in_parent(&self) {
-        let place = self.place.lock().clone();
-        if let Some((dir, name)) = place {
+        if let Some((dir, name)) = self.place() {
             dir.children.lock().forget(&name);
         }
     }
@@ -278,11 +277,6 @@ impl GoferInode {
         };
         self.seen(fresh);
         Ok(fresh)
-    }
-
-    /// Its type, which never changes.
-    pub(super) fn file_kind(&self) -> FileType {
-        self.kind
     }
 
     /// The directory it was found in, and its name there; `None` for the root.

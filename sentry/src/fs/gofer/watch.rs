@@ -12,7 +12,7 @@ use super::{GoferFs, GoferInode};
 use crate::errno::Errno;
 use crate::kernel::calls::Call;
 use crate::sync::{Mutex, rank};
-use crate::vfs::FileType;
+use crate::vfs::{FileType, Inode};
 use gofer::{Attr as HostAttr, Watcher};
 use platform::host::time::Clock;
 use rustc_hash::FxHashMap;
@@ -149,7 +149,9 @@ impl GoferFs {
 
     /// What was read before is no longer all there is.
     pub(super) fn unsettle(&self) {
-        self.watches.settled.store(0, Ordering::Release);
+        if !self.exclusive() {
+            self.watches.settled.store(0, Ordering::Release);
+        }
     }
 }
 
@@ -258,7 +260,7 @@ impl GoferInode {
 
     /// Attributes as the directory above knows them, if they are true now.
     pub(super) fn attr_above(&self) -> Option<HostAttr> {
-        if self.file_kind() == FileType::Directory {
+        if self.file_type() == FileType::Directory {
             return None;
         }
         let (dir, name) = self.place()?;
@@ -273,7 +275,7 @@ impl GoferInode {
 
     /// Asks for attributes, and notes them in the directory above if that is watched.
     pub(super) fn ask_attr(&self) -> crate::errno::Result<HostAttr> {
-        let place = match self.file_kind() {
+        let place = match self.file_type() {
             FileType::Directory => None,
             _ => self.place(),
         };
