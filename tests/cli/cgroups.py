@@ -67,7 +67,7 @@ def born_in(group):
 
 def tree():
     check("path at start", open("/proc/self/cgroup").read(), "0::/\n")
-    check("controllers", get("cgroup.controllers"), "cpuset cpu memory pids")
+    check("controllers", get("cgroup.controllers"), "cpuset cpu io memory pids")
     os.mkdir(f"{TOP}/a")
     check("a new group has no controllers", get("a/cgroup.controllers"), "")
     check("nor their files", os.path.exists(f"{TOP}/a/pids.max"), False)
@@ -77,7 +77,7 @@ def tree():
     check("members", get("a/cgroup.procs").split().count(str(os.getpid())), 1)
     for pid in get("cgroup.procs").split():
         put("a/cgroup.procs", pid)
-    check("enabling", put("cgroup.subtree_control", "+cpuset +cpu +memory +pids"), 0)
+    check("enabling", put("cgroup.subtree_control", "+cpuset +cpu +io +memory +pids"), 0)
     check("unknown controller", put("cgroup.subtree_control", "+net"), "EINVAL")
     check("processes beside groups with controllers", put("cgroup.procs", 0), "EBUSY")
     os.mkdir(f"{TOP}/a/b")
@@ -246,7 +246,47 @@ def memory():
     os.rmdir(f"{TOP}/m")
 
 
-for part in (tree, populated, freezer_and_kill, pids, cpu, cpuset, memory):
+def moved(group, device):
+    for line in get(f"{group}/io.stat").splitlines():
+        name, *fields = line.split()
+        if name == device:
+            return {key: int(value) for key, value in (field.split("=") for field in fields)}
+    return {"rbytes": 0, "rios": 0}
+
+
+def io():
+    os.mkdir(f"{TOP}/i")
+    check("nothing moved", get("i/io.stat"), "")
+    # The host's files are below the overlay: their device is that of a directory of the host's, which statistics name.
+    read = f"echo 0 > {TOP}/i/cgroup.procs; exec python3 -c 'open(\"/usr/bin/perl\", \"rb\").read(2 << 20)'"
+    check("reading", subprocess.run(["sh", "-c", read]).returncode, 0)
+    used = [line.split()[0] for line in get("i/io.stat").splitlines()]
+    most = max(used, key=lambda device: moved("i", device)["rbytes"])
+    check("counted", moved("i", most)["rbytes"] >= 2 << 20, True)
+    check("no limit", get("i/io.max"), "")
+    check("limit", put("i/io.max", f"{most} rbps=2097152 riops=max"), 0)
+    check("as written", get("i/io.max"), f"{most} rbps=2097152 wbps=max riops=max wiops=max")
+    for text, error in [("8:999 rbps=1", "ENODEV"), (f"{most} rbps=0", "ERANGE"), (f"{most} x=1", "EINVAL")]:
+        check(text, put("i/io.max", text), error)
+    before, start = moved("i", most)["rbytes"], time.monotonic()
+    check("reading slowly", subprocess.run(["sh", "-c", read]).returncode, 0)
+    # Two megabytes at least, and all of them paid for before the program went on.
+    least = (moved("i", most)["rbytes"] - before) / 2097152 * 0.9
+    check("throttled", time.monotonic() - start >= least >= 0.9, True)
+    check("the rest of the sandbox is not", get("io.max"), "")
+    put("i/io.max", f"{most} rbps=1000")
+    child = subprocess.Popen(["sh", "-c", read])
+    while moved("i", most)["rbytes"] == before:
+        time.sleep(0.01)
+    child.kill()
+    check("who pays can be killed", child.wait(10), -9)
+    check("no limit again", (put("i/io.max", f"{most} rbps=max"), get("i/io.max")), (0, ""))
+    total = moved("i", most)["rbytes"]
+    os.rmdir(f"{TOP}/i")
+    check("not forgotten", moved(".", most)["rbytes"] >= total, True)
+
+
+for part in (tree, populated, freezer_and_kill, pids, cpu, cpuset, io, memory):
     part()
 print("all as it should be" if failed == 0 else f"{failed} failed")
 sys.exit(failed != 0)

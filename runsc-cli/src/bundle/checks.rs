@@ -1,6 +1,7 @@
 //! What a config.json may ask for and this runtime cannot do: refused as runc refuses it, or said, never passed
 //! over in silence.
 
+use super::mount_options;
 use crate::log;
 use anyhow::{Context, bail};
 use oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, Process, Spec};
@@ -8,19 +9,6 @@ use std::path::Path;
 
 /// Lowest and highest `/proc/PID/oom_score_adj`.
 const OOM_SCORE_ADJ: std::ops::RangeInclusive<i32> = -1000..=1000;
-
-/// Values of `linux.rootfsPropagation`. On the host nothing propagates: the mounts are the sandbox's own.
-const PROPAGATION: [&str; 9] = [
-    "",
-    "private",
-    "rprivate",
-    "shared",
-    "rshared",
-    "slave",
-    "rslave",
-    "unbindable",
-    "runbindable",
-];
 
 /// Refuses what cannot be had. A container that `joins` another's sandbox shares the namespaces of its pod.
 pub fn check(spec: &Spec, joins: bool) -> anyhow::Result<()> {
@@ -69,7 +57,8 @@ fn check_linux(linux: &Linux, joins: bool) -> anyhow::Result<()> {
         bail!("intelRdt is specified in config, but Intel RDT is not supported by this runtime");
     }
     if let Some(propagation) = linux.rootfs_propagation()
-        && !PROPAGATION.contains(&propagation.as_str())
+        && !propagation.is_empty()
+        && mount_options::propagation(propagation).is_none()
     {
         bail!("rootfsPropagation={propagation} is not supported: there is no such propagation");
     }

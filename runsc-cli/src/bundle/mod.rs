@@ -136,6 +136,8 @@ fn translate(
     // Mount points have to be made somewhere: for a read-only root, never in the bundle.
     let overlay = (wanted.root || read_only).then_some(wanted.size);
     let shared = flags.file_access == FileAccess::Shared;
+    let propagation = spec.linux().as_ref().and_then(|linux| linux.rootfs_propagation().as_deref());
+    let propagation = propagation.and_then(mount_options::propagation).unwrap_or(0);
     let (image, export) = match image {
         Some(image) => (true, exports.add_file(image.file)?),
         None => {
@@ -160,7 +162,7 @@ fn translate(
     }
     let mut container = ContainerSpec {
         id: id.into(),
-        root: RootSpec { export, image, read_only, overlay, shared },
+        root: RootSpec { export, image, read_only, overlay, shared, propagation },
         mounts,
         hostname: spec.hostname().clone().unwrap_or_else(|| "runsc".into()),
         domainname: spec.domainname().clone(),

@@ -26,16 +26,17 @@ const FLAGS: [(&str, u64, u64); 18] = [
     ("symfollow", 0, MS_NOSYMFOLLOW),
 ];
 
-/// What is accepted and changes nothing in a sandbox: how the host's mounts propagate, when the host writes, and labels.
-const ACCEPTED: [&str; 30] = [
-    "private",
-    "rprivate",
-    "shared",
-    "rshared",
-    "slave",
-    "rslave",
-    "unbindable",
-    "runbindable",
+/// How mounts propagate; with an `r` in front, those below as well. It is about mounts of the sandbox: nothing propagates
+/// to the host or from it.
+const PROPAGATION: [(&str, u64); 4] = [
+    ("private", libc::MS_PRIVATE),
+    ("shared", libc::MS_SHARED),
+    ("slave", libc::MS_SLAVE),
+    ("unbindable", libc::MS_UNBINDABLE),
+];
+
+/// What is accepted and changes nothing in a sandbox: when the host writes, and labels.
+const ACCEPTED: [&str; 22] = [
     "sync",
     "async",
     "dirsync",
@@ -69,6 +70,8 @@ pub struct Options {
     pub set_below: u64,
     /// Flags that are cleared below it.
     pub clear_below: u64,
+    /// `MS_*` of how it propagates; 0 where nothing is said.
+    pub propagation: u64,
     /// It is a bind mount.
     pub bind: bool,
     /// What is mounted below its source comes along.
@@ -97,6 +100,8 @@ impl Options {
             self.flags = self.flags & !clear | set;
             self.set_below = self.set_below & !clear | set;
             self.clear_below = self.clear_below & !set | clear;
+        } else if let Some(flags) = propagation(option) {
+            self.propagation = flags;
         } else if option == "bind" || option == "rbind" {
             self.bind = true;
             self.recursive = option == "rbind";
@@ -111,11 +116,18 @@ impl Options {
     }
 }
 
+/// `MS_*` for a way to propagate, or `None` if there is none of that name.
+pub fn propagation(name: &str) -> Option<u64> {
+    let find = |name: &str| PROPAGATION.iter().find(|(known, _)| *known == name).map(|(_, f)| *f);
+    find(name).or_else(|| Some(find(name.strip_prefix('r')?)? | libc::MS_REC))
+}
+
 /// Every option that acts or is accepted, sorted, for `runsc features`.
 pub fn names() -> Vec<String> {
     let flags = FLAGS.iter().flat_map(|(name, _, _)| [name.to_string(), format!("r{name}")]);
     let others = ["bind", "rbind", "tmpcopyup"].into_iter().chain(ACCEPTED).map(String::from);
-    let mut names: Vec<String> = flags.chain(others).collect();
+    let ways = PROPAGATION.iter().flat_map(|(name, _)| [name.to_string(), format!("r{name}")]);
+    let mut names: Vec<String> = flags.chain(ways).chain(others).collect();
     names.sort();
     names
 }
@@ -134,6 +146,7 @@ mod tests {
         assert_eq!(options.flags, libc::MS_NOSUID);
         assert_eq!(options.data, "size=64k,mode=755");
         assert!(options.bind && options.recursive);
+        assert_eq!(options.propagation, libc::MS_SLAVE | libc::MS_REC);
         assert!(!of(&["bind"]).recursive);
     }
 

@@ -84,7 +84,7 @@ fn one(
         ),
     };
     let source = mount.source().as_ref().and_then(|source| source.to_str()).map(String::from);
-    all.push(MountSpec { destination, kind, source, flags: options.flags });
+    all.push(MountSpec { destination, kind, source, flags: options.flags | options.propagation });
     Ok(())
 }
 
@@ -101,7 +101,7 @@ fn bind(
         destination: destination.clone(),
         kind: MountKind::Gofer { export, overlay: None },
         source: None,
-        flags: options.flags,
+        flags: options.flags | options.propagation,
     };
     all.push(top);
     let below = if options.recursive { Below::of(source) } else { Vec::new() };

@@ -47,6 +47,15 @@ pub fn files(group: &Cgroup, resources: &LinuxResources) -> Vec<(PathBuf, String
             );
         }
     }
+    if let Some(memory) = resources.memory() {
+        // Version 2 has neither: with it they are passed over, as runc does.
+        if let Some(swappiness) = memory.swappiness() {
+            put("memory", "memory.swappiness", "", same(swappiness.to_string()));
+        }
+        if memory.disable_oom_killer() == Some(true) {
+            put("memory", "memory.oom_control", "", same("1".into()));
+        }
+    }
     if let Some(cpu) = resources.cpu() {
         if let Some(shares) = cpu.shares().filter(|s| *s != 0) {
             put(

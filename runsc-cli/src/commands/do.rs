@@ -43,6 +43,7 @@ pub fn run(global: &Global, args: DoArgs) -> anyhow::Result<u8> {
             read_only: false,
             overlay: Some(global.overlay().size),
             shared: false,
+            propagation: 0,
         },
         mounts,
         hostname: "runsc".into(),

@@ -10,6 +10,7 @@ use crate::fs::overlay;
 use crate::fs::tmpfs::{Tmpfs, TmpfsOptions};
 use crate::kernel::namespace::Namespaces;
 use crate::kernel::{Credentials, Kernel};
+use crate::vfs::mount::Propagation;
 use crate::vfs::walk::{self, WalkContext, WalkFlags};
 use crate::vfs::{Inode, Mount, MountFlags, MountNamespace, Owner, Path};
 use gofer::Client;
@@ -32,6 +33,8 @@ pub fn build(
         attach(kernel, namespaces, client, &namespace, mount)
             .map_err(failed(name_of(&mount.kind), &mount.destination))?;
     }
+    let root = namespace.root_mount();
+    propagate(&namespace, &root, spec.root.propagation).map_err(failed("the root", "/"))?;
     paths::apply(kernel, namespaces, &namespace, spec)?;
     Ok(namespace)
 }
@@ -140,7 +143,16 @@ fn attach_inode(
     let flags = MountFlags::from_bits_truncate(u32::try_from(spec.flags).unwrap_or(0));
     let source = spec.source.as_ref().map_or(source, String::as_bytes);
     let mount = Mount::new(inode.fs(), inode, source, times(flags));
-    namespace.attach(mount, &at)
+    namespace.attach(mount.clone(), &at)?;
+    propagate(namespace, &mount, spec.flags)
+}
+
+/// Makes a mount propagate as its flags say.
+fn propagate(namespace: &Arc<MountNamespace>, mount: &Arc<Mount>, flags: u64) -> Result<()> {
+    match Propagation::wanted(flags)? {
+        Some(to) => namespace.set_propagation(mount, to, flags & libc::MS_REC != 0),
+        None => Ok(()),
+    }
 }
 
 /// The flags with one choice of how access times are kept, as `mount(2)` makes it.

@@ -4,7 +4,7 @@
 use super::mounts::mount_point;
 use super::{BootError, ContainerSpec, DeviceSpec};
 use crate::errno::{Errno, Result};
-use crate::fs::proc::net_settings;
+use crate::fs::proc::starting;
 use crate::fs::tmpfs::{Tmpfs, TmpfsOptions};
 use crate::io::BufSource;
 use crate::kernel::Kernel;
@@ -30,7 +30,7 @@ pub fn apply(
         node(namespace, device).map_err(failed("the device node", &device.path))?;
     }
     for (name, value) in &spec.sysctl {
-        match net_settings::at_start(namespaces.net.net(), || sysctl(namespace, name, value)) {
+        match starting::at_start(namespaces, || sysctl(namespace, name, value)) {
             // A host's stack has settings that this one does not have, and none that it needs.
             Err(e) if name.starts_with("net/") => tracing::warn!("ignored: {e}"),
             done => done?,

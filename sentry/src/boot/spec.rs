@@ -132,6 +132,8 @@ pub struct RootSpec {
     pub overlay: Option<u64>,
     /// Without an overlay: others change the export meanwhile.
     pub shared: bool,
+    /// How it propagates when everything is mounted, as in [`MountSpec::flags`].
+    pub propagation: u64,
 }
 
 /// A mount.
@@ -144,7 +146,8 @@ pub struct MountSpec {
     /// What `/proc/PID/mountinfo` names as its source; `None` for what is usual.
     pub source: Option<String>,
     /// `MS_*` flags of `mount(2)` that apply to the mount itself (`MS_RDONLY`, `MS_NOSUID`,
-    /// `MS_NODEV`, `MS_NOEXEC`, `MS_NOSYMFOLLOW`, and those for access times).
+    /// `MS_NODEV`, `MS_NOEXEC`, `MS_NOSYMFOLLOW`, and those for access times), and one of `MS_SHARED`, `MS_PRIVATE`, `MS_SLAVE`
+    /// and `MS_UNBINDABLE` (with `MS_REC` for what is below, too) that it is changed to.
     pub flags: u64,
 }
 

@@ -217,6 +217,11 @@ impl CurrentTask {
         self.sleep(u64::MAX, work::KILL)
     }
 
+    /// Sleeps until a time of `CLOCK_MONOTONIC`, whatever else happens; only the end of the process interrupts it.
+    pub(super) fn sleep_through(&mut self, until: u64) {
+        while self.sleep(until, work::KILL) == Wake::Event {}
+    }
+
     /// Sleeps until `done`, which is looked at whenever the task is woken. Only the end of the process
     /// interrupts it; then the result is false.
     pub(super) fn wait_killable(&mut self, mut done: impl FnMut() -> bool) -> bool {

@@ -41,6 +41,8 @@ pub mod work {
     pub const FREEZE: u32 = 256;
     /// Its control group has used up its CPU time.
     pub const THROTTLE: u32 = 512;
+    /// It has read or written more than its control groups allow so far.
+    pub const PAY: u32 = 1024;
 
     /// What keeps a task from guest code until it is taken back.
     pub const HOLDS: u32 = PAUSE | FREEZE | THROTTLE;
@@ -137,6 +139,8 @@ pub struct Task {
     pub mempolicy: AtomicU32,
     /// Scheduling policy, niceness and affinity.
     pub sched: Mutex<Sched, { rank::LEAF }>,
+    /// When what it has read and written is paid for, with [`work::PAY`]: nanoseconds of `CLOCK_MONOTONIC`.
+    pub io_due: AtomicU64,
     /// Voluntary context switches (sleeps).
     pub switches: AtomicU64,
     /// Page faults that the sentry handled.
@@ -212,6 +216,7 @@ impl Task {
             personality: AtomicU32::new(new.personality),
             mempolicy: AtomicU32::new(new.mempolicy),
             sched: Mutex::new(new.sched),
+            io_due: AtomicU64::new(0),
             switches: AtomicU64::new(0),
             faults: AtomicU64::new(0),
             exit_code: AtomicI32::new(0),

@@ -52,7 +52,8 @@ pub enum VmaName {
     Vdso,
     /// `[vvar]`
     Vvar,
-    /// `[trampolines]`: what patched call sites jump to.
+    /// What patched call sites jump to. It has no name in `maps`, as Linux has no such area: who looks for the program there takes the
+    /// first executable one with a name (Go's profiler).
     Trampolines,
 }
 
@@ -60,12 +61,11 @@ impl VmaName {
     /// The text in `/proc/PID/maps`.
     pub fn text(self) -> &'static str {
         match self {
-            VmaName::None => "",
+            VmaName::None | VmaName::Trampolines => "",
             VmaName::Heap => "[heap]",
             VmaName::Stack => "[stack]",
             VmaName::Vdso => "[vdso]",
             VmaName::Vvar => "[vvar]",
-            VmaName::Trampolines => "[trampolines]",
         }
     }
 }

@@ -287,6 +287,47 @@ fn system_v_objects_in_proc() {
     p!(remove_set(sem), remove_queue(msg));
 }
 
+fn limits_of_a_namespace() {
+    let host = get(c"/proc/sys/kernel/sem").text();
+    run(|| {
+        p!(sc!(SYS_unshare, CLONE_NEWIPC));
+        let set_to = |name: &str, value: &str| {
+            let path = CString::new(format!("/proc/sys/kernel/{name}")).unwrap_or_default();
+            let fd = open(&*path, O_WRONLY, 0);
+            let ret = wr(fd, value);
+            close(fd);
+            say!("{name}: {ret:?} {:?}", get(&*path).text());
+        };
+        set_to("sem", "3 5 2 2");
+        p!(sc!(SYS_semget, 0, 4, CREAT | 0o600));
+        let a = set(3);
+        p!(ops(a, &[[0, 1, 0], [1, 1, 0]]), ops(a, &[[0, 1, 0], [1, 1, 0], [2, 1, 0]]));
+        p!(sc!(SYS_semget, 0, 3, CREAT | 0o600));
+        let b = set(2);
+        p!(sc!(SYS_semget, 0, 1, CREAT | 0o600), remove_set(b));
+        p!(sc!(SYS_semget, 0, 2, CREAT | 0o600).ok(), remove_set(a));
+        set_to("msgmax", "10");
+        set_to("msgmnb", "15");
+        let queue = queue_of_messages();
+        p!(say_to(queue, 1, "eleven char", NOW), say_to(queue, 1, "ten chars.", NOW));
+        p!(say_to(queue, 1, "six ch", NOW), say_to(queue, 1, "five.", NOW), remove_queue(queue));
+        set_to("shmall", "3");
+        let segment = |pages: u64| sc!(SYS_shmget, 0, pages * PAGE, CREAT | 0o600);
+        let (one, two) = (segment(1), segment(2));
+        p!(one.ok(), two.ok(), segment(1), sc!(SYS_shmctl, one, IPC_RMID, 0), segment(1).ok());
+        set_to("shm_rmid_forced", "1");
+        set_to("shm_rmid_forced", "2");
+        set_to("msgmax", "-1");
+        set_to("sem", "x");
+        let mut ds = [0u64; 14];
+        p!(sc!(SYS_shmctl, two, IPC_STAT, at_mut(&mut ds)));
+        let mapped = sc!(SYS_shmat, two, 0, 0);
+        p!(mapped.ok(), sc!(SYS_shmdt, mapped), sc!(SYS_shmctl, two, IPC_STAT, at_mut(&mut ds)));
+        0
+    });
+    p!(get(c"/proc/sys/kernel/sem").text() == host);
+}
+
 fn process_madvise_errors() {
     let fd = sc!(SYS_pidfd_open, getpid(), 0).fd();
     let a = anon(2);
@@ -342,6 +383,7 @@ cases![
     message_waits_are_interrupted,
     message_status,
     system_v_objects_in_proc,
+    limits_of_a_namespace,
     process_madvise_errors,
     process_mrelease_errors,
     cachestat_of_a_file,

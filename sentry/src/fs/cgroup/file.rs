@@ -1,6 +1,6 @@
 //! One file of a control group: what the tables of the controllers describe.
 
-use super::{access, core, cpu, cpuset, memory, pids, rights};
+use super::{access, core, cpu, cpuset, io, memory, pids, rights};
 use crate::errno::{Errno, Result};
 use crate::fs::pseudo::{Rights, Text};
 use crate::kernel::Kernel;
@@ -33,8 +33,8 @@ pub(super) struct Spec {
 }
 
 /// Every file, by controller.
-pub(super) const FILES: [&[Spec]; 5] =
-    [core::FILES, cpuset::FILES, cpu::FILES, memory::FILES, pids::FILES];
+pub(super) const FILES: [&[Spec]; 6] =
+    [core::FILES, cpuset::FILES, cpu::FILES, io::FILES, memory::FILES, pids::FILES];
 
 impl Spec {
     pub const fn read(name: &'static str, read: Read) -> Spec {

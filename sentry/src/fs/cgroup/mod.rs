@@ -4,6 +4,7 @@ mod core;
 mod cpu;
 mod cpuset;
 mod file;
+mod io;
 mod memory;
 mod pids;
 

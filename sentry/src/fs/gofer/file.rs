@@ -3,6 +3,7 @@
 use super::GoferInode;
 use crate::errno::{Errno, Result};
 use crate::io::{Sink, Source, from_host};
+use crate::kernel::cgroup;
 use crate::mm::{Mappings, PAGE_SIZE};
 use crate::vfs::{File, FileOps, Mappable, OpenFlags};
 use platform::MapSource;
@@ -17,6 +18,8 @@ pub struct GoferFile {
     fd: Arc<OwnedFd>,
     /// The descriptor appends by itself (`O_APPEND` on a shared mount).
     appends: bool,
+    /// What its reads and writes are counted for.
+    dev: u64,
 }
 
 impl GoferFile {
@@ -32,14 +35,17 @@ impl GoferFile {
         } else {
             inode.descriptor(flags.writable())?
         };
-        Ok(Self { inode, fd, appends })
+        let dev = inode.dev();
+        Ok(Self { inode, fd, appends, dev })
     }
 }
 
 impl FileOps for GoferFile {
     fn read(&self, _file: &File, dst: &mut dyn Sink, offset: u64) -> Result<usize> {
         let max = dst.remaining();
-        dst.read_host(self.fd.as_fd(), Some(offset), max)
+        let n = dst.read_host(self.fd.as_fd(), Some(offset), max)?;
+        cgroup::io::count(self.dev, false, n);
+        Ok(n)
     }
 
     fn write(&self, file: &File, src: &mut dyn Source, offset: u64) -> Result<usize> {
@@ -50,6 +56,7 @@ impl FileOps for GoferFile {
         let max = src.remaining();
         let n = src.write_host(self.fd.as_fd(), Some(offset), max)?;
         self.inode.changed();
+        cgroup::io::count(self.dev, true, n);
         Ok(n)
     }
 

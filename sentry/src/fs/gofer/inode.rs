@@ -284,6 +284,11 @@ impl GoferInode {
         self.place.lock().clone()
     }
 
+    /// The guest's number of the device that it is on.
+    pub(super) fn dev(&self) -> u64 {
+        self.fs.dev_of(self.key.0)
+    }
+
     /// Whether these attributes are of the same file.
     pub(super) fn has_key(&self, attr: &HostAttr) -> bool {
         self.key == (attr.dev, attr.ino) && self.born == attr.btime

@@ -24,6 +24,7 @@ pub use inode::GoferInode;
 
 use super::super_block::next_dev;
 use crate::errno::{Errno, Result};
+use crate::kernel::cgroup::io;
 use crate::sync::{Mutex, rank};
 use crate::vfs::{FileSystem, StatFs};
 use gofer::{Client, NodeId, Reach};
@@ -69,6 +70,7 @@ impl GoferFs {
     pub fn mount(client: &Arc<Client>, export: u32, sharing: Sharing) -> Result<Arc<GoferInode>> {
         let (root, attr, reach) = client.attach(export).map_err(convert::errno)?;
         let dev = next_dev();
+        io::add_device(dev);
         let devs = FxHashMap::from_iter([(attr.dev, dev)]);
         let fs = Arc::new(Self {
             client: client.clone(),
@@ -96,7 +98,15 @@ impl GoferFs {
 
     /// The guest's number for a device of the host.
     fn dev_of(&self, host: u64) -> u64 {
-        *self.devs.lock().entry(host).or_insert_with(next_dev)
+        let mut devs = self.devs.lock();
+        if let Some(dev) = devs.get(&host) {
+            return *dev;
+        }
+        let dev = next_dev();
+        devs.insert(host, dev);
+        drop(devs);
+        io::add_device(dev);
+        dev
     }
 }
 

@@ -5,9 +5,10 @@
 
 mod config_gz;
 mod keys;
-pub mod net_settings;
+mod net_settings;
 pub(crate) mod process;
 mod root;
+pub mod starting;
 mod sysctl;
 pub(crate) mod system;
 

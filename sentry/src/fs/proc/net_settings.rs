@@ -2,13 +2,13 @@
 //!
 //! What can be written acts on the network of whoever writes; everything else is read-only.
 
+use super::starting;
 use super::sysctl::Constant;
 use crate::errno::{Errno, Result};
 use crate::fs::pseudo::{Node, Rights, Text, directory, text};
 use crate::kernel::credentials::CAP_NET_ADMIN;
 use crate::socket::inet::Net;
 use crate::socket::inet::net::Settings;
-use std::cell::RefCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 
@@ -19,29 +19,12 @@ struct Number {
     max: i32,
 }
 
-thread_local! {
-    /// The network whose settings the calling thread changes before there is a task.
-    static STARTED: RefCell<Option<Arc<Net>>> = const { RefCell::new(None) };
-}
-
-/// Does `f` for whoever starts a container in `net`: the settings are those of that network, and may be changed.
-pub fn at_start<T>(net: &Arc<Net>, f: impl FnOnce() -> T) -> T {
-    let before = STARTED.replace(Some(net.clone()));
-    let value = f();
-    STARTED.set(before);
-    value
-}
-
 fn network() -> Result<Arc<Net>> {
-    if let Some(net) = STARTED.with_borrow(Clone::clone) {
-        return Ok(net);
-    }
-    let task = crate::kernel::current().ok_or(Errno::ENOENT)?;
-    Ok(Net::of(&task))
+    Ok(starting::namespaces()?.net.net().clone())
 }
 
 fn may_write() -> Result<()> {
-    if STARTED.with_borrow(Option::is_some) {
+    if starting::is_starting() {
         return Ok(());
     }
     let task = crate::kernel::current().ok_or(Errno::EPERM)?;

@@ -3,6 +3,7 @@
 //! What can be written acts; everything else is read-only and true.
 
 use super::net_settings;
+use super::starting;
 use super::system::of_kernel;
 use crate::errno::{Errno, Result};
 use crate::fs::mqueue::{HARD_MSGMAX, HARD_MSGSIZEMAX, Settings};
@@ -10,7 +11,7 @@ use crate::fs::pipe::PIPE_MAX_SIZE;
 use crate::fs::pseudo::{Node, Rights, Text, directory, text};
 use crate::fs::userfaultfd::UNPRIVILEGED;
 use crate::fs::{fanotify, inotify};
-use crate::kernel::ipc::{limits::Limits, msg::MSGMNI, shm};
+use crate::kernel::ipc::{limits::Limits, msg, sem::SEMMNI, shm};
 use crate::kernel::namespace::UtsNamespace;
 use crate::kernel::tree::{self, PID_MAX};
 use crate::kernel::{Kernel, version::UTS};
@@ -169,19 +170,54 @@ fn ipc_limit(place: fn(&Limits) -> &AtomicU64, most: u64) -> Node {
 
 impl Text for IpcLimit {
     fn read(&self) -> Result<Vec<u8>> {
-        let task = crate::kernel::current().ok_or(Errno::ENOENT)?;
-        let value = (self.place)(&task.namespaces().ipc.limits).load(Ordering::Relaxed);
+        let namespaces = starting::namespaces()?;
+        let value = (self.place)(&namespaces.ipc.limits).load(Ordering::Relaxed);
         Ok(format!("{value}\n").into_bytes())
     }
 
     fn write(&self, data: &[u8]) -> Result<()> {
-        let task = crate::kernel::current().ok_or(Errno::ENOENT)?;
+        let namespaces = starting::namespaces()?;
         let line = std::str::from_utf8(data).map_err(|_| Errno::EINVAL)?;
         let n: u64 = line.trim_matches(['\0', '\n', ' ']).parse().map_err(|_| Errno::EINVAL)?;
         if n > self.most {
             return Err(Errno::EINVAL);
         }
-        (self.place)(&task.namespaces().ipc.limits).store(n, Ordering::Relaxed);
+        (self.place)(&namespaces.ipc.limits).store(n, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn rights(&self) -> Rights {
+        Rights::root(0o644)
+    }
+}
+
+/// Most of `msgmax` and `msgmnb`: as many bytes as all messages of a sandbox may have.
+const MOST_OF_MESSAGES: u64 = msg::MOST as u64;
+
+/// `kernel.sem`: the four limits of semaphores.
+struct SemLimits;
+
+/// Most of each. A set has fewer than 65,536, so that an operation's `sem_num` names each; operations of one call are copied
+/// before they are looked at.
+const MOST_SEM: [u64; 4] = [65536, i32::MAX as u64, 65536, SEMMNI as u64];
+
+impl Text for SemLimits {
+    fn read(&self) -> Result<Vec<u8>> {
+        let namespaces = starting::namespaces()?;
+        let [msl, mns, opm, mni] =
+            namespaces.ipc.limits.sem.each_ref().map(|n| n.load(Ordering::Relaxed));
+        Ok(format!("{msl}\t{mns}\t{opm}\t{mni}\n").into_bytes())
+    }
+
+    fn write(&self, data: &[u8]) -> Result<()> {
+        let namespaces = starting::namespaces()?;
+        let numbers = net_settings::numbers(data)?;
+        let places = &namespaces.ipc.limits.sem;
+        // As many as are given, the first ones.
+        for ((n, place), most) in numbers.iter().zip(places).zip(MOST_SEM) {
+            let n = u64::try_from(*n).ok().filter(|n| *n <= most).ok_or(Errno::EINVAL)?;
+            place.store(n, Ordering::Relaxed);
+        }
         Ok(())
     }
 
@@ -195,19 +231,19 @@ struct NextId(fn(&Limits) -> &AtomicI32);
 
 impl Text for NextId {
     fn read(&self) -> Result<Vec<u8>> {
-        let task = crate::kernel::current().ok_or(Errno::ENOENT)?;
-        let id = (self.0)(&task.namespaces().ipc.limits).load(Ordering::Relaxed);
+        let namespaces = starting::namespaces()?;
+        let id = (self.0)(&namespaces.ipc.limits).load(Ordering::Relaxed);
         Ok(format!("{id}\n").into_bytes())
     }
 
     fn write(&self, data: &[u8]) -> Result<()> {
-        let task = crate::kernel::current().ok_or(Errno::ENOENT)?;
+        let namespaces = starting::namespaces()?;
         let line = std::str::from_utf8(data).map_err(|_| Errno::EINVAL)?;
         let id: i32 = line.trim_matches(['\0', '\n', ' ']).parse().map_err(|_| Errno::EINVAL)?;
         if id < 0 {
             return Err(Errno::EINVAL);
         }
-        (self.0)(&task.namespaces().ipc.limits).store(id, Ordering::Relaxed);
+        (self.0)(&namespaces.ipc.limits).store(id, Ordering::Relaxed);
         Ok(())
     }
 
@@ -259,17 +295,15 @@ struct QueueLimit {
 
 impl Text for QueueLimit {
     fn read(&self) -> Result<Vec<u8>> {
-        let task = crate::kernel::current().ok_or(Errno::ENOENT)?;
-        let namespaces = task.namespaces();
+        let namespaces = starting::namespaces()?;
         let value = (self.place)(namespaces.ipc.mqueue.settings()).load(Ordering::Relaxed);
         Ok(format!("{value}\n").into_bytes())
     }
 
     fn write(&self, data: &[u8]) -> Result<()> {
-        let task = crate::kernel::current().ok_or(Errno::ENOENT)?;
+        let namespaces = starting::namespaces()?;
         let [n] = net_settings::numbers(data)?[..] else { return Err(Errno::EINVAL) };
         let n = i32::try_from(n).ok().filter(|n| self.range.contains(n)).ok_or(Errno::EINVAL)?;
-        let namespaces = task.namespaces();
         (self.place)(namespaces.ipc.mqueue.settings()).store(n, Ordering::Relaxed);
         Ok(())
     }
@@ -299,9 +333,9 @@ fn kernel_settings(kernel: &Arc<Kernel>) -> Node {
         ("io_uring_group", text(Constant("-1\n"))),
         ("keys", super::keys::settings(kernel)),
         ("msg_next_id", text(NextId(|l| &l.msg_next_id))),
-        ("msgmax", text(Constant("8192\n"))),
-        ("msgmnb", text(Constant("16384\n"))),
-        ("msgmni", ipc_limit(|l| &l.msgmni, MSGMNI as u64)),
+        ("msgmax", ipc_limit(|l| &l.msgmax, MOST_OF_MESSAGES)),
+        ("msgmnb", ipc_limit(|l| &l.msgmnb, MOST_OF_MESSAGES)),
+        ("msgmni", ipc_limit(|l| &l.msgmni, msg::MSGMNI as u64)),
         ("ngroups_max", text(Constant("65536\n"))),
         ("osrelease", shown(|| format!("{}\n", UTS.release))),
         ("ostype", shown(|| format!("{}\n", UTS.sysname))),
@@ -332,10 +366,11 @@ fn kernel_settings(kernel: &Arc<Kernel>) -> Node {
         ("sched_child_runs_first", text(Constant("0\n"))),
         ("sched_rr_timeslice_ms", text(Constant("100\n"))),
         ("sem_next_id", text(NextId(|l| &l.sem_next_id))),
-        ("sem", text(Constant("32000\t1024000000\t500\t32000\n"))),
+        ("sem", text(SemLimits)),
         ("seccomp", directory(vec![("actions_avail", text(Constant("\n")))])),
         ("shm_next_id", text(NextId(|l| &l.shm_next_id))),
-        ("shmall", text(Constant("18446744073692774399\n"))),
+        ("shm_rmid_forced", ipc_limit(|l| &l.shm_rmid_forced, 1)),
+        ("shmall", ipc_limit(|l| &l.shmall, u64::MAX)),
         ("shmmax", ipc_limit(|l| &l.shmmax, u64::MAX)),
         ("shmmni", ipc_limit(|l| &l.shmmni, shm::SHMMNI as u64)),
         ("tainted", text(Constant("0\n"))),
@@ -469,9 +504,9 @@ struct Name {
 impl Name {
     /// The UTS namespace of whoever looks.
     fn uts(&self) -> Result<Arc<UtsNamespace>> {
-        match crate::kernel::current() {
-            Some(task) => Ok(task.namespaces().uts.clone()),
-            None => Ok(self.kernel.upgrade().ok_or(Errno::ENOENT)?.namespaces.uts.clone()),
+        match starting::namespaces() {
+            Ok(namespaces) => Ok(namespaces.uts.clone()),
+            Err(_) => Ok(self.kernel.upgrade().ok_or(Errno::ENOENT)?.namespaces.uts.clone()),
         }
     }
 }

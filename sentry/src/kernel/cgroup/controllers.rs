@@ -14,12 +14,15 @@ bitflags::bitflags! {
         const PIDS = 4;
         /// Which CPUs.
         const CPUSET = 8;
+        /// Reading and writing of files.
+        const IO = 16;
     }
 }
 
-const NAMES: [(&str, Controllers); 4] = [
+const NAMES: [(&str, Controllers); 5] = [
     ("cpuset", Controllers::CPUSET),
     ("cpu", Controllers::CPU),
+    ("io", Controllers::IO),
     ("memory", Controllers::MEMORY),
     ("pids", Controllers::PIDS),
 ];
@@ -61,6 +64,6 @@ mod tests {
         assert_eq!((on, off), (Controllers::empty(), Controllers::CPU | Controllers::PIDS));
         assert_eq!(Controllers::parse_changes("+net"), Err(Errno::EINVAL));
         assert_eq!(Controllers::parse_changes("cpu"), Err(Errno::EINVAL));
-        assert_eq!(Controllers::all().line(), "cpuset cpu memory pids\n");
+        assert_eq!(Controllers::all().line(), "cpuset cpu io memory pids\n");
     }
 }

@@ -11,6 +11,7 @@ mod controllers;
 pub mod cpu;
 mod cpuset;
 mod freeze;
+pub mod io;
 mod member;
 pub mod memory;
 mod pids;
@@ -86,6 +87,7 @@ pub struct Cgroup {
     /// CPU time.
     pub cpu: cpu::Cpu,
     cpuset: cpuset::CpuSet,
+    io: io::Io,
 }
 
 struct State {
@@ -139,6 +141,7 @@ impl Cgroup {
             memory: memory::Memory::default(),
             cpu: cpu::Cpu::default(),
             cpuset: cpuset::CpuSet::default(),
+            io: io::Io::default(),
         })
     }
 
@@ -278,6 +281,7 @@ impl Cgroup {
             state.removed = true;
         }
         self.cpu.take_over(&child.cpu);
+        self.io.take_over(&child.io);
         self.state.lock().children.remove(name);
         Ok(())
     }

@@ -17,11 +17,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// `MSGMNI`: queues of a namespace.
 pub const MSGMNI: usize = 32000;
 /// `MSGMAX`: bytes of one message.
-pub const MSGMAX: usize = 8192;
+pub const MSGMAX: u64 = 8192;
 /// `MSGMNB`: bytes of one queue, unless `msgctl(2)` says otherwise.
 pub const MSGMNB: u64 = 16384;
 /// How many bytes the sentry has memory for (`ENOMEM`), in all namespaces together.
-const MOST: usize = 64 << 20;
+pub const MOST: usize = 64 << 20;
 /// What a message costs beyond its text.
 const OVERHEAD: usize = 64;
 
@@ -210,14 +210,14 @@ impl Object for Queue {
 }
 
 impl Queue {
-    fn new(perm: Permissions) -> Queue {
+    fn new(perm: Permissions, max_bytes: u64) -> Queue {
         Queue {
             state: Mutex::new(State {
                 perm,
                 times: [0, 0, now()],
                 pids: [0, 0],
                 bytes: 0,
-                max_bytes: MSGMNB,
+                max_bytes,
                 messages: VecDeque::new(),
                 receivers: VecDeque::new(),
                 done: BTreeMap::new(),
@@ -239,11 +239,12 @@ impl Queue {
     /// `IPC_SET`. `EPERM` for more bytes than usual without `CAP_SYS_RESOURCE`.
     pub fn set(
         &self,
+        ns: &IpcNamespace,
         creds: &Credentials,
         (uid, gid, mode): (u32, u32, u32),
         max_bytes: u64,
     ) -> Result<()> {
-        if max_bytes > MSGMNB && !creds.has(CAP_SYS_RESOURCE) {
+        if max_bytes > ns.limits.msgmnb.load(Ordering::Relaxed) && !creds.has(CAP_SYS_RESOURCE) {
             return Err(Errno::EPERM);
         }
         let mut wakers = Wakers::new();
@@ -293,7 +294,13 @@ pub fn get(t: &CurrentTask, key: i32, flags: u32) -> Result<i32> {
     let by = (ns, &**t.creds());
     let most = Limits::count(&ns.limits.msgmni);
     let bounds = (most, &ns.limits.msg_next_id);
-    ns.msg.get(by, (key, flags), bounds, |_| Ok(()), |perm| Ok(Queue::new(perm)))
+    ns.msg.get(
+        by,
+        (key, flags),
+        bounds,
+        |_| Ok(()),
+        |perm| Ok(Queue::new(perm, ns.limits.msgmnb.load(Ordering::Relaxed))),
+    )
 }
 
 /// `msgsnd(2)`.

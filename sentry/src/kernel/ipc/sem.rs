@@ -4,6 +4,7 @@
 //! that have become possible: who looks at the set next sees them done.
 
 use super::ids::{Ids, Object};
+use super::limits::{Limits, Semaphores};
 use super::{Permissions, now};
 use crate::errno::{Errno, Result};
 use crate::kernel::namespace::IpcNamespace;
@@ -15,14 +16,10 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// `SEMMSL`: semaphores of one set.
-pub const SEMMSL: usize = 32000;
-/// `SEMMNI`: sets of a namespace.
-pub const SEMMNI: usize = 32000;
-/// `SEMMNS`: semaphores of a namespace.
-pub const SEMMNS: usize = SEMMSL * SEMMNI;
-/// `SEMOPM`: operations of one `semop(2)`.
-pub const SEMOPM: usize = 500;
+/// Most sets of a namespace.
+pub const SEMMNI: usize = 32768;
+/// `SEMMSL`, `SEMMNS`, `SEMOPM` and `SEMMNI` unless `kernel.sem` says otherwise.
+pub const LIMITS: [u64; 4] = [32000, 32000 * 32000, 500, 32000];
 /// `SEMVMX`: highest value; also that of an adjustment (`SEMAEM`).
 pub const SEMVMX: i32 = 32767;
 /// How many semaphores the sentry has memory for (`ENOMEM`), in all namespaces together.
@@ -110,6 +107,7 @@ struct State {
     next_sleeper: u64,
     removed: bool,
     _memory: Reserved,
+    _counted: Semaphores,
 }
 
 /// A semaphore set.
@@ -253,7 +251,8 @@ impl Object for Set {
 }
 
 impl Set {
-    fn new(perm: Permissions, count: usize) -> Result<Set> {
+    fn new(perm: Permissions, count: usize, limits: &Limits) -> Result<Set> {
+        let counted = limits.count_semaphores(count)?;
         let memory = Reserved::new(count)?;
         let state = State {
             perm,
@@ -266,6 +265,7 @@ impl Set {
             next_sleeper: 0,
             removed: false,
             _memory: memory,
+            _counted: counted,
         };
         Ok(Set { state: Mutex::new(state) })
     }
@@ -379,17 +379,18 @@ impl Set {
 pub fn get(t: &CurrentTask, key: i32, count: i32, flags: u32) -> Result<i32> {
     let ns = &*t.namespaces().ipc;
     let count = usize::try_from(count).map_err(|_| Errno::EINVAL)?;
-    if count > SEMMSL {
+    let [most, _, _, sets] = ns.limits.sem.each_ref().map(Limits::count);
+    if count > most {
         return Err(Errno::EINVAL);
     }
     let enough = |set: &Set| match count <= set.describe().count {
         true => Ok(()),
         false => Err(Errno::EINVAL),
     };
-    let bounds = (SEMMNI, &ns.limits.sem_next_id);
+    let bounds = (sets, &ns.limits.sem_next_id);
     ns.sem.get((ns, t.creds()), (key, flags), bounds, enough, |perm| match count {
         0 => Err(Errno::EINVAL),
-        n => Set::new(perm, n),
+        n => Set::new(perm, n, &ns.limits),
     })
 }
 

@@ -8,14 +8,14 @@ use super::{IPC_CREAT, IPC_EXCL, IPC_PRIVATE, Permissions, now};
 use crate::errno::{Errno, Result};
 use crate::fs::tmpfs::memfd::{self, MemfdFlags};
 use crate::kernel::namespace::IpcNamespace;
-use crate::kernel::{Credentials, CurrentTask};
+use crate::kernel::{Credentials, CurrentTask, Task};
 use crate::mm::{Backing, MapFlags, MapRequest, PAGE_SIZE, UserAddr};
 use crate::sync::{Mutex, rank};
 use crate::vfs::{File, SetAttr};
 use platform::Prot;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 /// `kernel.shmmni`: segments.
 pub const SHMMNI: usize = 4096;
@@ -48,6 +48,7 @@ pub struct Segment {
     pub times: [i64; 3],
     /// Maker and last user.
     pub pids: [i32; 2],
+    maker: Weak<Task>,
     file: Arc<File>,
 }
 
@@ -75,12 +76,16 @@ struct Table {
     seq: u16,
 }
 
-/// Segments marked for removal go when nobody has them attached.
+/// Segments marked for removal go when nobody has them attached; with `shm_rmid_forced` also those that have been
+/// attached, or whose maker has ended.
 fn sweep(ns: &IpcNamespace) {
     let mut gone = Vec::new();
     {
         let mut table = ns.shm.table.lock();
-        let dead = |s: &Segment| s.perm.mode & SHM_DEST != 0 && Arc::strong_count(&s.file) == 1;
+        let forced = ns.limits.shm_rmid_forced.load(Ordering::Relaxed) != 0;
+        let orphan = |s: &Segment| s.times[0] != 0 || s.maker.strong_count() == 0;
+        let marked = |s: &Segment| s.perm.mode & SHM_DEST != 0 || forced && orphan(s);
+        let dead = |s: &Segment| marked(s) && Arc::strong_count(&s.file) == 1;
         let ids: Vec<i32> =
             table.segments.iter().filter(|(_, s)| dead(s)).map(|(id, _)| *id).collect();
         gone.extend(ids.iter().filter_map(|id| table.segments.remove(id)));
@@ -127,6 +132,11 @@ pub fn get(t: &CurrentTask, key: i32, size: u64, flags: u32) -> Result<i32> {
     if table.segments.len() >= Limits::count(&ns.limits.shmmni) {
         return Err(Errno::ENOSPC);
     }
+    let pages = |size: u64| size.div_ceil(PAGE_SIZE);
+    let all: u64 = table.segments.values().map(|s| pages(s.size)).sum();
+    if all.saturating_add(pages(size)) > ns.limits.shmall.load(Ordering::Relaxed) {
+        return Err(Errno::ENOSPC);
+    }
     let (first, seq) = if let Some(id) = Limits::take_id(&ns.limits.shm_next_id) {
         (id % SEQ_STEP, (id / SEQ_STEP) as u16)
     } else {
@@ -138,7 +148,8 @@ pub fn get(t: &CurrentTask, key: i32, size: u64, flags: u32) -> Result<i32> {
     let id = i32::from(seq) * SEQ_STEP + index;
     let perm = Permissions::new(key, creds, flags, seq);
     let times = [0, 0, now()];
-    table.segments.insert(id, Segment { perm, size, times, pids: [t.tgid(), 0], file });
+    let maker = Arc::downgrade(t.task());
+    table.segments.insert(id, Segment { perm, size, times, pids: [t.tgid(), 0], maker, file });
     Ok(id)
 }
 

@@ -7,7 +7,7 @@ use super::{DefaultAction, SigAction, SigInfo, SigSet, Signal, stop};
 use crate::errno::Errno;
 use crate::kernel::run::SYSCALL_LEN;
 use crate::kernel::task::work;
-use crate::kernel::{CurrentTask, coredump, ptrace};
+use crate::kernel::{CurrentTask, cgroup, coredump, ptrace};
 use std::sync::atomic::Ordering;
 
 /// How a task goes on.
@@ -33,6 +33,10 @@ pub fn run(t: &mut CurrentTask, mut restart: Option<Errno>) -> Next {
         }
         if bits & work::HOLDS != 0 {
             crate::kernel::pause::pause_here(t);
+            continue;
+        }
+        if bits & work::PAY != 0 {
+            cgroup::io::pay(t);
             continue;
         }
         if bits & work::STOP != 0 {

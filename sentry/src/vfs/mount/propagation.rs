@@ -4,6 +4,7 @@
 //! and give nothing back. A mount can be a slave of one group and a member of another.
 
 use super::Mount;
+use crate::errno::{Errno, Result};
 use crate::sync::{Mutex, rank};
 use crate::vfs::dentry::Dentry;
 use std::sync::{Arc, Weak};
@@ -19,6 +20,24 @@ pub enum Propagation {
     Slave,
     /// `MS_UNBINDABLE`
     Unbindable,
+}
+
+impl Propagation {
+    /// All that [`Propagation::wanted`] looks at.
+    pub const FLAGS: u64 =
+        libc::MS_UNBINDABLE | libc::MS_PRIVATE | libc::MS_SLAVE | libc::MS_SHARED;
+
+    /// The one of `mount(2)`'s flags. `EINVAL` when there are several.
+    pub fn wanted(flags: u64) -> Result<Option<Propagation>> {
+        match flags & Self::FLAGS {
+            0 => Ok(None),
+            libc::MS_UNBINDABLE => Ok(Some(Self::Unbindable)),
+            libc::MS_PRIVATE => Ok(Some(Self::Private)),
+            libc::MS_SLAVE => Ok(Some(Self::Slave)),
+            libc::MS_SHARED => Ok(Some(Self::Shared)),
+            _ => Err(Errno::EINVAL),
+        }
+    }
 }
 
 /// Mounts that share what is mounted in them.

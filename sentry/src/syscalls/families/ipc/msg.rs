@@ -3,7 +3,7 @@
 use crate::errno::{Errno, Result};
 use crate::kernel::CurrentTask;
 use crate::kernel::ipc::limits::Limits;
-use crate::kernel::ipc::msg::{self, Description, IPC_NOWAIT, MSGMNB, Message, Queue, Want};
+use crate::kernel::ipc::msg::{self, Description, IPC_NOWAIT, Message, Queue, Want};
 use crate::kernel::ipc::{IPC_64, IPC_INFO, IPC_RMID, IPC_SET, IPC_STAT, ids::Object};
 use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
@@ -28,7 +28,8 @@ pub fn msgsnd(
 ) -> SysResult {
     let kind: i64 = t.mm().read_obj(msgp)?;
     let size = usize::try_from(msgsz).map_err(|_| Errno::EINVAL)?;
-    if size > msg::MSGMAX || msqid < 0 || kind < 1 {
+    let longest = Limits::count(&t.namespaces().ipc.limits.msgmax);
+    if size > longest || msqid < 0 || kind < 1 {
         return Err(Errno::EINVAL);
     }
     let mut text = vec![0; size];
@@ -82,8 +83,10 @@ fn description(t: &CurrentTask, queue: &Queue) -> Vec<u8> {
 /// `struct msginfo`.
 fn information(t: &CurrentTask, buf: UserAddr, usage: bool) -> SysResult {
     let (all, highest) = t.namespaces().ipc.msg.all();
-    let mni = Limits::count(&t.namespaces().ipc.limits.msgmni) as i32;
-    let mnb = MSGMNB as i32;
+    let namespaces = t.namespaces();
+    let limits = &namespaces.ipc.limits;
+    let [mni, mnb, max] =
+        [&limits.msgmni, &limits.msgmnb, &limits.msgmax].map(|n| Limits::count(n) as i32);
     let (pool, map, total) = match usage {
         true => {
             let sizes = || all.iter().map(|(_, queue)| queue.describe().sizes);
@@ -93,7 +96,7 @@ fn information(t: &CurrentTask, buf: UserAddr, usage: bool) -> SysResult {
         }
         false => (mni.saturating_mul(mnb / 1024), mnb, mnb),
     };
-    let fields = [pool, map, msg::MSGMAX as i32, mnb, mni, 16, total, 0xffff];
+    let fields = [pool, map, max, mnb, mni, 16, total, 0xffff];
     t.mm().write_obj(buf, &fields)?;
     Ok(highest as u64)
 }
@@ -131,7 +134,7 @@ pub fn msgctl(t: &mut CurrentTask, msqid: i32, cmd: i32, buf: UserAddr) -> SysRe
             let owner = ((key_uid >> 32) as u32, gid_cuid as u32, (cgid_mode >> 32) as u32);
             let queue = ns.msg.find(msqid)?;
             queue.permissions().check_owner(ns, t.creds())?;
-            queue.set(t.creds(), owner, bytes)?;
+            queue.set(ns, t.creds(), owner, bytes)?;
             Ok(0)
         }
         _ => Err(Errno::EINVAL),

@@ -4,7 +4,9 @@ use super::wait::Timeout;
 use crate::errno::{Errno, Result};
 use crate::kernel::CurrentTask;
 use crate::kernel::ipc::sem::{self, Description, Op, Question, SEMVMX, Set};
-use crate::kernel::ipc::{IPC_64, IPC_INFO, IPC_RMID, IPC_SET, IPC_STAT, ids::Object};
+use crate::kernel::ipc::{
+    IPC_64, IPC_INFO, IPC_RMID, IPC_SET, IPC_STAT, ids::Object, limits::Limits,
+};
 use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::Flags;
@@ -42,7 +44,7 @@ pub fn semtimedop(
         let _: [i64; 2] = t.mm().read_obj(timeout)?;
     }
     let count = nsops as usize;
-    if count > sem::SEMOPM {
+    if count > Limits::count(&t.namespaces().ipc.limits.sem[2]) {
         return Err(Errno::E2BIG);
     }
     if count == 0 {
@@ -82,8 +84,8 @@ fn information(t: &CurrentTask, buf: UserAddr, usage: bool) -> SysResult {
         // `SEMUSZ` and `SEMAEM`.
         false => (20, SEMVMX as usize),
     };
-    let mns = sem::SEMMNS;
-    let fields = [mns, sem::SEMMNI, mns, mns, sem::SEMMSL, sem::SEMOPM, sem::SEMOPM, sets];
+    let [msl, mns, opm, mni] = t.namespaces().ipc.limits.sem.each_ref().map(Limits::count);
+    let fields = [mns, mni, mns, mns, msl, opm, opm, sets];
     let mut out: Vec<u8> = fields.iter().flat_map(|n| (*n as i32).to_ne_bytes()).collect();
     out.extend_from_slice(&SEMVMX.to_ne_bytes());
     out.extend_from_slice(&(semaphores as i32).to_ne_bytes());

@@ -82,7 +82,7 @@ pub fn shmctl(t: &mut CurrentTask, shmid: i32, cmd: i32, buf: UserAddr) -> SysRe
                 ns.limits.shmmax.load(Ordering::Relaxed),
                 ns.limits.shmmni.load(Ordering::Relaxed),
             );
-            let info = [max, 1, n, n, shm::SHMMAX];
+            let info = [max, 1, n, n, ns.limits.shmall.load(Ordering::Relaxed)];
             let mut out: Vec<u8> = info.iter().flat_map(|w| w.to_ne_bytes()).collect();
             out.resize(72, 0);
             t.mm().write(buf, &out)?;

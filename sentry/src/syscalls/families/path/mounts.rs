@@ -19,19 +19,8 @@ const MS_SILENT: u64 = 32768;
 const MS_BIND: u64 = 4096;
 const MS_MOVE: u64 = 8192;
 const MS_REC: u64 = 16384;
-const MS_UNBINDABLE: u64 = 1 << 17;
-const MS_PRIVATE: u64 = 1 << 18;
-const MS_SLAVE: u64 = 1 << 19;
-const MS_SHARED: u64 = 1 << 20;
 const MS_MAGIC: u64 = 0xc0ed_0000;
 const MS_MAGIC_MASK: u64 = 0xffff_0000;
-
-const PROPAGATIONS: [(u64, Propagation); 4] = [
-    (MS_UNBINDABLE, Propagation::Unbindable),
-    (MS_PRIVATE, Propagation::Private),
-    (MS_SLAVE, Propagation::Slave),
-    (MS_SHARED, Propagation::Shared),
-];
 
 /// Whether the caller may change its mount namespace (`may_mount`).
 pub(super) fn require_admin(t: &CurrentTask) -> Result<()> {
@@ -69,20 +58,12 @@ pub fn mount(
         bind(t, &from, &at, flags & MS_REC != 0)?;
         return Ok(0);
     }
-    let wanted: Vec<_> = PROPAGATIONS.iter().filter(|(bit, _)| flags & bit != 0).collect();
-    match wanted.as_slice() {
-        [] => {}
-        [(_, propagation)] => {
-            const ALLOWED: u64 = MS_REC | MS_SILENT;
-            if flags & !(ALLOWED | MS_UNBINDABLE | MS_PRIVATE | MS_SLAVE | MS_SHARED) != 0
-                || !is_root(&at)
-            {
-                return Err(Errno::EINVAL);
-            }
-            namespace.set_propagation(&at.mount, *propagation, flags & MS_REC != 0)?;
-            return Ok(0);
+    if let Some(to) = Propagation::wanted(flags)? {
+        if flags & !(MS_REC | MS_SILENT | Propagation::FLAGS) != 0 || !is_root(&at) {
+            return Err(Errno::EINVAL);
         }
-        _ => return Err(Errno::EINVAL),
+        namespace.set_propagation(&at.mount, to, flags & MS_REC != 0)?;
+        return Ok(0);
     }
     if flags & MS_MOVE != 0 {
         let from = find_path(t, AT_FDCWD, PathPtr(source), 0)?;
