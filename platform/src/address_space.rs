@@ -74,13 +74,13 @@ pub trait AddressSpace: Send + Sync {
     fn populate(&self, addr: u64, len: u64);
 
     /// Lets first touches of whatever is mapped in the range bring huge pages, where addresses and offsets in the memory
-    /// file are congruent modulo their size. A hint.
+    /// file are congruent modulo their size, or as many pages as these have. A hint.
     fn huge(&self, _addr: u64, _len: u64) {}
 
-    /// Whether it pays to map large areas in parts, as they come into use: a page is cheaper in a huge page that
-    /// [`AddressSpace::huge`] has allowed.
-    fn maps_ahead(&self) -> bool {
-        false
+    /// The least part, a power of two of bytes, if it pays to map large areas in parts as they come into use: a page is
+    /// cheaper among those that [`AddressSpace::huge`] has allowed.
+    fn least_part(&self) -> Option<u64> {
+        None
     }
 
     /// Gives the platform room for what call sites are patched to jump to, within 2 GiB of the sites: `frames` are

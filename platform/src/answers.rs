@@ -4,7 +4,7 @@
 //! The sentry changes the word when what it stands for changes, from whatever thread that is: a call that a
 //! platform answers at the same time has come before the change, or after it.
 
-/// A call that only reads what the sentry knows of its thread, and has no arguments.
+/// A call that only reads what the sentry knows of its thread, and has no arguments, or one that does nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum PureCall {
@@ -24,11 +24,13 @@ pub enum PureCall {
     Getgid,
     /// `getegid(2)`
     Getegid,
+    /// `futex(2)`: `FUTEX_WAKE | FUTEX_PRIVATE_FLAG` where nobody can be waiting ([`FutexWaiters`]). The answer is 0.
+    FutexWake,
 }
 
 impl PureCall {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Getpid,
         Self::Gettid,
         Self::Getppid,
@@ -37,6 +39,7 @@ impl PureCall {
         Self::Geteuid,
         Self::Getgid,
         Self::Getegid,
+        Self::FutexWake,
     ];
 
     /// Its number.
@@ -50,6 +53,7 @@ impl PureCall {
             Self::Geteuid => libc::SYS_geteuid,
             Self::Getgid => libc::SYS_getgid,
             Self::Getegid => libc::SYS_getegid,
+            Self::FutexWake => libc::SYS_futex,
         };
         number as u64
     }
@@ -64,4 +68,14 @@ impl PureCall {
 pub trait Answers: Send + Sync {
     /// From now on the platform may answer such a call of the thread with `value`, or, with `None`, passes it on.
     fn set(&self, call: PureCall, value: Option<u32>);
+}
+
+/// Where a platform sees whether anybody may wait at an address ([`crate::Platform::futex_waiters`]). Of waits that
+/// `FUTEX_PRIVATE_FLAG` can meet, in whatever process.
+pub trait FutexWaiters: Send + Sync {
+    /// One more waits at an address. To be told before the word there is compared.
+    fn add(&self, addr: u64);
+
+    /// One less does.
+    fn remove(&self, addr: u64);
 }

@@ -18,7 +18,8 @@
 //! Ring 3 of this machine is ring 3 of the CPU: privileged instructions fault, no port is open, model-specific
 //! registers are out of reach. All of the machine's memory that is mapped in the user half was put there for
 //! this guest process. The kernel half holds the shim, one page for each vCPU, with registers of threads
-//! of this sandbox, and the words that calls are answered with ([`boards`]); user code cannot access it (on CPUs that leak such pages, Meltdown, it could read registers
+//! of this sandbox, the words that calls are answered with ([`boards`]) and
+//! counters of who waits at futexes ([`waiters`]); user code cannot access it (on CPUs that leak such pages, Meltdown, it could read registers
 //! of the same sandbox's other processes, and nothing else: page tables and other guests' memory are
 //! not mapped there). `vmcall` and `vmmcall` return an error where the host's KVM answers them itself.
 //! Whatever makes the machine stop in an unexpected way ends the guest process that ran.
@@ -37,13 +38,16 @@ mod slots;
 mod space;
 mod tables;
 mod vcpu;
+mod waiters;
 mod window;
 
 pub use device::PATH;
-pub use vcpu::{KVM_INTERRUPT, KVM_SET_DEVICE_ATTR, KVM_SET_SIGNAL_MASK};
+pub use vcpu::{KVM_INTERRUPT, KVM_PRE_FAULT_MEMORY, KVM_SET_DEVICE_ATTR, KVM_SET_SIGNAL_MASK};
 
 use crate::stub::layout;
-use crate::{AddressSpace, MemoryFile, PendingContext, Platform, PlatformError, Result, XState};
+use crate::{
+    AddressSpace, FutexWaiters, MemoryFile, PendingContext, Platform, PlatformError, Result, XState,
+};
 use context::KvmPending;
 use machine::Machine;
 use space::KvmSpace;
@@ -52,6 +56,7 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
+use waiters::Waiters;
 
 /// What the probe may take where another platform stands ready.
 const AUTO_LIMIT: Duration = Duration::from_millis(250);
@@ -122,6 +127,10 @@ impl Platform for KvmPlatform {
 
     fn user_addresses(&self) -> Range<u64> {
         layout::GUEST
+    }
+
+    fn futex_waiters(&self) -> Option<Arc<dyn FutexWaiters>> {
+        Some(Waiters::new(&self.machine))
     }
 
     fn new_address_space(&self) -> Result<(Arc<dyn AddressSpace>, Box<dyn PendingContext>)> {

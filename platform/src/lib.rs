@@ -35,7 +35,7 @@ pub mod systrap;
 pub mod workers;
 
 pub use address_space::{AddressSpace, CallSite, CodePage, MapSource, Prot};
-pub use answers::{Answers, PureCall};
+pub use answers::{Answers, FutexWaiters, PureCall};
 pub use context::{Access, Context, Event, Fault, Interrupter, PendingContext};
 pub use error::{AccessError, PlatformError, Result};
 pub use memory_file::{Frames, HUGE_PAGE, MemoryFile};
@@ -59,6 +59,11 @@ pub trait Platform: Send + Sync {
     /// Bytes of room that a program image should have for patched call sites ([`AddressSpace::add_slots`]); 0 for none.
     fn slots_size(&self) -> u64 {
         0
+    }
+
+    /// What is to be told of those who wait at futexes, so that [`PureCall::FutexWake`] can be answered.
+    fn futex_waiters(&self) -> Option<Arc<dyn FutexWaiters>> {
+        None
     }
 
     /// A new, empty address space and the context of its first thread.

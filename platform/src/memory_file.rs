@@ -261,6 +261,12 @@ impl MemoryFile {
         &self.mapping
     }
 
+    /// A reference of its own to a range that somebody has frames of, and keeps them meanwhile.
+    pub(crate) fn hold(self: &Arc<Self>, range: Range<u64>) -> Frames {
+        self.retain(range.clone());
+        Frames::new(self.clone(), range.start, range.end.saturating_sub(range.start))
+    }
+
     /// Counts one more reference to every page of the range.
     fn retain(&self, range: Range<u64>) {
         self.state.lock().refs.increment(range);

@@ -85,7 +85,7 @@ const SYSTRAP_REQUESTS: [u32; 14] =
     join(TERMINAL, [0xc050_2100, 0xc018_2101, 0x4008_2102, 0x4018_2103, 0x4008_2104]);
 
 /// Those of terminals, and what a virtual machine that exists already needs.
-const KVM_REQUESTS: [u32; 26] = join(
+const KVM_REQUESTS: [u32; 27] = join(
     TERMINAL,
     [
         // KVM_RUN, KVM_INTERRUPT, KVM_GET_VCPU_EVENTS, KVM_SET_VCPU_EVENTS, KVM_GET_REGS.
@@ -99,6 +99,8 @@ const KVM_REQUESTS: [u32; 26] = join(
         0x5000_aea5,
         // KVM_SET_USER_MEMORY_REGION.
         0x4020_ae46,
+        // KVM_PRE_FAULT_MEMORY.
+        0xc040_aed5,
         // KVM_CREATE_VCPU, KVM_SET_CPUID2, KVM_GET_SREGS, KVM_SET_SREGS, KVM_SET_XCRS, KVM_SET_MSRS,
         // KVM_SET_DEVICE_ATTR, KVM_SET_REGS, KVM_SET_SIGNAL_MASK.
         0xae41,

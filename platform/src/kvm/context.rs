@@ -148,7 +148,10 @@ impl KvmContext {
         let mut raised = None;
         match stop.kind {
             vector::PAGE_FAULT => match space.fault(address, error) {
-                Outcome::Repaired => return Ok(None),
+                Outcome::Repaired => {
+                    space.bring_ahead(address, &lent.vcpu);
+                    return Ok(None);
+                }
                 Outcome::Raise(fault) => raised = Some(fault),
                 Outcome::Exhausted => return self.die(),
             },

@@ -18,7 +18,9 @@ use super::vcpu::{Model, Presence, Vcpu};
 use crate::cpu::xsave_layout;
 use crate::host::Errno;
 use crate::{MemoryFile, PlatformError, Result, XState};
-use kvm_bindings::{CpuId, KVM_CAP_DISABLE_QUIRKS, KVM_MAX_CPUID_ENTRIES, kvm_enable_cap};
+use kvm_bindings::{
+    CpuId, KVM_CAP_DISABLE_QUIRKS, KVM_CAP_PRE_FAULT_MEMORY, KVM_MAX_CPUID_ENTRIES, kvm_enable_cap,
+};
 use kvm_ioctls::Kvm;
 use parking_lot::{Condvar, Mutex, RwLock};
 use std::sync::Arc;
@@ -92,8 +94,10 @@ pub struct Machine {
     vcpus: RwLock<Vec<Arc<Presence>>>,
     next_space: AtomicU64,
     boards: Boards,
+    waiters: Page,
     /// Held while pages of the kernel half are mapped.
     mapping: Mutex<()>,
+    pre_faults: bool,
     /// Runs of vCPUs so far.
     pub runs: AtomicU64,
 }
@@ -133,19 +137,21 @@ impl Machine {
             *first = FIX_HYPERCALL;
         }
         let _ = vm.enable_cap(&quirks);
+        let pre_faults = vm.check_extension_raw(KVM_CAP_PRE_FAULT_MEMORY.into()) > 0;
         let arena = Arc::new(Arena::new(ARENA)?);
         let kernel = arena.allocate_root().ok_or_else(exhausted)?;
         // One table below the root for the whole kernel half, so that later roots need but its entry.
         let below = arena.allocate().ok_or_else(exhausted)?;
         arena.store(kernel, 256 * 8, below.address() | TABLE);
         let code = shim::code_page(&arena).ok_or_else(exhausted)?;
+        let waiters = arena.allocate().ok_or_else(exhausted)?;
         let most = u32::try_from(kvm.get_max_vcpus()).unwrap_or(1).min(MOST_VCPUS);
         let regions = u32::try_from(kvm.get_nr_memslots()).unwrap_or(0);
         let cpuid = CpuId::from_entries(&entries)
             .map_err(|_| PlatformError::host("reduce the CPU's features", Errno::E2BIG))?;
         let model = Model { cr4: cpuid::cr4(&entries, xcr0), cpuid, xcr0, kernel };
         let bits = cpuid::physical_bits(&supported);
-        Ok(Arc::new(Self {
+        let machine = Self {
             slots: Slots::new(vm, memory, arena, bits, regions)?,
             model,
             code,
@@ -157,8 +163,12 @@ impl Machine {
             next_space: AtomicU64::new(1),
             boards: Boards::default(),
             mapping: Mutex::new(()),
+            pre_faults,
+            waiters,
             runs: AtomicU64::new(0),
-        }))
+        };
+        machine.map_kernel(shim::WAITERS_BASE, waiters, bit::NO_EXECUTE)?;
+        Ok(Arc::new(machine))
     }
 
     /// Guest-physical memory.
@@ -171,9 +181,19 @@ impl Machine {
         self.model.kernel
     }
 
+    /// Whether the host maps memory before it is used ([`Vcpu::pre_fault`]).
+    pub fn pre_faults(&self) -> bool {
+        self.pre_faults
+    }
+
     /// Where threads' answers are.
     pub fn boards(&self) -> &Boards {
         &self.boards
+    }
+
+    /// The page with counters of who waits at futexes.
+    pub fn waiters_page(&self) -> Page {
+        self.waiters
     }
 
     /// Maps a new page for boards, which the guest's ring 0 may read.

@@ -25,6 +25,15 @@ pub const STRIDE: u64 = 4 * PAGE_SIZE;
 /// Where the words that system calls are answered with begin ([`super::boards`]).
 pub const BOARDS_BASE: u64 = KERNEL_BASE + (1 << 30);
 
+/// Where the page of counters is that say whether anybody waits at a futex ([`super::waiters`]). The assembly has the
+/// same number.
+pub const WAITERS_BASE: u64 = KERNEL_BASE + (2 << 30);
+
+/// Which counter is that of an address. The assembly computes the same.
+pub fn waiters_index(addr: u64) -> u64 {
+    (addr ^ addr >> 8) >> 2 & 511
+}
+
 /// Selectors; those of user code are Linux's.
 pub mod selector {
     /// Kernel code.
@@ -164,10 +173,35 @@ core::arch::global_asm!(
     // Who single-steps sees every call.
     "test r11d, 0x100",
     "jnz 21f",
+    "cmp ecx, 9",
+    "je 22f",
     "mov eax, edx",
+    "23:",
     "mov rdx, [rip + AREA + 0x68]",
     "mov rcx, [rip + AREA + 0x60]",
     "sysretq",
+    // A wake-up of a private futex that nobody waits at: the operation, then the address, which Linux would take.
+    "22:",
+    "cmp esi, 0x81",
+    "jne 21f",
+    "test dil, 3",
+    "jnz 21f",
+    "lea rdx, [rdi + 0x1000]",
+    "or rdx, rdi",
+    "shr rdx, 47",
+    "jnz 21f",
+    "mov rdx, rdi",
+    "shr rdx, 8",
+    "xor rdx, rdi",
+    "shr rdx, 2",
+    "and edx, 511",
+    // The program's writes come first, as on Linux.
+    "lock or dword ptr [rip + AREA + 0x60], 0",
+    "movabs rcx, 0xffff800080000000",
+    "cmp qword ptr [rcx + 8 * rdx], 0",
+    "jne 21f",
+    "xor eax, eax",
+    "jmp 23b",
     "21:",
     "mov rdx, [rip + AREA + 0x68]",
     "mov rcx, [rip + AREA + 0x60]",
@@ -454,5 +488,8 @@ mod tests {
         // The instruction before the start is the `hlt`.
         assert_eq!(code[code::resume() as usize - 1], 0xf4);
         assert_eq!((area::BLOCK_END) % 16, 0);
+        // What the assembly has as numbers.
+        assert_eq!(PureCall::FutexWake.slot(), 9);
+        assert_eq!(WAITERS_BASE, 0xffff_8000_8000_0000);
     }
 }

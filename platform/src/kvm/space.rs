@@ -9,8 +9,10 @@ use super::areas::{Areas, Source};
 use super::arena::Page;
 use super::machine::Machine;
 use super::tables::{Exhausted, HUGE_SIZE, PageTables, entry};
+use super::vcpu::Vcpu;
 use super::window::Window;
 use crate::stub::layout;
+use crate::stub::mapped::MappedRanges;
 use crate::{
     Access, AddressSpace, Fault, Frames, MapSource, PAGE_SIZE, PlatformError, Prot, Result,
 };
@@ -33,6 +35,10 @@ const SEGV_MAPERR: i32 = 1;
 const SEGV_ACCERR: i32 = 2;
 const SEGV_PKUERR: i32 = 4;
 const BUS_ADRERR: i32 = 2;
+
+/// Least part of an area that is mapped as it comes into use, in bytes: a fault costs as much as some pages that the host
+/// maps one by one.
+const PART: u64 = 32 * PAGE_SIZE;
 
 /// x86 trap number of a page fault.
 const PAGE_FAULT: u64 = 14;
@@ -67,6 +73,8 @@ struct State {
     windows_changed: bool,
     /// Caches may have what page tables have no more.
     stale: bool,
+    /// Where memory may come before it is used, and has not yet.
+    ahead: MappedRanges,
     /// The host has refused a page before: each is asked for before it is mapped, on its own.
     exact: bool,
 }
@@ -104,6 +112,7 @@ impl KvmSpace {
             windows,
             windows_changed: false,
             stale: false,
+            ahead: MappedRanges::default(),
             exact,
         };
         Ok(Arc::new(Self {
@@ -282,6 +291,34 @@ impl KvmSpace {
         }
     }
 
+    /// Brings what may come before it is used of the surroundings of an address where guest code has faulted, and has the
+    /// host map it, so that the VM does not stop at each of its pages.
+    pub fn bring_ahead(&self, address: u64, vcpu: &Vcpu) {
+        let Some((frames, physical)) = self.take_ahead(address) else { return };
+        let memory = self.machine.slots().memory().mapping();
+        memory.populate(frames.offset()..frames.offset() + frames.len());
+        vcpu.pre_fault(physical, frames.len());
+    }
+
+    /// Takes from what may come ahead the part around an address that page tables are filled with at once. Its frames
+    /// are held, so that nothing comes for somebody else if they are given back meanwhile.
+    fn take_ahead(&self, address: u64) -> Option<(Frames, u64)> {
+        let mut state = self.state.lock();
+        let base = address / HUGE_SIZE * HUGE_SIZE;
+        let near = |part: &Range<u64>| part.contains(&address);
+        let part = state.ahead.within(base..base + HUGE_SIZE).find(near)?;
+        state.ahead.remove(part.clone());
+        let (start, area) = state.areas.find(address)?;
+        let (from, to) = (part.start.max(start), part.end.min(area.end));
+        let Source::Memory(offset) = area.source.skip(from - start) else { return None };
+        if state.exact || !area.prot.contains(Prot::WRITE) {
+            return None;
+        }
+        let (physical, room) = self.machine.slots().physical(offset).ok()?;
+        let len = (to - from).min(room);
+        Some((self.machine.slots().memory().hold(offset..offset + len), physical))
+    }
+
     /// Whether the host has, or can make, the page.
     fn has_page(&self, source: &Source) -> bool {
         match source {
@@ -396,6 +433,7 @@ impl AddressSpace for KvmSpace {
                 state.windows.push(window.clone());
             }
             state.windows_changed = !state.windows.is_empty();
+            state.ahead.remove(range.clone());
             state.stale |= state.tables.clear(range.clone());
             state.areas.insert(range, prot, source);
         });
@@ -405,6 +443,7 @@ impl AddressSpace for KvmSpace {
         self.change(addr, len, |state, range| {
             state.frames.extend(frames);
             state.windows_changed = !state.windows.is_empty();
+            state.ahead.remove(range.clone());
             state.stale |= state.tables.clear(range.clone());
             state.areas.remove(range);
         });
@@ -432,8 +471,21 @@ impl AddressSpace for KvmSpace {
             {
                 let memory = self.machine.slots().memory();
                 memory.mapping().populate(offset..offset + (part.end - part.start));
+                // What is there now is mapped when the first of it is used.
+                self.huge(part.start, part.end - part.start);
             }
         }
+    }
+
+    fn huge(&self, addr: u64, len: u64) {
+        let range = addr..addr.saturating_add(len).min(layout::GUEST.end);
+        if self.machine.pre_faults() && layout::GUEST.contains(&addr) {
+            self.state.lock().ahead.insert(range);
+        }
+    }
+
+    fn least_part(&self) -> Option<u64> {
+        self.machine.pre_faults().then_some(PART)
     }
 
     fn check(&self) -> Result<()> {

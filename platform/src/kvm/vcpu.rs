@@ -14,7 +14,8 @@ use crate::stub::interrupt::{SIGNAL, tgkill};
 use crate::{PlatformError, Registers, Result, XState};
 use kvm_bindings::{
     CpuId, KVM_VCPU_TSC_CTRL, KVM_VCPU_TSC_OFFSET, KVM_VCPUEVENT_VALID_SHADOW, Msrs,
-    kvm_device_attr, kvm_dtable, kvm_msr_entry, kvm_regs, kvm_segment, kvm_xcrs, kvm_xsave,
+    kvm_device_attr, kvm_dtable, kvm_msr_entry, kvm_pre_fault_memory, kvm_regs, kvm_segment,
+    kvm_xcrs, kvm_xsave,
 };
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use parking_lot::{Condvar, Mutex};
@@ -28,6 +29,9 @@ pub const KVM_INTERRUPT: u64 = 0x4004_ae86;
 pub const KVM_SET_DEVICE_ATTR: u64 = 0x4018_aee1;
 /// `_IOW(KVMIO, 0x8b, struct kvm_signal_mask)`.
 pub const KVM_SET_SIGNAL_MASK: u64 = 0x4004_ae8b;
+
+/// `_IOWR(KVMIO, 0xd5, struct kvm_pre_fault_memory)`.
+pub const KVM_PRE_FAULT_MEMORY: u64 = 0xc040_aed5;
 
 /// Bits of CR0: protection, FPU present and reporting its errors, write protection, alignment checks, paging.
 const CR0: u64 = 1 | 1 << 1 | 1 << 4 | 1 << 5 | 1 << 16 | 1 << 18 | 1 << 31;
@@ -420,6 +424,22 @@ impl Vcpu {
         match Errno::result(result) {
             Ok(_) | Err(Errno::EEXIST) => Ok(()),
             Err(error) => Err(PlatformError::host("stop a vCPU (KVM_INTERRUPT)", error)),
+        }
+    }
+
+    /// Has the host map what it has of guest-physical memory, as if guest code had read it. A hint: what is not mapped is
+    /// mapped when it is used.
+    pub fn pre_fault(&self, address: u64, len: u64) {
+        let mut range =
+            kvm_pre_fault_memory { gpa: address, size: len, ..kvm_pre_fault_memory::default() };
+        while range.size != 0 {
+            let before = range.size;
+            // SAFETY: the request reads and writes the structure; the VM's memory is used as by guest code.
+            let result =
+                unsafe { libc::ioctl(self.fd.as_raw_fd(), KVM_PRE_FAULT_MEMORY, &raw mut range) };
+            if result != 0 || range.size >= before {
+                break;
+            }
         }
     }
 

@@ -4,7 +4,9 @@ use super::link::Link;
 use super::operation::Operation;
 use super::process::StubProcess;
 use super::queue::{Queue, Work};
-use crate::{AddressSpace, Event, Frames, MapSource, MemoryFile, PlatformError, Prot, Result};
+use crate::{
+    AddressSpace, Event, Frames, HUGE_PAGE, MapSource, MemoryFile, PlatformError, Prot, Result,
+};
 use nix::errno::Errno;
 use parking_lot::{Mutex, MutexGuard};
 use std::ops::Range;
@@ -306,8 +308,8 @@ impl<X: Execute> AddressSpace for Space<X> {
         }
     }
 
-    fn maps_ahead(&self) -> bool {
-        self.shared.memory.is_huge()
+    fn least_part(&self) -> Option<u64> {
+        self.shared.memory.is_huge().then_some(HUGE_PAGE)
     }
 
     fn check(&self) -> Result<()> {

@@ -355,8 +355,8 @@ impl AddressSpace for SystrapSpace {
         self.inner.huge(addr, len);
     }
 
-    fn maps_ahead(&self) -> bool {
-        self.inner.maps_ahead()
+    fn least_part(&self) -> Option<u64> {
+        self.inner.least_part()
     }
 
     fn stale(&self) -> Vec<Range<u64>> {

@@ -13,7 +13,8 @@ fn call(number: u32) -> Vec<u8> {
 
 #[test]
 fn what_is_written_down_is_answered() {
-    for (index, pure) in PureCall::ALL.into_iter().enumerate() {
+    let plain = PureCall::ALL.into_iter().filter(|call| *call != PureCall::FutexWake);
+    for (index, pure) in plain.enumerate() {
         let number = pure.number() as u32;
         let code = [call(number), call(PASSED_ON)].concat();
         let mut guest = Guest::new(&code);
@@ -156,4 +157,59 @@ fn guest_code_cannot_reach_the_answers() {
         guest.context.answers().unwrap().set(PureCall::Getpid, Some(1));
         assert!(matches!(guest.step(), Event::Fault(fault) if fault.signal == libc::SIGSEGV));
     }
+}
+
+/// Wakes at an address with an operation; what the guest comes back with, and the call's result.
+fn futex(guest: &mut Guest, code: &[u8], operation: u64, address: u64) -> (u64, u64) {
+    guest.load(code);
+    let r = &mut guest.regs;
+    (r.rbx, r.rdi, r.rsi, r.rdx) = (77, address, operation, 1);
+    assert_eq!(guest.step(), Event::Syscall);
+    (guest.regs.orig_rax, guest.regs.rbx)
+}
+
+#[test]
+fn a_wake_up_for_nobody_is_answered() {
+    const WAKE: u64 = (libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG) as u64;
+    let code = [call(202), call(PASSED_ON)].concat();
+    let (answered, passed) = ((PASSED_ON.into(), 0), (202, 77));
+    let mut guest = Guest::new(&code);
+    let waiters = guest.platform.futex_waiters().unwrap();
+    let answers = guest.context.answers().unwrap();
+    assert_eq!(futex(&mut guest, &code, WAKE, DATA), passed);
+    answers.set(PureCall::FutexWake, Some(0));
+    // The upper half of the operation does not count.
+    for operation in [WAKE, 0xdead_beef_0000_0000 | WAKE] {
+        assert_eq!(futex(&mut guest, &code, operation, DATA), answered);
+    }
+    for other in [0, 1, 9, 10, 128, 130, 138, WAKE | 256] {
+        assert_eq!(futex(&mut guest, &code, other, DATA), passed, "{other}");
+    }
+    // Addresses that are aligned and user code's: what is mapped there does not matter, as on Linux.
+    for good in [0, 8, 0x7fff_ffff_effc, 0x1234_5678_9abc] {
+        assert_eq!(futex(&mut guest, &code, WAKE, good), answered, "{good:#x}");
+    }
+    let bad = [1, 2, 3, DATA + 2, 0x7fff_ffff_f000, 1 << 47, u64::MAX - 3, 0xffff_8000_8000_0000];
+    for bad in bad {
+        assert_eq!(futex(&mut guest, &code, WAKE, bad), passed, "{bad:#x}");
+    }
+    // Somebody waits, and another one.
+    waiters.add(DATA);
+    waiters.add(DATA);
+    assert_eq!(futex(&mut guest, &code, WAKE, DATA), passed);
+    assert_eq!(futex(&mut guest, &code, WAKE, DATA + 4), answered);
+    waiters.remove(DATA);
+    assert_eq!(futex(&mut guest, &code, WAKE, DATA), passed);
+    waiters.remove(DATA);
+    assert_eq!(futex(&mut guest, &code, WAKE, DATA), answered);
+    // Every counter is that of the addresses that it is told of.
+    for slot in 0..2048 {
+        let address = DATA + 4 * 77 * slot;
+        waiters.add(address);
+        assert_eq!(futex(&mut guest, &code, WAKE, address), passed, "{address:#x}");
+        waiters.remove(address);
+        assert_eq!(futex(&mut guest, &code, WAKE, address), answered, "{address:#x}");
+    }
+    answers.set(PureCall::FutexWake, None);
+    assert_eq!(futex(&mut guest, &code, WAKE, DATA), passed);
 }

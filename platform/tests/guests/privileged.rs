@@ -2,7 +2,7 @@
 //! can go on. Where guest code runs on the host's kernel, that is the oracle.
 
 use crate::guest::*;
-use platform::{Event, PAGE_SIZE};
+use platform::{Event, MapSource, PAGE_SIZE, Prot};
 
 const SI_KERNEL: i32 = 0x80;
 /// A general protection fault.
@@ -58,6 +58,7 @@ fn privileged_instructions() {
         &[0x0f, 0x00, 0xd0],       // lldt ax
         &[0x0f, 0x00, 0xd8],       // ltr ax
         &[0x0f, 0x01, 0x38],       // invlpg [rax]
+        &[0x0f, 0x33],             // rdpmc
     ];
     for code in codes {
         expect(code, (0, 0), DENIED);
@@ -101,6 +102,77 @@ fn interrupts_of_software() {
     expect(&[0xce], (0, 0), UNDEFINED); // into
     expect(&[0x0f, 0x0b], (0, 0), UNDEFINED); // ud2
     expect(&[0x0f, 0xff, 0xc0], (0, 0), UNDEFINED); // ud0
+}
+
+/// Hosts that run in a machine themselves pass hypercalls on, which refuses those of programs with -1; others have
+/// no such instruction.
+#[test]
+fn calls_of_a_machines_host() {
+    for code in [[0x0f, 0x01, 0xc1], [0x0f, 0x01, 0xd9]] {
+        let mut guest = Guest::new(&[&code[..], SYSCALL].concat());
+        (guest.regs.rax, guest.regs.rbx, guest.regs.rcx) = (5, 6, 7);
+        match guest.step() {
+            Event::Syscall => assert_eq!(guest.regs.orig_rax as u32, u32::MAX),
+            Event::Fault(fault) => assert!(matches!(fault.signal, libc::SIGILL | libc::SIGSEGV)),
+            other => panic!("{other:?}"),
+        }
+        guest.load(SYSCALL);
+        assert_eq!(guest.step(), Event::Syscall);
+    }
+    // vmrun, vmload, vmsave, stgi, clgi, skinit, invlpga.
+    for last in 0xd8..=0xdf_u8 {
+        if last != 0xd9 {
+            let (signal, ..) = raises(&[0x0f, 0x01, last], 0, 0);
+            assert!(matches!(signal, libc::SIGILL | libc::SIGSEGV), "{last:x}: {signal}");
+        }
+    }
+}
+
+#[test]
+fn every_leaf_of_cpuid_can_be_asked_for() {
+    let code = [&[0x0f, 0xa2][..], SYSCALL].concat();
+    let mut guest = Guest::new(&code);
+    let ranges = [0..0x40, 0x4000_0000..0x4000_0010, 0x8000_0000..0x8000_0030, 0xfff0..0x10010];
+    for leaf in ranges.into_iter().flatten().chain([u64::from(u32::MAX), 0xc000_0000]) {
+        for part in [0, 1, 2, 63, u64::from(u32::MAX)] {
+            guest.load(&code);
+            (guest.regs.rax, guest.regs.rcx) = (leaf, part);
+            assert_eq!(guest.step(), Event::Syscall, "leaf {leaf:#x}, {part:#x}");
+        }
+    }
+}
+
+#[test]
+fn code_that_changes_itself() {
+    const AREA: u64 = 0x1000_0000;
+    // mov eax, 1; mov dword [AREA + 1], 2; inc ebx; cmp ebx, 2; jne AREA; syscall
+    let code = [
+        &mov_eax(1)[..],
+        &store(AREA + 1, 2),
+        &[0xff, 0xc3, 0x83, 0xfb, 0x02, 0x75, 0xe9],
+        SYSCALL,
+    ];
+    let mut guest = Guest::new(&[]);
+    let frames = guest.memory.allocate(PAGE_SIZE).unwrap();
+    frames.write(0, &code.concat()).unwrap();
+    let all = Prot::READ | Prot::WRITE | Prot::EXEC;
+    guest.space.map(AREA, PAGE_SIZE, all, MapSource::Frames(frames.clone()), vec![]);
+    (guest.regs.rip, guest.regs.rbx) = (AREA, 0);
+    assert_eq!(guest.step(), Event::Syscall);
+    assert_eq!((guest.regs.orig_rax, guest.regs.rbx), (2, 2));
+    guest.space.unmap(AREA, PAGE_SIZE, vec![frames]);
+}
+
+/// No stack of the program's is used on the way out of it.
+#[test]
+fn faults_on_stacks_that_are_none() {
+    for stack in [0, 1, 1 << 47, 0xffff_8000_0000_0000, u64::MAX] {
+        // mov rsp, rbx; mov rax, [rax]
+        let (signal, ..) = raises(&[0x48, 0x89, 0xdc, 0x48, 0x8b, 0x00], 0, stack);
+        assert_eq!(signal, libc::SIGSEGV, "{stack:#x}");
+        let (signal, ..) = raises(&[0x48, 0x89, 0xdc, 0x0f, 0x0b], 0, stack);
+        assert_eq!(signal, libc::SIGILL, "{stack:#x}");
+    }
 }
 
 #[test]

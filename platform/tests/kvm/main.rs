@@ -2,6 +2,7 @@
 //! Guest machine code on the kvm back end: only where there is hardware virtualisation, or
 //! `tests/kvm-machine` emulates it, which runs this.
 
+mod ahead;
 #[path = "../guests/answers.rs"]
 mod answers;
 #[path = "../guests/events.rs"]

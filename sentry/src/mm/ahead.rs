@@ -1,7 +1,8 @@
 //! Large areas that the stub gets in parts, as they come into use.
 //!
 //! A page that a program touches first costs the host more in the shared memory file than in memory of its own. In a
-//! huge page it costs a tenth. But a huge page that was given for one touch is memory nobody asked for. So a large
+//! huge page, or where the platform gets many from the host at once, it costs a tenth. But what was given beside the page
+//! that was touched is memory nobody asked for. So a large
 //! area without a file is mapped in the stub only up to a border. Behind it is a gap, and who touches that faults. If the
 //! program has come to the border and has used all that lies before it, the next part may have huge pages, and it is as
 //! large as what has been used. If not, it gets the surroundings of what it touches, in ordinary pages; and a program
@@ -11,7 +12,7 @@ use super::manager::Edit;
 use super::runs::{Owner, Run};
 use super::vma::{Vma, VmaFlags, VmaName};
 use crate::errno::{Errno, Result};
-use platform::Frames;
+use platform::{Frames, HUGE_PAGE};
 
 /// Areas from this size on are mapped in parts.
 #[cfg(not(test))]
@@ -19,11 +20,6 @@ const LEAST: u64 = 4 << 20;
 /// Small enough for the tests, so that areas of a few pages are mapped in parts.
 #[cfg(test)]
 const LEAST: u64 = 12 * super::PAGE_SIZE;
-/// Parts end at multiples of this.
-#[cfg(not(test))]
-const PART: u64 = platform::HUGE_PAGE;
-#[cfg(test)]
-const PART: u64 = 4 * super::PAGE_SIZE;
 /// Most bytes of a part.
 const MOST: u64 = 32 << 20;
 /// How many touches elsewhere are answered with their surroundings only.
@@ -50,18 +46,25 @@ impl Edit<'_> {
             && vma.backing.is_none()
             && vma.name == VmaName::None
             && !vma.flags.intersects(VmaFlags::LOCKED | VmaFlags::STACK)
-            && self.mm.space.maps_ahead()
+            && self.mm.space.least_part().is_some()
+    }
+
+    /// Parts end at multiples of this.
+    fn part(&self) -> u64 {
+        self.mm.space.least_part().unwrap_or(HUGE_PAGE)
     }
 
     /// Maps the first part of `[from, to)`, which has no runs.
     pub fn map_first_part(&mut self, vma: &Vma, from: u64, to: u64) -> Result<()> {
-        let border = (from + PART / 2).next_multiple_of(PART).min(to);
+        let part = self.part();
+        let border = (from + part / 2).next_multiple_of(part).min(to);
         self.map_part(vma, from, border, to)
     }
 
     /// Maps something at a page in a gap of an area without a file.
     pub fn map_next_part(&mut self, vma: &Vma, page: u64) -> Result<()> {
         let (low, high) = self.gap_around(vma, page);
+        let part = self.part();
         if !self.in_parts(vma, vma.len()) {
             let window = page & !(WINDOW - 1);
             return self.populate(vma, window.max(low), window.saturating_add(WINDOW).min(high));
@@ -69,16 +72,18 @@ impl Edit<'_> {
         if page == low
             && let Some(used) = self.used_before(vma, page)
         {
-            let end = page.saturating_add(used.clamp(PART, MOST)) & !(PART - 1);
+            // Large ones end where huge pages do.
+            let step = if used >= HUGE_PAGE { HUGE_PAGE } else { part };
+            let end = page.saturating_add(used.clamp(part, MOST)) & !(step - 1);
             let end =
-                if end > page { end.min(high) } else { high.min(page.next_multiple_of(PART)) };
+                if end > page { end.min(high) } else { high.min(page.next_multiple_of(step)) };
             self.map_part(vma, page, end, high)?;
             self.mm.space.huge(page, end - page);
             return Ok(());
         }
         let jumps = &mut self.state.ahead.jumps;
         *jumps = jumps.saturating_add(1);
-        let window = if *jumps > JUMPS { WINDOW } else { PART };
+        let window = if *jumps > JUMPS { WINDOW } else { part };
         let from = (page & !(window - 1)).max(low);
         let to = (page & !(window - 1)).saturating_add(window).min(high);
         self.map_part(vma, from, to, to)
@@ -120,7 +125,7 @@ impl Edit<'_> {
         let (Owner::Mine | Owner::Cow) = run.owner else { return None };
         let len = (border - at.max(vma.start)).min(MOST);
         let frames = run.frames()?;
-        let all = len >= PART / 2 && frames.committed(run.len - len..run.len) == len;
+        let all = len >= self.part() / 2 && frames.committed(run.len - len..run.len) == len;
         all.then_some(len)
     }
 

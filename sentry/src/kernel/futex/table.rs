@@ -5,6 +5,7 @@ use crate::kernel::{CurrentTask, Task, Wake};
 use crate::mm::{FutexKey, MemoryManager, UserAddr};
 use crate::sync::{Mutex, MutexGuard, rank};
 use crate::wait::{EventMask, Waker};
+use platform::FutexWaiters;
 use std::hash::{BuildHasher, BuildHasherDefault};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicUsize, Ordering};
@@ -46,16 +47,20 @@ pub struct FutexTable {
     buckets: Box<[Mutex<Bucket, { rank::FUTEX }>]>,
     /// Number of waiters for priority-inheriting locks.
     pub(super) pi_waiters: AtomicUsize,
+    /// The platform's, which answers wake-ups for nobody.
+    counts: Option<Arc<dyn FutexWaiters>>,
 }
 
-impl Default for FutexTable {
-    fn default() -> Self {
-        Self::new()
+impl Drop for Waiter {
+    fn drop(&mut self) {
+        self.task.kernel().futexes.count(*self.key.get_mut(), false);
     }
 }
 
 impl Waiter {
+    /// It counts from now on, which is before the word is looked at.
     pub(super) fn new(task: Arc<Task>, key: FutexKey, bitset: u32) -> Waiter {
+        task.kernel().futexes.count(key, true);
         Waiter { task, key: Mutex::new(key), bitset, woken: AtomicBool::new(false), pi: None }
     }
 
@@ -64,7 +69,10 @@ impl Waiter {
     }
 
     pub(super) fn set_key(&self, key: FutexKey) {
-        *self.key.lock() = key;
+        let futexes = &self.task.kernel().futexes;
+        futexes.count(key, true);
+        let old = std::mem::replace(&mut *self.key.lock(), key);
+        futexes.count(old, false);
     }
 
     /// True once a waker has taken it off its queue.
@@ -79,12 +87,24 @@ impl Waiter {
 }
 
 impl FutexTable {
-    /// No one waits.
-    pub fn new() -> FutexTable {
+    /// No one waits. Who does is counted at `counts`.
+    pub fn new(counts: Option<Arc<dyn FutexWaiters>>) -> FutexTable {
         FutexTable {
+            counts,
             buckets: (0..BUCKETS).map(|_| Mutex::new(Vec::new())).collect(),
             pi_waiters: AtomicUsize::new(0),
         }
+    }
+
+    /// Whether the platform knows where somebody may be waiting.
+    pub fn are_counted(&self) -> bool {
+        self.counts.is_some()
+    }
+
+    /// Counts who waits where `FUTEX_PRIVATE_FLAG` can meet them.
+    fn count(&self, key: FutexKey, more: bool) {
+        let (Some(counts), FutexKey::Private { addr, .. }) = (&self.counts, key) else { return };
+        if more { counts.add(addr) } else { counts.remove(addr) }
     }
 
     fn index(&self, key: &FutexKey) -> usize {

@@ -45,8 +45,8 @@ impl AddressSpace for Space {
 
     fn populate(&self, _: u64, _: u64) {}
 
-    fn maps_ahead(&self) -> bool {
-        true
+    fn least_part(&self) -> Option<u64> {
+        Some(4 * PAGE_SIZE)
     }
 
     fn stale(&self) -> Vec<Range<u64>> {
