@@ -17,6 +17,8 @@ pub struct Config {
     pub fragment_memory: usize,
     /// `icmp_msgs_per_sec`: errors and replies sent each second; a burst of 50 more.
     pub icmp_per_second: u32,
+    /// Resets sent each second for segments of no connection; a burst of 1000 more.
+    pub resets_per_second: u32,
     /// TCP's settings.
     pub tcp: TcpConfig,
     /// `rmem_default` of datagram endpoints.
@@ -101,6 +103,7 @@ impl Default for Config {
             ttl: 64,
             fragment_memory: 4 << 20,
             icmp_per_second: 1000,
+            resets_per_second: 10_000,
             tcp: TcpConfig::default(),
             datagram_rcvbuf: 212_992,
             datagram_sndbuf: 212_992,

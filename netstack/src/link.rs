@@ -4,8 +4,9 @@
 //! Offloads follow virtio-net: a frame may leave with its transport checksum unfinished, or as one large TCP
 //! segment that the link cuts, when the link says that it can.
 
-use crate::rxbuf::RxBuffer;
+use crate::rxbuf::{Kept, RxBuffer};
 use crate::wire::ethernet::MacAddr;
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// Room kept in front of a payload for headers: Ethernet 14, IPv6 40 with a fragment header 8, TCP 60.
@@ -22,6 +23,8 @@ pub struct Capabilities {
     pub tx_checksum: bool,
     /// The largest TCP packet, headers included, that the link cuts into segments ([`Frame::gso`]); zero: none.
     pub gso_max: usize,
+    /// The link takes frames whose end lies elsewhere ([`Frame::tail`]).
+    pub gather: bool,
 }
 
 /// A transport checksum for the link to finish: sum everything from `start`, store it at `start + offset`.
@@ -50,15 +53,31 @@ pub struct Gso {
 pub struct Frame {
     data: Vec<u8>,
     start: usize,
+    /// What follows those bytes. Only large TCP packets, for links that take them, have some.
+    pub(crate) tail: Vec<Kept>,
     pub(crate) checksum: Option<PartialChecksum>,
     pub(crate) gso: Option<Gso>,
     pub(crate) origin: u64,
 }
 
 impl Frame {
-    /// The bytes, from the link header on.
+    /// The bytes, from the link header on; without [`Frame::tail`].
     pub fn bytes(&self) -> &[u8] {
         self.data.get(self.start..).unwrap_or_default()
+    }
+
+    /// What follows them, where a connection keeps it. Nothing for links without [`Capabilities::gather`].
+    pub fn tail(&self) -> &[Kept] {
+        &self.tail
+    }
+
+    /// All bytes, in one place.
+    pub fn whole(&self) -> Cow<'_, [u8]> {
+        if self.tail.is_empty() {
+            return Cow::Borrowed(self.bytes());
+        }
+        let tail = self.tail.iter().map(Kept::bytes);
+        Cow::Owned(std::iter::once(self.bytes()).chain(tail).collect::<Vec<_>>().concat())
     }
 
     /// The checksum left to the link.
@@ -80,7 +99,7 @@ impl Frame {
     pub(crate) fn reuse(mut data: Vec<u8>) -> Self {
         data.clear();
         data.resize(HEADROOM, 0);
-        Self { data, start: HEADROOM, checksum: None, gso: None, origin: 0 }
+        Self { data, start: HEADROOM, ..Self::default() }
     }
 
     /// An empty packet with room for `payload` bytes.
@@ -98,10 +117,10 @@ impl Frame {
 
     /// Bytes so far.
     pub(crate) fn len(&self) -> usize {
-        self.data.len() - self.start
+        self.data.len() - self.start + self.tail.iter().map(Kept::len).sum::<usize>()
     }
 
-    /// Appends payload.
+    /// Appends payload, to what has no tail.
     pub(crate) fn extend(&mut self, bytes: &[u8]) {
         self.data.extend_from_slice(bytes);
     }

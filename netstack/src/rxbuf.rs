@@ -93,6 +93,11 @@ impl Kept {
         self.buffer.bytes.get(self.start..self.start + self.len).unwrap_or_default()
     }
 
+    /// Some of them: `len` from `at` on, which there are.
+    pub(crate) fn within(&self, at: usize, len: usize) -> Self {
+        Self { buffer: self.buffer.clone(), start: self.start + at, len: len.min(self.len) }
+    }
+
     /// How many.
     pub(crate) fn len(&self) -> usize {
         self.len

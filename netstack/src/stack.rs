@@ -56,6 +56,8 @@ pub struct Stack {
     pub(crate) pmtu: Mutex<PmtuCache>,
     pub(crate) icmp_limit: Mutex<Limiter>,
     pub(crate) challenge_limit: Mutex<Limiter>,
+    /// Of resets for segments of no connection.
+    pub(crate) reset_limit: Mutex<Limiter>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) endpoints: AtomicUsize,
     pub(crate) orphans: AtomicUsize,
@@ -104,6 +106,7 @@ impl Stack {
             reassembly: Mutex::new(Reassembly::new(config.fragment_memory, keys.hash)),
             pmtu: Mutex::new(PmtuCache::new(keys.hash)),
             icmp_limit: Mutex::new(Limiter::new(config.icmp_per_second, 50)),
+            reset_limit: Mutex::new(Limiter::new(config.resets_per_second, 1000)),
             challenge_limit: Mutex::new(Limiter::new(
                 config.tcp.challenge_acks,
                 config.tcp.challenge_acks,

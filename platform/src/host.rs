@@ -12,6 +12,7 @@ pub mod hostnet;
 pub mod inet;
 pub mod io;
 pub mod mapping;
+pub mod messages;
 pub mod park;
 pub mod poll;
 pub mod random;

@@ -72,7 +72,13 @@ impl Iface {
     pub(crate) fn new(id: IfaceId, slot: u32, name: String, link: Option<Arc<dyn Link>>) -> Self {
         let caps = match &link {
             Some(link) => link.capabilities(),
-            None => Capabilities { mac: None, mtu: 65536, tx_checksum: true, gso_max: 65535 },
+            None => Capabilities {
+                mac: None,
+                mtu: 65536,
+                tx_checksum: true,
+                gso_max: 65535,
+                gather: false,
+            },
         };
         Self {
             id,

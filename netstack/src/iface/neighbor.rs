@@ -2,7 +2,8 @@
 //!
 //! The states are those of RFC 4861, section 7.3, which Linux uses for both families. The table is plain
 //! data: it says whom to ask and what to send; `solicit` does it. Bounded: [`MAX`] entries, of which the
-//! least recently used that is not being resolved makes room, and [`MAX_QUEUED`] packets waiting for each.
+//! least recently used that is not being resolved makes room, no more than half of which have not answered, and
+//! [`MAX_QUEUED`] packets waiting for each.
 
 use crate::link::Frame;
 use crate::time::{Instant, earliest};
@@ -13,6 +14,8 @@ use std::time::Duration;
 
 /// Entries (`gc_thresh3`).
 pub(crate) const MAX: usize = 1024;
+/// Entries that have not answered.
+const MAX_ASKED: usize = MAX / 2;
 /// Packets waiting for one neighbour's address; the oldest is dropped.
 pub(crate) const MAX_QUEUED: usize = 64;
 /// Between two solicitations (`retrans_time_ms`).
@@ -89,6 +92,10 @@ pub(crate) enum Claim {
 #[derive(Debug, Default)]
 pub(crate) struct NeighborTable {
     entries: HashMap<IpAddr, Entry>,
+    /// Nothing is due before this; what is confirmed or goes does not move it.
+    due: Option<Instant>,
+    /// A search for room to ask for one more has failed, and nothing has changed since.
+    crowded: bool,
 }
 
 impl NeighborTable {
@@ -100,8 +107,8 @@ impl NeighborTable {
         frame: Frame,
         now: Instant,
     ) -> Resolved {
-        let full = self.entries.len() >= MAX;
-        if full && !self.entries.contains_key(&addr) && !self.make_room() {
+        let many = self.entries.len() >= MAX_ASKED;
+        if many && !self.entries.contains_key(&addr) && !self.room_to_ask() {
             return Resolved::Unreachable;
         }
         let entry = self.entries.entry(addr).or_insert_with(|| Entry {
@@ -123,6 +130,7 @@ impl NeighborTable {
                     entry.state = NeighborState::Incomplete;
                     entry.tries = 1;
                     entry.until = Some(now + RETRANS);
+                    self.due = earliest(self.due, entry.until);
                 }
                 if entry.queue.len() >= MAX_QUEUED {
                     entry.queue.pop_front();
@@ -133,6 +141,7 @@ impl NeighborTable {
             (NeighborState::Stale, Some(mac)) => {
                 entry.state = NeighborState::Delay;
                 entry.until = Some(now + DELAY);
+                self.due = earliest(self.due, entry.until);
                 Resolved::Send(mac, frame)
             }
             (_, Some(mac)) => Resolved::Send(mac, frame),
@@ -165,6 +174,7 @@ impl NeighborTable {
                 queue: VecDeque::new(),
             };
             self.entries.insert(addr, entry);
+            self.crowded = false;
             return Vec::new();
         }
         let Some(entry) = self.entries.get_mut(&addr) else { return Vec::new() };
@@ -187,9 +197,11 @@ impl NeighborTable {
         }
         let waiting = entry.state == NeighborState::Incomplete;
         entry.mac = Some(mac);
+        self.crowded = false;
         if confirms {
             entry.state = NeighborState::Reachable;
             entry.until = Some(now + REACHABLE);
+            self.due = earliest(self.due, entry.until);
         } else if changed || waiting || entry.state == NeighborState::Failed {
             entry.state = NeighborState::Stale;
             entry.until = None;
@@ -205,6 +217,7 @@ impl NeighborTable {
         {
             entry.state = NeighborState::Reachable;
             entry.until = Some(now + REACHABLE);
+            self.due = earliest(self.due, entry.until);
         }
     }
 
@@ -229,12 +242,17 @@ impl NeighborTable {
 
     /// Removes an entry.
     pub(crate) fn remove(&mut self, addr: IpAddr) -> bool {
+        self.crowded = false;
         self.entries.remove(&addr).is_some()
     }
 
     /// Does what is due.
     pub(crate) fn poll(&mut self, now: Instant) -> Vec<Action> {
         let mut actions = Vec::new();
+        if self.due.is_none_or(|due| due > now) {
+            return actions;
+        }
+        self.crowded = false;
         for (addr, entry) in &mut self.entries {
             if entry.until.is_none_or(|until| until > now) {
                 continue;
@@ -267,12 +285,13 @@ impl NeighborTable {
                 }
             }
         }
+        self.due = self.entries.values().fold(None, |at, e| earliest(at, e.until));
         actions
     }
 
-    /// When [`poll`](Self::poll) has something to do next.
+    /// When [`poll`](Self::poll) is to be called next. Asked for every packet that waits: nothing is searched.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.entries.values().fold(None, |at, e| earliest(at, e.until))
+        self.due
     }
 
     /// The table's contents.
@@ -280,6 +299,24 @@ impl NeighborTable {
         self.entries.iter().map(|(addr, e)| (*addr, e.mac, e.state)).collect()
     }
 
+    /// Makes room for a neighbour that is to be asked for. Those who answered stay: who sends packets in the name of
+    /// hosts that do not exist must not take the place of those that do.
+    fn room_to_ask(&mut self) -> bool {
+        if self.crowded {
+            return false;
+        }
+        let asked = |e: &&Entry| e.mac.is_none();
+        if self.entries.values().filter(asked).count() < MAX_ASKED {
+            return self.entries.len() < MAX || self.make_room();
+        }
+        let failed = |e: &Entry| e.state == NeighborState::Failed;
+        let victim = self.entries.iter().filter(|(_, e)| failed(e)).min_by_key(|(_, e)| e.used);
+        let victim = victim.map(|(addr, _)| *addr);
+        self.crowded = victim.is_none();
+        victim.is_some_and(|addr| self.entries.remove(&addr).is_some())
+    }
+
+    /// Makes room for one that is known.
     fn make_room(&mut self) -> bool {
         let idle =
             |e: &Entry| !matches!(e.state, NeighborState::Permanent | NeighborState::Incomplete);
@@ -388,6 +425,24 @@ mod tests {
         assert_eq!(t.entries.len(), MAX);
         assert!(!t.entries.contains_key(&ip(1)), "the least recently used made room");
         assert!(t.entries.contains_key(&ip(0)), "one that is being resolved does not");
+    }
+
+    #[test]
+    fn those_who_do_not_answer_leave_room_for_those_who_do() {
+        let mut t = NeighborTable::default();
+        let _ = t.learn(ip(1), MAC, Claim::Heard { override_: true }, true, at(0));
+        for n in 2..3000 {
+            let asked = matches!(resolve(&mut t, n, 1), Resolved::Queued { ask: true });
+            assert_eq!(asked, n < 2 + MAX_ASKED as u32, "{n}");
+        }
+        assert!(matches!(resolve(&mut t, 1, 2), Resolved::Send(MAC, _)));
+        let _ = t.learn(ip(5000), MAC, Claim::Heard { override_: true }, true, at(3));
+        assert!(matches!(resolve(&mut t, 5000, 4), Resolved::Send(MAC, _)));
+        for ms in [1001, 2001, 3001] {
+            let _ = t.poll(at(ms));
+        }
+        assert!(matches!(resolve(&mut t, 6000, 3002), Resolved::Queued { ask: true }));
+        assert!(matches!(resolve(&mut t, 1, 3003), Resolved::Send(MAC, _)));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use super::reassembly::{FragmentKey, Outcome, Piece};
 use super::{DstKind, IpInfo};
+use crate::demux::FourTuple;
 use crate::iface::Iface;
 use crate::iface::address::IfaceAddr;
 use crate::link::RxFrame;
@@ -47,6 +48,36 @@ impl Stack {
                 self.input_arp(iface, payload);
             }
             _ => self.stats().link_in_discards.inc(),
+        }
+    }
+
+    /// Whether a frame belongs to something that is known: a connection, or whoever may take datagrams; ARP and NDP, too.
+    /// For who has more frames than it can hand over in time.
+    pub fn expects(&self, rx: &RxFrame<'_>) -> bool {
+        let Some((header, payload)) = ethernet::Header::parse(rx.data) else { return false };
+        let (src, dst, protocol, transport): (IpAddr, IpAddr, _, _) = match header.ethertype {
+            ethernet::TYPE_ARP => return true,
+            ethernet::TYPE_IPV4 => match ipv4::Packet::parse(payload, true) {
+                Some(p) if !p.header.is_fragment() => {
+                    (p.header.src.into(), p.header.dst.into(), p.header.protocol, p.payload)
+                }
+                _ => return false,
+            },
+            ethernet::TYPE_IPV6 => match ipv6::Packet::parse(payload) {
+                Some(p) => {
+                    (p.header.src.into(), p.header.dst.into(), p.header.next_header, p.payload)
+                }
+                None => return false,
+            },
+            _ => return false,
+        };
+        match protocol {
+            protocol::TCP => icmp::quoted_ports(transport).is_some_and(|(from, to)| {
+                let tuple = FourTuple::new((dst, to), (src, from));
+                self.demux.tcp.get(&tuple).is_some()
+            }),
+            protocol::UDP | protocol::ICMPV6 => true,
+            _ => false,
         }
     }
 

@@ -7,9 +7,11 @@
 //! most [`MAX_PIECES`] fragments.
 
 use crate::iface::IfaceId;
-use crate::random::KeyedHash;
+use crate::random::{KeyedHash, addr_words};
 use crate::time::Instant;
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::hash_map::{self, HashMap};
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
 
 /// Charged for each fragment beyond its bytes: the map's node, the vector, the allocator.
@@ -20,13 +22,29 @@ const MAX_PIECES: usize = 1400;
 const QUOTE: usize = 1280;
 
 /// What fragments have in common.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FragmentKey {
     pub src: IpAddr,
     pub dst: IpAddr,
     pub id: u32,
     pub protocol: u8,
     pub iface: IfaceId,
+}
+
+/// In few words, each of which costs a round of a keyed hash.
+impl Hash for FragmentKey {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        match (self.src, self.dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                state.write_u64(u64::from(u32::from(src)) << 32 | u64::from(u32::from(dst)));
+            }
+            (src, dst) => {
+                addr_words(src).into_iter().chain(addr_words(dst)).for_each(|w| state.write_u64(w))
+            }
+        }
+        let rest = u64::from(self.iface.0) << 8 | u64::from(self.protocol);
+        state.write_u64(u64::from(self.id) << 32 | rest & 0xffff_ffff);
+    }
 }
 
 /// A fragment.
@@ -79,6 +97,21 @@ struct Partial {
     serial: u64,
 }
 
+impl Partial {
+    fn new(serial: u64) -> Self {
+        Self {
+            pieces: BTreeMap::new(),
+            bytes: 0,
+            total: None,
+            head: None,
+            quote: None,
+            ecn: 0,
+            charged: 0,
+            serial,
+        }
+    }
+}
+
 /// See the module.
 #[derive(Debug)]
 pub(crate) struct Reassembly {
@@ -121,10 +154,25 @@ impl Reassembly {
         if self.used + cost > self.limit {
             return self.kill(&key);
         }
-        if !self.partial.contains_key(&key) {
-            self.start(key, until);
+        // Stale entries must not pile up behind one that lives long.
+        if self.order.len() > 2 * self.partial.len() + 64 {
+            let partial = &self.partial;
+            self.order.retain(|(_, s, k)| partial.get(k).is_some_and(|p| p.serial == *s));
         }
-        let Some(p) = self.partial.get_mut(&key) else { return Outcome::Dropped };
+        let p = match self.partial.entry(key) {
+            hash_map::Entry::Occupied(known) => known.into_mut(),
+            hash_map::Entry::Vacant(free) => {
+                let serial = self.next_serial;
+                self.next_serial += 1;
+                let last = self.order.back().is_none_or(|(other, ..)| *other <= until);
+                let at = match last {
+                    true => self.order.len(),
+                    false => self.order.partition_point(|(other, ..)| *other <= until),
+                };
+                self.order.insert(at, (until, serial, key));
+                free.insert(Partial::new(serial))
+            }
+        };
         // The end of the packet is said once, and nothing lies behind it.
         let ends_ok = match (piece.more, p.total) {
             (false, Some(total)) => total == end,
@@ -211,31 +259,6 @@ impl Reassembly {
     #[cfg(test)]
     pub(crate) fn used(&self) -> usize {
         self.used
-    }
-
-    fn start(&mut self, key: FragmentKey, until: Instant) {
-        let serial = self.next_serial;
-        self.next_serial += 1;
-        self.partial.insert(
-            key,
-            Partial {
-                pieces: BTreeMap::new(),
-                bytes: 0,
-                total: None,
-                head: None,
-                quote: None,
-                ecn: 0,
-                charged: 0,
-                serial,
-            },
-        );
-        // Stale entries must not pile up behind one that lives long.
-        if self.order.len() > 2 * self.partial.len() + 64 {
-            let partial = &self.partial;
-            self.order.retain(|(_, s, k)| partial.get(k).is_some_and(|p| p.serial == *s));
-        }
-        let at = self.order.partition_point(|(other, ..)| *other <= until);
-        self.order.insert(at, (until, serial, key));
     }
 
     fn forget(&mut self, key: &FragmentKey) -> Option<Partial> {

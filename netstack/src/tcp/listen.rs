@@ -15,7 +15,7 @@ use crate::endpoint::Readiness;
 use crate::random::KeyedHash;
 use crate::tcp::options::TcpOptions;
 use crate::tcp::rtt::RTO_INIT;
-use crate::time::Instant;
+use crate::time::{Instant, earliest};
 use crate::wire::tcp::{Flags, Header, Segment};
 use crate::wire::tcp_options::Options;
 use std::collections::{HashMap, VecDeque};
@@ -57,6 +57,8 @@ pub(crate) struct Listener {
     pub backlog: usize,
     pub accept: VecDeque<Arc<TcpEndpoint>>,
     requests: HashMap<FourTuple, SynRequest, KeyedHash>,
+    /// No request is due before this; what leaves the table does not move it.
+    due: Option<Instant>,
     flooded: Option<Instant>,
 }
 
@@ -66,6 +68,7 @@ impl Listener {
             backlog,
             accept: VecDeque::new(),
             requests: HashMap::with_hasher(hash),
+            due: None,
             flooded: None,
         }
     }
@@ -195,7 +198,7 @@ impl Listener {
         let o = &s.header.options;
         let mut request = SynRequest {
             irs: s.header.seq,
-            iss: iss.unwrap_or_else(|| cx.stack.new_iss(&tuple)),
+            iss: iss.unwrap_or(Seq(0)),
             mss: o.mss.unwrap_or(default_mss(tuple.remote.is_ipv4()) as u16),
             shift: o.window_shift.filter(|_| config.window_scaling),
             sack: o.sack_permitted && config.sack,
@@ -221,7 +224,11 @@ impl Listener {
             self.send_with(cx, options, &tuple, &request, true);
             return;
         }
+        if iss.is_none() {
+            request.iss = cx.stack.new_iss(&tuple);
+        }
         self.send(cx, options, &tuple, &request);
+        self.due = earliest(self.due, Some(request.deadline));
         self.requests.insert(tuple, request);
     }
 
@@ -328,10 +335,12 @@ impl Listener {
             cx.stack.stats().tcp_retrans_segs.inc();
             self.send(cx, options, &tuple, &r);
         }
+        self.due = self.requests.values().map(|r| r.deadline).min();
     }
 
+    /// When [`on_timer`](Self::on_timer) is to be called. Asked for every segment: nothing is searched.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.requests.values().map(|r| r.deadline).min()
+        self.due
     }
 }
 

@@ -347,7 +347,7 @@ impl Stack {
 
     /// Answers a segment that belongs to nothing with a reset (RFC 9293, section 3.10.7.1).
     pub(crate) fn reset_for(&self, tuple: &FourTuple, s: &Segment<'_>) {
-        if s.has(Flags::RST) {
+        if s.has(Flags::RST) || !self.reset_limit.lock().take(self.now()) {
             return;
         }
         let Ok(route) = self.find_route(tuple.remote.ip(), Some(tuple.local.ip()), None) else {

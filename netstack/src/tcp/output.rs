@@ -394,9 +394,18 @@ impl Conn {
     ) -> bool {
         let Ok(route) = self.route(cx) else { return false };
         let v6 = self.tuple.remote.is_ipv6();
-        let mut frame = cx.stack.frame(len as usize);
         let at = header.seq.since(self.snd.base) as usize;
-        self.snd.tx.show(at, len as usize, |part| frame.extend(part));
+        let gathered = match route.iface.caps.gather && gso.is_some() {
+            true => self.snd.tx.gather(at, len as usize),
+            false => None,
+        };
+        let mut frame = cx.stack.frame(if gathered.is_some() { 0 } else { len as usize });
+        match gathered {
+            Some(tail) => frame.tail = tail,
+            None => {
+                self.snd.tx.show(at, len as usize, |part| frame.extend(part));
+            }
+        }
         header.emit(frame.prepend(header.len()));
         frame.gso = gso.map(|size| Gso { size, headers: header.len(), v6 });
         let meta = IpMeta {

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 /// Less than this is copied: it would hold much more memory than it is worth.
 const WORTH: usize = 16 * 1024;
+/// Parts of a frame that are not put together first.
+const MAX_PARTS: usize = 8;
 
 /// Bytes that stay where they are.
 #[derive(Debug)]
@@ -129,6 +131,29 @@ impl Pieces {
         done + a.len() + b.len()
     }
 
+    /// Contents from `at`, `len` bytes, where they are. `None` if some of them are in the ring, or it would be too many parts.
+    pub(crate) fn gather(&self, mut at: usize, mut len: usize) -> Option<Vec<Kept>> {
+        if len < WORTH || at.checked_add(len)? > self.kept {
+            return None;
+        }
+        let mut out = Vec::new();
+        for frame in &self.frames {
+            let part = frame.kept.len().saturating_sub(at).min(len);
+            if part > 0 {
+                if out.len() == MAX_PARTS {
+                    return None;
+                }
+                out.push(frame.kept.within(at, part));
+                len -= part;
+                if len == 0 {
+                    break;
+                }
+            }
+            at = at.saturating_sub(frame.kept.len());
+        }
+        Some(out)
+    }
+
     /// Copies contents from `at` to `to`; how much there was.
     pub(crate) fn copy_out(&self, at: usize, to: &mut [u8]) -> usize {
         let mut done = 0;
@@ -206,6 +231,11 @@ mod tests {
             let mut to = vec![0; 50_000];
             let n = q.copy_out(at, &mut to);
             assert_eq!(&to[..n], &all[at..]);
+            let len = 39_900usize.saturating_sub(at);
+            let parts = q.gather(at, len).unwrap_or_default();
+            let found: Vec<u8> = parts.iter().flat_map(|part| part.bytes().to_vec()).collect();
+            assert_eq!(&found[..], if len < WORTH { &[][..] } else { &all[at..39_900] });
+            assert!(q.gather(at, len + 1).is_none(), "some of it is in the ring");
         }
         q.consume(20_001);
         assert_eq!((q.len(), q.first().unwrap().bytes()[0]), (all.len() - 20_001, all[20_001]));

@@ -95,7 +95,7 @@ pub(crate) struct Bench {
 
 /// An Ethernet link with nothing special.
 pub(crate) const ETHERNET: Capabilities =
-    Capabilities { mac: Some(OUR_MAC), mtu: 1500, tx_checksum: false, gso_max: 0 };
+    Capabilities { mac: Some(OUR_MAC), mtu: 1500, tx_checksum: false, gso_max: 0, gather: false };
 
 /// An IP packet that the stack sent.
 #[derive(Clone, Debug)]

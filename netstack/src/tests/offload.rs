@@ -4,6 +4,7 @@ use super::bench::*;
 use super::peer::*;
 use crate::wire::tcp::Segment;
 use crate::*;
+use std::sync::Arc;
 
 fn accepted(caps: Capabilities) -> Peer {
     let mut t = Peer::listening(Config::default(), 5);
@@ -48,6 +49,25 @@ fn large_segments_are_left_to_the_link() {
     t.push(". 1:1(0) ack 1 <sack 1001-4001>");
     let again = t.b.frames();
     assert_eq!(again[0].bytes().len(), 54 + 1000);
+}
+
+#[test]
+fn what_is_kept_is_sent_from_where_it_is() {
+    for gather in [true, false] {
+        let t = accepted(Capabilities { tx_checksum: true, gso_max: 65_536, gather, ..ETHERNET });
+        let data: Vec<u8> = (0..40_000u32).map(|n| (n % 251) as u8).collect();
+        let mut buffer = RxPool::new(data.len()).take();
+        Arc::get_mut(&mut buffer).unwrap().bytes_mut().copy_from_slice(&data);
+        assert_eq!(t.s().send_kept(&buffer, data.len()), Ok(data.len()));
+        // Ten segments at first: not worth it. Then twice as many.
+        let first = t.b.frames();
+        assert!(first.iter().all(|frame| frame.tail().is_empty()));
+        t.push(". 1:1(0) ack 10001 win 65535");
+        let frames = t.b.frames();
+        assert_eq!(frames.iter().any(|frame| !frame.tail().is_empty()), gather);
+        let seen: Vec<u8> = frames.iter().flat_map(|frame| frame.whole()[54..].to_vec()).collect();
+        assert_eq!(seen, data[10_000..10_000 + seen.len()], "gather: {gather}");
+    }
 }
 
 #[test]
@@ -103,7 +123,7 @@ fn batches_are_flushed_once() {
     struct Batches(parking_lot::Mutex<Vec<usize>>);
     impl Link for Batches {
         fn capabilities(&self) -> Capabilities {
-            Capabilities { mac: None, mtu: 1500, tx_checksum: false, gso_max: 0 }
+            Capabilities { mac: None, mtu: 1500, tx_checksum: false, gso_max: 0, gather: false }
         }
         fn transmit(&self, frames: &[Frame]) -> usize {
             self.0.lock().push(frames.len());
@@ -111,7 +131,7 @@ fn batches_are_flushed_once() {
         }
     }
     let b = Bench::bare(Config::default(), ETHERNET);
-    let link = std::sync::Arc::new(Batches(parking_lot::Mutex::default()));
+    let link = Arc::new(Batches(parking_lot::Mutex::default()));
     let id = b.stack.add_interface("tun0", link.clone()).unwrap();
     b.stack.add_address(id, Cidr::new(OURS.into(), 24).unwrap()).unwrap();
     let ping = packet4(&header4(1), &[], &icmp4(8, 0, 1, b"x"));

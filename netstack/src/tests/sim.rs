@@ -83,8 +83,13 @@ impl Sim {
         clock.set(Instant::from_millis(1_000_000));
         let mac = |n| MacAddr([2, 0, 0, 0, 9, n as u8 + 1]);
         let port = |n| {
-            let caps =
-                Capabilities { mac: Some(mac(n)), mtu: 1500, tx_checksum: false, gso_max: 0 };
+            let caps = Capabilities {
+                mac: Some(mac(n)),
+                mtu: 1500,
+                tx_checksum: false,
+                gso_max: 0,
+                gather: false,
+            };
             Arc::new(Port { caps, sent: Mutex::default() })
         };
         let ports = [port(0), port(1)];

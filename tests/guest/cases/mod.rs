@@ -22,6 +22,7 @@ mod inet_close;
 mod inet_data;
 mod inet_dgram;
 mod inet_groups;
+mod inet_lite;
 mod inet_netlink;
 mod inet_options;
 mod inet_raw;
@@ -113,6 +114,7 @@ crate::registry::areas![
     inet_data,
     inet_dgram,
     inet_groups,
+    inet_lite,
     inet_options,
     inet_raw,
     packet,

@@ -154,6 +154,11 @@ impl Inbox {
         self.errors.push(error);
     }
 
+    /// A datagram is not queued, for another reason than room.
+    pub(super) fn count_drop(&self) {
+        self.received.lock().dropped += 1;
+    }
+
     /// Queues a datagram, unless there is no room: false.
     pub fn push(&self, datagram: Datagram, rcvbuf: usize) -> bool {
         let queued = self.received.lock().push(datagram, rcvbuf);

@@ -3,6 +3,7 @@
 use super::Net;
 use super::addr::{AF_INET, Endpoint, any, mapped};
 use super::common::Common;
+use super::dgram::DgramSocket;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -91,7 +92,15 @@ pub fn tcp(net: &Net) -> Vec<Listed> {
 
 /// The UDP sockets.
 pub fn udp(net: &Net) -> Vec<Listed> {
-    let all = net.udp.all();
+    datagram(&net.udp.all())
+}
+
+/// The UDP-Lite sockets.
+pub fn udp_lite(net: &Net) -> Vec<Listed> {
+    datagram(&net.udp_lite.all())
+}
+
+fn datagram(all: &[Arc<DgramSocket>]) -> Vec<Listed> {
     let listed = all.iter().map(|s| {
         let (received, drops) = s.queued();
         let (local, peer) = s.endpoints();
@@ -171,15 +180,15 @@ pub fn proc_tcp(net: &Net, family: i32, show_uid: &dyn Fn(u32) -> u32) -> String
     out
 }
 
-/// `/proc/net/udp` and `udp6`.
-pub fn proc_udp(net: &Net, family: i32, show_uid: &dyn Fn(u32) -> u32) -> String {
+/// `/proc/net/udp` and `udp6`, `udplite` and `udplite6`: the sockets of `list`.
+pub fn proc_udp(list: &[Listed], family: i32, show_uid: &dyn Fn(u32) -> u32) -> String {
     let v4 = family == AF_INET;
     let gap = |n: usize| " ".repeat(if v4 { 0 } else { n });
     let (sl, rem) = if v4 { ("   sl  ", "rem_address   ") } else { ("  sl  ", "remote_address") };
     let title = format!("{sl}local_address {}{rem}{}{QUEUES} ref pointer drops", gap(24), gap(24));
     let width = if v4 { 127 } else { 0 };
     let mut out = format!("{title:width$}\n");
-    for (i, s) in udp(net).iter().filter(|s| s.family == family).enumerate() {
+    for (i, s) in list.iter().filter(|s| s.family == family).enumerate() {
         let line = format!("{i:5}: {} 2 0000000000000000 {}", common_part(s, show_uid), s.drops);
         let _ = writeln!(out, "{line:width$}");
     }

@@ -58,6 +58,8 @@ pub const SOL_IPV6: i32 = 41;
 pub const IPPROTO_TCP: i32 = 6;
 /// `IPPROTO_UDP`
 pub const IPPROTO_UDP: i32 = 17;
+/// `IPPROTO_UDPLITE`
+pub const IPPROTO_UDPLITE: i32 = 136;
 /// `IPPROTO_ICMP`
 pub const IPPROTO_ICMP: i32 = 1;
 /// `IPPROTO_ICMPV6`
@@ -100,6 +102,10 @@ impl Family for InetFamily {
             (SOCK_STREAM, 0 | IPPROTO_TCP) => Ok(StreamSocket::new(family, net, Options::new(t))),
             (SOCK_DGRAM, 0 | IPPROTO_UDP) => {
                 Ok(DgramSocket::new(family, Protocol::Udp, net, Options::new(t)))
+            }
+            // No host has to have it.
+            (SOCK_DGRAM, IPPROTO_UDPLITE) if !matches!(net.uplink.get(), Some(Uplink::Host(_))) => {
+                Ok(DgramSocket::new(family, Protocol::UdpLite, net, Options::new(t)))
             }
             (SOCK_DGRAM, p) if p == echo => {
                 if !may_ping(t, net) {

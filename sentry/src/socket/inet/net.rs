@@ -37,6 +37,8 @@ pub struct Net {
     pub time_wait: Arc<TimeWait>,
     /// UDP ports.
     pub udp: Arc<Ports<DgramSocket>>,
+    /// UDP-Lite ports.
+    pub udp_lite: Arc<Ports<DgramSocket>>,
     /// ICMP identifiers of echo sockets, and of those for IPv6.
     pub echo: [Arc<Ports<DgramSocket>>; 2],
     /// Multicast groups that sockets are in.
@@ -115,6 +117,8 @@ pub struct Counters {
     pub listen_overflows: AtomicU64,
     /// Of IPv4 and of IPv6.
     pub udp: [UdpCounters; 2],
+    /// The same of UDP-Lite.
+    pub udp_lite: [UdpCounters; 2],
     pub icmp_echoes: AtomicU64,
     pub icmp_unreachable: AtomicU64,
     /// Bytes that went over the loopback interface.
@@ -133,6 +137,8 @@ pub struct UdpCounters {
     pub sent: AtomicU64,
     pub no_ports: AtomicU64,
     pub buffer_errors: AtomicU64,
+    /// UDP-Lite: less of them was covered by the checksum than the receiver wanted.
+    pub uncovered: AtomicU64,
 }
 
 impl Counters {
@@ -144,6 +150,12 @@ impl Counters {
     /// The counters of datagrams over IPv6 (`true`) or IPv4.
     pub fn udp(&self, v6: bool) -> &UdpCounters {
         let [v4, six] = &self.udp;
+        if v6 { six } else { v4 }
+    }
+
+    /// Those of UDP-Lite.
+    pub fn udp_lite(&self, v6: bool) -> &UdpCounters {
+        let [v4, six] = &self.udp_lite;
         if v6 { six } else { v4 }
     }
 
@@ -192,6 +204,7 @@ impl Net {
             connections: Connections::new(),
             time_wait: TimeWait::new(),
             udp: Ports::new(false, range.clone()),
+            udp_lite: Ports::new(false, range.clone()),
             echo: [0; 2].map(|_| Ports::new(false, Arc::new(AtomicU32::new(1 | 65535 << 16)))),
             groups: Groups::default(),
             interfaces: RwLock::new(Interfaces::with_loopback(up)),

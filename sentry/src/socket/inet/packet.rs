@@ -1,7 +1,7 @@
 //! IP packets, as those who look at packets see what sockets of this machine say to each other.
 
 use super::addr::Endpoint;
-use super::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP};
+use super::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Size of an IPv4 header without options.
@@ -129,8 +129,13 @@ fn octets(ip: IpAddr) -> Vec<u8> {
 
 /// The checksum of a transport protocol, which covers the addresses, too.
 pub fn transport_checksum(from: IpAddr, to: IpAddr, protocol: u8, data: &[u8]) -> u16 {
-    let rest = [(data.len() as u32).to_be_bytes(), [0, 0, 0, protocol]].concat();
-    checksum(&[&octets(from), &octets(to), &rest, data])
+    covering_checksum(from, to, protocol, data, data.len())
+}
+
+/// The same of what is `len` bytes long and begins with `covered`, the rest of which does not count.
+fn covering_checksum(from: IpAddr, to: IpAddr, protocol: u8, covered: &[u8], len: usize) -> u16 {
+    let rest = [(len as u32).to_be_bytes(), [0, 0, 0, protocol]].concat();
+    checksum(&[&octets(from), &octets(to), &rest, covered])
 }
 
 /// What a transport checksum holds that is left to the interface: the sum of addresses, protocol and length.
@@ -147,6 +152,20 @@ pub fn udp(from: Endpoint, to: Endpoint, data: &[u8]) -> Vec<u8> {
     let words = [from.port, to.port, len, sum];
     let mut out: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
     out.extend_from_slice(data);
+    out
+}
+
+/// The same of a UDP-Lite datagram, whose checksum covers its first `covered` bytes, or all of them.
+pub fn udp_lite(from: Endpoint, to: Endpoint, data: &[u8], covered: Option<usize>) -> Vec<u8> {
+    let len = UDP_HEADER + data.len();
+    let covered = covered.unwrap_or(len).min(len);
+    let field = if covered == len { 0 } else { covered as u16 };
+    let words = [from.port, to.port, field, 0];
+    let mut out: Vec<u8> = words.iter().flat_map(|word| word.to_be_bytes()).collect();
+    out.extend_from_slice(data);
+    let part = out.get(..covered).unwrap_or_default();
+    let sum = covering_checksum(from.ip, to.ip, IPPROTO_UDPLITE as u8, part, len);
+    put(&mut out, 6, &if sum == 0 { 0xffff } else { sum }.to_be_bytes());
     out
 }
 

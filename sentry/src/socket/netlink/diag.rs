@@ -6,7 +6,7 @@ use crate::kernel::Task;
 use crate::socket::inet::addr::mapped;
 use crate::socket::inet::listing::{self, Listed};
 use crate::socket::inet::raw::IPPROTO_RAW;
-use crate::socket::inet::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP, Net};
+use crate::socket::inet::{AF_INET, AF_INET6, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, Net};
 use std::net::IpAddr;
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -32,6 +32,7 @@ pub fn answer(
     let list = match protocol {
         IPPROTO_TCP => listing::tcp(net),
         IPPROTO_UDP => listing::udp(net),
+        IPPROTO_UDPLITE => listing::udp_lite(net),
         IPPROTO_RAW => listing::raw(net),
         _ => return Err(Errno::ENOENT),
     };

@@ -30,6 +30,7 @@ fn table(out: &mut String, name: &str, columns: &[(&str, u64)]) {
 /// `sockstat`
 pub fn sockstat(net: &Net) -> String {
     let (all, udp, raw) = (listing::tcp(net), listing::udp(net), listing::raw(net));
+    let lite = listing::udp_lite(net);
     let (orphans, waiting) =
         (all.iter().filter(|s| s.ino == 0 && s.state != TCP_TIME_WAIT), net.time_wait.len());
     let orphans = orphans.count();
@@ -37,12 +38,13 @@ pub fn sockstat(net: &Net) -> String {
     let tcp: Vec<&listing::Listed> = all.iter().filter(|s| s.ino != 0).collect();
     let of = |list: &[listing::Listed]| list.iter().filter(|s| s.family == AF_INET).count();
     let n = tcp.iter().filter(|s| s.family == AF_INET).count();
-    let used = tcp.len() + udp.len() + raw.len();
+    let used = tcp.len() + udp.len() + lite.len() + raw.len();
     format!(
         "sockets: used {used}\nTCP: inuse {n} orphan {orphans} tw {waiting} alloc {} mem 0\n\
-         UDP: inuse {} mem 0\nUDPLITE: inuse 0\nRAW: inuse {}\nFRAG: inuse 0 memory 0\n",
+         UDP: inuse {} mem 0\nUDPLITE: inuse {}\nRAW: inuse {}\nFRAG: inuse 0 memory 0\n",
         tcp.len(),
         of(&udp),
+        of(&lite),
         of(&raw)
     )
 }
@@ -53,9 +55,10 @@ pub fn sockstat6(net: &Net) -> String {
         list.iter().filter(|s| s.family == AF_INET6 && s.ino != 0).count()
     };
     format!(
-        "TCP6: inuse {}\nUDP6: inuse {}\nUDPLITE6: inuse 0\nRAW6: inuse {}\nFRAG6: inuse 0 memory 0\n",
+        "TCP6: inuse {}\nUDP6: inuse {}\nUDPLITE6: inuse {}\nRAW6: inuse {}\nFRAG6: inuse 0 memory 0\n",
         six(listing::tcp(net)),
         six(listing::udp(net)),
+        six(listing::udp_lite(net)),
         six(listing::raw(net))
     )
 }
@@ -130,10 +133,25 @@ pub fn snmp(net: &Net) -> String {
     table(&mut out, "Tcp", &columns);
     out = out.replace(&u64::MAX.to_string(), "-1");
     table(&mut out, "Udp", &datagrams(net, false));
-    // UDP-Lite: nobody speaks it.
-    let none = datagrams(net, false).map(|(title, _)| (title, 0));
-    table(&mut out, "UdpLite", &none);
+    table(&mut out, "UdpLite", &lite_datagrams(net, false));
     out
+}
+
+/// Counters of UDP-Lite over IPv6 (`true`) or IPv4.
+fn lite_datagrams(net: &Net, v6: bool) -> [(&'static str, u64); 9] {
+    let c = net.counters.udp_lite(v6);
+    let dropped = value(&c.buffer_errors);
+    [
+        ("InDatagrams", value(&c.received)),
+        ("NoPorts", value(&c.no_ports)),
+        ("InErrors", dropped + value(&c.uncovered)),
+        ("OutDatagrams", value(&c.sent)),
+        ("RcvbufErrors", dropped),
+        ("SndbufErrors", 0),
+        ("InCsumErrors", 0),
+        ("IgnoredMulti", 0),
+        ("MemErrors", 0),
+    ]
 }
 
 /// Counters of UDP over IPv6 (`true`) or IPv4.
@@ -183,6 +201,10 @@ pub fn snmp6(net: &Net) -> String {
     }
     for (title, n) in datagrams(net, true) {
         let _ = writeln!(out, "{:<32}\t{n}", format!("Udp6{title}"));
+    }
+    // Those have one counter less.
+    for (title, n) in lite_datagrams(net, true).into_iter().filter(|(t, _)| *t != "IgnoredMulti") {
+        let _ = writeln!(out, "{:<32}\t{n}", format!("UdpLite6{title}"));
     }
     out
 }

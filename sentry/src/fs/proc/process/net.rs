@@ -45,8 +45,14 @@ const FILES: &[(&str, Show)] = &[
     ("sockstat6", |net, _| counters::sockstat6(net)),
     ("tcp", |net, s| listing::proc_tcp(net, AF_INET, &|uid| s.show_uid(uid))),
     ("tcp6", |net, s| listing::proc_tcp(net, AF_INET6, &|uid| s.show_uid(uid))),
-    ("udp", |net, s| listing::proc_udp(net, AF_INET, &|uid| s.show_uid(uid))),
-    ("udp6", |net, s| listing::proc_udp(net, AF_INET6, &|uid| s.show_uid(uid))),
+    ("udp", |net, s| listing::proc_udp(&listing::udp(net), AF_INET, &|uid| s.show_uid(uid))),
+    ("udp6", |net, s| listing::proc_udp(&listing::udp(net), AF_INET6, &|uid| s.show_uid(uid))),
+    ("udplite", |net, s| {
+        listing::proc_udp(&listing::udp_lite(net), AF_INET, &|uid| s.show_uid(uid))
+    }),
+    ("udplite6", |net, s| {
+        listing::proc_udp(&listing::udp_lite(net), AF_INET6, &|uid| s.show_uid(uid))
+    }),
     ("unix", |_, _| unix::proc_net_unix()),
 ];
 
@@ -203,8 +209,10 @@ fn ipv6_route(net: &Net) -> String {
 
 fn protocols(net: &Net) -> String {
     let counts = [
+        ("UDPLITEv6", listing::udp_lite(net).iter().filter(|s| s.family == AF_INET6).count()),
         ("UDPv6", listing::udp(net).iter().filter(|s| s.family == AF_INET6).count()),
         ("TCPv6", listing::tcp(net).iter().filter(|s| s.family == AF_INET6).count()),
+        ("UDP-Lite", listing::udp_lite(net).iter().filter(|s| s.family == AF_INET).count()),
         ("UDP", listing::udp(net).iter().filter(|s| s.family == AF_INET).count()),
         ("TCP", listing::tcp(net).iter().filter(|s| s.family == AF_INET).count()),
     ];

@@ -6,7 +6,7 @@ use crate::errno::{Errno, Result};
 use crate::io::Sink;
 use crate::socket::inet::addr::{AF_INET, AF_INET6, Endpoint};
 use crate::socket::inet::common::Common;
-use crate::socket::inet::{Counters, IPPROTO_UDP, SOL_IP, SOL_IPV6, ip, packet};
+use crate::socket::inet::{Counters, SOL_IP, SOL_IPV6, ip, packet};
 use crate::socket::{Control, RecvMsg, flags};
 use crate::sync::{Mutex, rank};
 use std::collections::VecDeque;
@@ -113,7 +113,7 @@ impl DgramSocket {
 
     /// Nobody is bound to where the datagram went.
     pub(super) fn unreachable(&self, data: &[u8], out: &Outgoing) {
-        if self.protocol == Protocol::Udp {
+        if self.protocol != Protocol::Echo {
             Counters::add(&self.common.net.counters.icmp_unreachable, 1);
         }
         let icmp = PORT_UNREACHABLE.get(usize::from(out.to.ip.is_ipv6()));
@@ -123,8 +123,8 @@ impl DgramSocket {
     /// An ICMP message says that a datagram did not arrive.
     pub(super) fn refused(&self, errno: Errno, icmp: (u8, u8), data: &[u8], out: &Outgoing) {
         let net = &self.common.net;
-        if self.protocol == Protocol::Udp && net.wire.is_watched() {
-            let header = out.header(IPPROTO_UDP as u8);
+        if self.protocol != Protocol::Echo && net.wire.is_watched() {
+            let header = out.header(self.number(out.to.ip) as u8);
             let datagram = header.packet(&packet::udp(out.from, out.to, data));
             net.show_refusal(&header, &datagram, icmp);
         }

@@ -5,7 +5,7 @@ use super::{DgramSocket, Protocol};
 use crate::errno::{Errno, Result};
 use crate::socket::inet::filter::{Sent, Stopped};
 use crate::socket::inet::inbox::Datagram;
-use crate::socket::inet::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_UDP};
+use crate::socket::inet::{IPPROTO_ICMP, IPPROTO_ICMPV6};
 use netstack::filter::Refusal;
 
 /// Answers to pings: type and code, of ICMP and of ICMPv6.
@@ -29,7 +29,7 @@ impl DgramSocket {
 
     /// Sends a datagram past the rules. `EPERM` if they stop it before it has left.
     pub(super) fn transmit_filtered(&self, data: Vec<u8>, out: &Outgoing) -> Result<()> {
-        match self.common.net.filter_sent(&self.sent(IPPROTO_UDP, 0, &data, out)) {
+        match self.common.net.filter_sent(&self.sent(self.number(out.to.ip), 0, &data, out)) {
             Ok(passed) => {
                 let (from, to, route) = (passed.from, passed.to, passed.route);
                 self.transmit_to(data, &Outgoing { from, to, route, ..*out }, out)
@@ -77,11 +77,7 @@ impl DgramSocket {
         }
         let came_from = datagram.from;
         if net.is_filtered() {
-            let protocol = match self.protocol {
-                Protocol::Udp => IPPROTO_UDP,
-                Protocol::Echo if datagram.to.ip.is_ipv6() => IPPROTO_ICMPV6,
-                Protocol::Echo => IPPROTO_ICMP,
-            };
+            let protocol = self.number(datagram.to.ip);
             let detail = datagram.data.first_chunk().map_or(0, |b| u16::from_be_bytes(*b));
             let (mut from, to) = (datagram.from, datagram.to);
             if self.protocol == Protocol::Echo {

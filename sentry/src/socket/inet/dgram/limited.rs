@@ -17,7 +17,9 @@ impl DgramSocket {
     pub(super) fn may_name(&self, to: Endpoint) -> Result<()> {
         let Some(egress) = self.common.net.egress.get() else { return Ok(()) };
         match self.protocol {
-            Protocol::Udp => egress.admit_datagram(self.own_port(), to).map(drop),
+            Protocol::Udp | Protocol::UdpLite => {
+                egress.admit_datagram(self.own_port(), to).map(drop)
+            }
             Protocol::Echo => egress.admit(wire::Protocol::Echo, to).map(drop),
         }
     }
@@ -26,7 +28,7 @@ impl DgramSocket {
     pub(super) fn relay(&self, data: &[u8], to: Endpoint) -> Result<bool> {
         let Some(egress) = self.common.net.egress.get() else { return Ok(false) };
         let admitted = match self.protocol {
-            Protocol::Udp => egress.admit_datagram(self.own_port(), to)?,
+            Protocol::Udp | Protocol::UdpLite => egress.admit_datagram(self.own_port(), to)?,
             Protocol::Echo => egress.admit(wire::Protocol::Echo, to)?,
         };
         if admitted != Admitted::NameServer {

@@ -1,13 +1,15 @@
-//! UDP sockets (`udp(7)`) and ICMP echo sockets (`icmp(7)`).
+//! UDP sockets (`udp(7)`), UDP-Lite sockets (`udplite(7)`) and ICMP echo sockets (`icmp(7)`).
 //!
 //! * [`DgramSocket`]: the socket. `setup`: binding and connecting. `send` and `receive`: messages.
 //! * [`remote`]: messages to and from other machines. [`proxied`]: those that go through a proxy.
+//! * [`lite`]: what UDP-Lite has besides.
 //! * [`errors`]: what became of messages that found nobody. `echo`: answers to pings.
 
 pub(in crate::socket::inet) mod echo;
 pub mod errors;
 mod filtered;
 mod limited;
+mod lite;
 mod named;
 pub mod proxied;
 mod receive;
@@ -24,6 +26,7 @@ use super::port::{Claim, Ports};
 use crate::socket::Options;
 use crate::socket::options::DEFAULT_BUFFER;
 use crate::sync::{Mutex, rank};
+use lite::Coverage;
 use proxied::Proxied;
 use remote::Remote;
 use std::net::IpAddr;
@@ -35,6 +38,8 @@ use std::sync::{Arc, OnceLock, Weak};
 pub enum Protocol {
     /// UDP.
     Udp,
+    /// UDP-Lite, within the sandbox.
+    UdpLite,
     /// Echo requests and replies of ICMP or ICMPv6.
     Echo,
 }
@@ -52,6 +57,7 @@ pub struct DgramSocket {
     segment: AtomicUsize,
     /// `UDP_GRO`
     coalesce: AtomicBool,
+    coverage: Coverage,
     setup: Mutex<Setup, { rank::INODE }>,
     /// The peer of `setup`, for those who deliver and must not wait for that lock.
     hears_only: Mutex<Option<Endpoint>, { rank::LEAF }>,
@@ -89,6 +95,7 @@ impl DgramSocket {
             cork: AtomicBool::new(false),
             segment: AtomicUsize::new(0),
             coalesce: AtomicBool::new(false),
+            coverage: Coverage::default(),
             setup: Mutex::default(),
             hears_only: Mutex::default(),
             remote: Mutex::default(),
@@ -106,6 +113,7 @@ impl DgramSocket {
         let [v4, v6] = &self.common.net.echo;
         match self.protocol {
             Protocol::Udp => &self.common.net.udp,
+            Protocol::UdpLite => &self.common.net.udp_lite,
             Protocol::Echo if self.common.family() == super::AF_INET => v4,
             Protocol::Echo => v6,
         }

@@ -26,7 +26,8 @@ pub struct Proxied {
 
 fn protocol(of: Protocol) -> wire::Protocol {
     match of {
-        Protocol::Udp => wire::Protocol::Udp,
+        // UDP-Lite does not come so far.
+        Protocol::Udp | Protocol::UdpLite => wire::Protocol::Udp,
         Protocol::Echo => wire::Protocol::Echo,
     }
 }

@@ -8,7 +8,7 @@ use crate::io::Sink;
 use crate::socket::inet::addr::Endpoint;
 use crate::socket::inet::inbox::Datagram;
 use crate::socket::inet::packet::{self, Header};
-use crate::socket::inet::{Counters, IPPROTO_UDP, ip};
+use crate::socket::inet::{Counters, ip};
 use crate::socket::{RecvMsg, flags};
 use std::net::IpAddr;
 
@@ -27,9 +27,9 @@ impl DgramSocket {
         let header =
             |protocol| Header { from: d.from.ip, to: d.to.ip, protocol, ttl: d.ttl, tos: d.tos };
         let (packet, above) = match self.protocol {
-            Protocol::Udp => {
+            Protocol::Udp | Protocol::UdpLite => {
                 let datagram = packet::udp(d.from, d.to, &d.data);
-                (header(IPPROTO_UDP as u8).packet(&datagram), packet::UDP_HEADER)
+                (header(self.number(d.to.ip) as u8).packet(&datagram), packet::UDP_HEADER)
             }
             Protocol::Echo => (header(packet::icmp_of(d.from.ip)).packet(&d.data), 0),
         };
@@ -51,11 +51,10 @@ impl DgramSocket {
             let Some(most) = self.admitted(&datagram) else { return };
             datagram.data.truncate(most);
         }
-        let counters = &self.common.net.counters;
         if i32::from(datagram.ttl) < self.common.ip.value(ip::MINTTL) {
             return;
         }
-        let counters = counters.udp(datagram.to.ip.is_ipv6());
+        let counters = self.datagrams(datagram.to.ip.is_ipv6());
         let queued = self.inbox.push(datagram, self.common.options.rcvbuf());
         Counters::add(if queued { &counters.received } else { &counters.buffer_errors }, 1);
     }
@@ -72,7 +71,7 @@ impl DgramSocket {
         let options = &self.common.options;
         let peek = msg.flags & flags::PEEK != 0;
         let skip = if peek { options.peek_off().unwrap_or(0) } else { 0 };
-        let port = if self.protocol == Protocol::Udp { d.from.port } else { 0 };
+        let port = if self.protocol == Protocol::Echo { 0 } else { d.from.port };
         let from = Endpoint { port, ..d.from };
         let (copied, result) = d.copy(&self.common, (from, skip), dst, msg)?;
         options.move_peek_off(if peek { copied as i64 } else { -(d.data.len() as i64) });

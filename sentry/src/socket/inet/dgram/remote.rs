@@ -68,10 +68,15 @@ impl DgramSocket {
         self.remote.lock().clone()
     }
 
+    /// Whether there is a way to other machines for its protocol. `ENETUNREACH`.
+    pub(super) fn may_leave(&self) -> Result<()> {
+        if self.protocol == Protocol::UdpLite { Err(Errno::ENETUNREACH) } else { Ok(()) }
+    }
+
     /// Makes the endpoint of a socket that is bound to an address that other machines can reach.
     pub(super) fn open_remote(&self, at: Endpoint) -> Result<()> {
         let Some(uplink) = self.common.net.uplink.get() else { return Ok(()) };
-        if at.ip.is_loopback() || at.ip.is_multicast() {
+        if at.ip.is_loopback() || at.ip.is_multicast() || self.may_leave().is_err() {
             return Ok(());
         }
         let waker: Arc<dyn Waker> = Arc::new(Delivery { socket: self.this.clone() });
@@ -82,7 +87,7 @@ impl DgramSocket {
                 Remote::Echo(stack.raw(family, RawKind::Ping).map_err(errno)?)
             }
             // Its sockets are others.
-            (Uplink::Host(_), _) => return Ok(()),
+            (Uplink::Host(_), _) | (_, Protocol::UdpLite) => return Ok(()),
             (Uplink::Proxy(proxy), _) => Remote::Proxied(Proxied::new(proxy, &self.this, at.port)),
         };
         self.apply_options(&remote, None);

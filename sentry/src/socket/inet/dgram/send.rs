@@ -149,6 +149,9 @@ impl DgramSocket {
         if common.net.is_broadcast(to.ip) && !common.options.is_on(so::BROADCAST) {
             return Err(Errno::EACCES);
         }
+        if !route.local {
+            self.may_leave()?;
+        }
         if wishes.source.is_some_and(|ip| !common.net.is_local(ip)) {
             return Err(if v6 { Errno::EINVAL } else { Errno::ENETUNREACH });
         }
@@ -201,6 +204,8 @@ impl DgramSocket {
         };
         if self.protocol == Protocol::Echo {
             self.ping(data, &out)?;
+        } else if segment > 0 && self.protocol == Protocol::UdpLite {
+            return Err(Errno::EIO);
         } else if segment > 0 && segment < data.len() {
             if data.len().div_ceil(segment) > MAX_SEGMENTS {
                 return Err(Errno::EINVAL);
@@ -236,7 +241,7 @@ impl DgramSocket {
         let Some(mut to) = given else {
             return self.setup.lock().peer.ok_or(Errno::EDESTADDRREQ);
         };
-        if to.port == 0 && self.protocol == Protocol::Udp {
+        if to.port == 0 && self.protocol != Protocol::Echo {
             return Err(Errno::EINVAL);
         }
         if to.ip.is_unspecified() {
@@ -273,7 +278,7 @@ impl DgramSocket {
 
     fn transmit(&self, data: Vec<u8>, out: &Outgoing) -> Result<()> {
         let net = &self.common.net;
-        Counters::add(&net.counters.udp(out.to.ip.is_ipv6()).sent, 1);
+        Counters::add(&self.datagrams(out.to.ip.is_ipv6()).sent, 1);
         if net.is_filtered() {
             return self.transmit_filtered(data, out);
         }
@@ -292,19 +297,28 @@ impl DgramSocket {
         }
         net.counters.packet(data.len(), out.to.ip.is_ipv6());
         if net.wire.is_watched() {
-            let payload = packet::udp(out.from, out.to, &data);
-            net.wire.show_unfinished(&out.header(IPPROTO_UDP as u8).packet(&payload));
+            let header = out.header(self.number(out.to.ip) as u8);
+            if self.protocol == Protocol::UdpLite {
+                let payload = packet::udp_lite(out.from, out.to, &data, self.covered(data.len()));
+                net.wire.show(&header.packet(&payload));
+            } else {
+                net.wire.show_unfinished(&header.packet(&packet::udp(out.from, out.to, &data)));
+            }
         }
         let (to, from, device) = (out.to, out.from, out.route.device);
         if to.ip.is_multicast() || net.is_broadcast(to.ip) {
             self.transmit_to_many(data, out);
             return Ok(());
         }
-        match net.udp.find(to, from, device, |_| true) {
-            Some(receiver) => receiver.push(Datagram::new(data, out)),
+        match self.receivers(net).find(to, from, device, |_| true) {
+            Some(receiver) => {
+                if receiver.is_covered(self.covered(data.len()), to.ip.is_ipv6()) {
+                    receiver.push(Datagram::new(data, out));
+                }
+            }
             None if self.ask_name_server(&data, out)? => {}
             None => {
-                Counters::add(&net.counters.udp(to.ip.is_ipv6()).no_ports, 1);
+                Counters::add(&self.datagrams(to.ip.is_ipv6()).no_ports, 1);
                 self.unreachable(&data, sent);
             }
         }
@@ -325,10 +339,12 @@ impl DgramSocket {
         }
         let all = if v6 { ip::MULTICAST_ALL6 } else { ip::MULTICAST_ALL };
         let fits = |binding: &Binding| !v6 || !binding.v4_socket;
-        for receiver in net.udp.find_all(to, out.from, device, fits) {
+        let covered = self.covered(data.len());
+        for receiver in self.receivers(net).find_all(to, out.from, device, fits) {
             let common = &receiver.common;
             let all = common.ip.is_on(all);
-            if !is_group || common.groups.hears(&group, out.from.ip, all) {
+            let hears = !is_group || common.groups.hears(&group, out.from.ip, all);
+            if hears && receiver.is_covered(covered, v6) {
                 receiver.push(Datagram::new(data.clone(), out));
             }
         }

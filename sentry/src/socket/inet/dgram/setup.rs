@@ -38,7 +38,7 @@ impl DgramSocket {
         if !common.net.may_bind(at.ip) && !common.ip.is_on(ip::FREEBIND) {
             return Err(Errno::EADDRNOTAVAIL);
         }
-        if self.protocol == Protocol::Udp && !common.net.may_use_port(t, at.port) {
+        if self.protocol != Protocol::Echo && !common.net.may_use_port(t, at.port) {
             return Err(Errno::EACCES);
         }
         let mut setup = self.setup.lock();
@@ -103,6 +103,7 @@ impl DgramSocket {
             return Err(Errno::EACCES);
         }
         if !route.local {
+            self.may_leave()?;
             self.may_name(peer)?;
         }
         let mut setup = self.setup.lock();

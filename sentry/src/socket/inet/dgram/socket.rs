@@ -5,7 +5,7 @@ use crate::errno::{Errno, Result};
 use crate::io::{Sink, Source};
 use crate::kernel::{CurrentTask, Task};
 use crate::socket::inet::addr::{self, Endpoint};
-use crate::socket::inet::{AF_INET, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_UDP, ip};
+use crate::socket::inet::{IPPROTO_UDP, IPPROTO_UDPLITE, ip};
 use crate::socket::options::{int, so};
 use crate::socket::{
     Destination, Kind, OptionValue, Options, RecvMsg, SOL_SOCKET, SendMsg, Socket,
@@ -31,11 +31,7 @@ impl Socket for DgramSocket {
     }
 
     fn protocol(&self) -> i32 {
-        match self.protocol {
-            Protocol::Udp => IPPROTO_UDP,
-            Protocol::Echo if self.common.family() == AF_INET => IPPROTO_ICMP,
-            Protocol::Echo => IPPROTO_ICMPV6,
-        }
+        self.number(addr::any(self.common.family()))
     }
 
     fn options(&self) -> &Options {
@@ -71,7 +67,7 @@ impl Socket for DgramSocket {
     }
 
     fn peer_address(&self) -> Result<Vec<u8>> {
-        let peer = self.endpoints().1.filter(|_| self.protocol == Protocol::Udp);
+        let peer = self.endpoints().1.filter(|_| self.protocol != Protocol::Echo);
         Ok(peer.ok_or(Errno::ENOTCONN)?.sockaddr(self.common.family()))
     }
 
@@ -98,7 +94,7 @@ impl Socket for DgramSocket {
         if let Some(value) = self.common.get(self, (level, name), sndbuf, used) {
             return value;
         }
-        if level != IPPROTO_UDP || self.protocol != Protocol::Udp {
+        if !matches!(level, IPPROTO_UDP | IPPROTO_UDPLITE) || self.protocol == Protocol::Echo {
             return Err(Errno::EOPNOTSUPP);
         }
         Ok(OptionValue::Int(match name {
@@ -106,7 +102,7 @@ impl Socket for DgramSocket {
             UDP_SEGMENT => self.segment.load(Ordering::Relaxed) as i32,
             UDP_GRO => i32::from(self.coalesce.load(Ordering::Relaxed)),
             UDP_ENCAP => 0,
-            _ => return Err(Errno::ENOPROTOOPT),
+            _ => self.get_coverage(name)?,
         }))
     }
 
@@ -121,7 +117,7 @@ impl Socket for DgramSocket {
             }
             return result;
         }
-        if level != IPPROTO_UDP || self.protocol != Protocol::Udp {
+        if !matches!(level, IPPROTO_UDP | IPPROTO_UDPLITE) || self.protocol == Protocol::Echo {
             return Err(Errno::ENOPROTOOPT);
         }
         let n = int(value)?;
@@ -140,7 +136,7 @@ impl Socket for DgramSocket {
                 self.coalesce.store(n != 0, Ordering::Relaxed);
                 Ok(())
             }
-            _ => Err(Errno::ENOPROTOOPT),
+            _ => self.set_coverage(name, n),
         }
     }
 

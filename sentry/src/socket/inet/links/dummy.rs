@@ -33,7 +33,7 @@ impl Dummy {
 impl Link for Dummy {
     fn capabilities(&self) -> Capabilities {
         // It asks for nobody's link address (`IFF_NOARP`): the stack gives it bare packets.
-        Capabilities { mac: None, mtu: 1500, tx_checksum: true, gso_max: 65_535 }
+        Capabilities { mac: None, mtu: 1500, tx_checksum: true, gso_max: 65_535, gather: false }
     }
 
     fn transmit(&self, frames: &[Frame]) -> usize {

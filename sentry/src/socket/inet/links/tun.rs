@@ -178,7 +178,7 @@ impl Link for Tun {
     fn capabilities(&self) -> Capabilities {
         // Programs get whole packets: checksums added up, nothing to be cut.
         let mac = self.mac.lock().map(MacAddr);
-        Capabilities { mac, mtu: 1500, tx_checksum: false, gso_max: 0 }
+        Capabilities { mac, mtu: 1500, tx_checksum: false, gso_max: 0, gather: false }
     }
 
     fn transmit(&self, frames: &[Frame]) -> usize {

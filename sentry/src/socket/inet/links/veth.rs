@@ -114,7 +114,7 @@ impl Veth {
 impl Link for Veth {
     fn capabilities(&self) -> Capabilities {
         let mac = Some(MacAddr(*self.mac.lock()));
-        Capabilities { mac, mtu: 1500, tx_checksum: true, gso_max: 65_535 }
+        Capabilities { mac, mtu: 1500, tx_checksum: true, gso_max: 65_535, gather: false }
     }
 
     fn transmit(&self, frames: &[Frame]) -> usize {

@@ -1,19 +1,28 @@
 //! The thread that serves the links: it sleeps until a packet comes or a timer of the stack is due.
+//!
+//! Packets that come faster than they can be served fill the host's queue, in which those of connections would be lost
+//! with the rest. So, as long as there are more, only what belongs to something known is served at once; most of what a
+//! flood brings costs no more than its receipt.
 
-use super::link::{Buffer, PacketLink};
+use super::link::{BATCH, Batch, PacketLink};
 use crate::errno::{Errno, Result};
-use netstack::{Clock, IfaceId, Instant, RandomSource, Stack};
+use netstack::{Clock, IfaceId, Instant, RandomSource, RxFrame, Stack};
 use platform::host::poll::{Events, Waker, poll};
 use platform::host::{random, thread, time};
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Stack of the thread, in bytes.
 const STACK: usize = 512 << 10;
-/// Packets taken from one link before the others and the timers have their turn.
-const BATCH: usize = 64;
+/// Batches taken from one link before the others and the timers have their turn.
+const BATCHES: usize = 4;
+/// While batches are full: strangers' frames that are served for each of them, those that wait for it, and the longest.
+const SHARE: usize = 4;
+const MAX_STRANGERS: usize = 1024;
+const MAX_STRANGER: usize = 2048;
 /// Errors in a row after which a link is given up: its interface is gone.
 const MAX_ERRORS: u32 = 64;
 
@@ -87,28 +96,31 @@ impl Driver {
 
     fn run(&self, stack: &Stack, links: Vec<(IfaceId, Arc<PacketLink>)>) {
         AWAKE.with(|awake| awake.set(true));
-        let mut links: Vec<_> = links.into_iter().map(|(id, link)| (id, link, 0)).collect();
-        let mut buffer = Buffer::new();
+        let served = |(id, link)| Served { id, link, errors: 0, strangers: Strangers::default() };
+        let mut links: Vec<_> = links.into_iter().map(served).collect();
+        let mut batch = Batch::new();
         loop {
             self.shared.sleeps_until.store(u64::MAX, Ordering::SeqCst);
             let next = stack.poll().map(Instant::nanos);
             let ready = self.sleep(&links, next);
-            for ((id, link, errors), events) in links.iter_mut().zip(ready) {
-                if events & libc::POLLOUT != 0 && link.is_blocked() {
-                    link.unblock();
-                    stack.link_writable(*id);
+            for (served, events) in links.iter_mut().zip(ready) {
+                if events & libc::POLLOUT != 0 && served.link.is_blocked() {
+                    served.link.unblock();
+                    stack.link_writable(served.id);
                 }
-                if events & !libc::POLLOUT != 0 {
-                    receive(stack, *id, link, &mut buffer, errors);
+                // Those who were put off are due at once, whatever else happens.
+                if events & !libc::POLLOUT != 0 || !served.strangers.frames.is_empty() {
+                    served.receive(stack, &mut batch);
                 }
             }
-            links.retain(|(_, _, errors)| *errors < MAX_ERRORS);
+            links.retain(|served| served.errors < MAX_ERRORS);
         }
     }
 
     /// Sleeps until a link has something, `next` has come or somebody wakes it. The links' events.
-    fn sleep(&self, links: &[(IfaceId, Arc<PacketLink>, u32)], next: Option<u64>) -> Vec<Events> {
-        let next = next.unwrap_or(u64::MAX);
+    fn sleep(&self, links: &[Served], next: Option<u64>) -> Vec<Events> {
+        let waiting = links.iter().any(|served| !served.strangers.frames.is_empty());
+        let next = if waiting { 0 } else { next.unwrap_or(u64::MAX) };
         self.shared.sleeps_until.store(next, Ordering::SeqCst);
         let timeout = match next {
             u64::MAX => None,
@@ -116,7 +128,7 @@ impl Driver {
         };
         let mut entries: Vec<(BorrowedFd<'_>, Events)> =
             vec![(self.shared.waker.as_fd(), libc::POLLIN)];
-        entries.extend(links.iter().map(|(_, link, _)| {
+        entries.extend(links.iter().map(|Served { link, .. }| {
             let out = if link.is_blocked() { libc::POLLOUT } else { 0 };
             (link.socket(), libc::POLLIN | out)
         }));
@@ -131,18 +143,73 @@ impl Driver {
     }
 }
 
-/// Gives the stack what a link has received. `errors` counts failures in a row.
-fn receive(stack: &Stack, id: IfaceId, link: &PacketLink, buffer: &mut Buffer, errors: &mut u32) {
-    for _ in 0..BATCH {
-        match link.receive(buffer) {
-            Ok(frame) => {
-                *errors = 0;
-                stack.input(id, frame.as_slice());
-            }
-            Err(platform::host::Errno::EAGAIN | platform::host::Errno::EINTR) => return,
-            Err(_) => {
-                *errors += 1;
-                return;
+/// What came faster than it could be served, and belongs to nothing that is known: it waits while what does is served.
+#[derive(Default)]
+struct Strangers {
+    frames: VecDeque<(Vec<u8>, bool)>,
+}
+
+impl Strangers {
+    /// Keeps a frame; without room it is lost.
+    fn keep(&mut self, frame: &RxFrame<'_>) {
+        if self.frames.len() < MAX_STRANGERS && frame.data.len() <= MAX_STRANGER {
+            self.frames.push_back((frame.data.to_vec(), frame.checksum_valid));
+        }
+    }
+
+    /// Gives the stack the oldest ones, `most` at most.
+    fn give(&mut self, stack: &Stack, id: IfaceId, most: usize) {
+        if self.frames.is_empty() {
+            return;
+        }
+        let frames: Vec<_> = self.frames.drain(..most.min(self.frames.len())).collect();
+        let frames = frames.iter().map(|(data, checksum_valid)| RxFrame {
+            checksum_valid: *checksum_valid,
+            ..RxFrame::new(data)
+        });
+        stack.input(id, &frames.collect::<Vec<_>>());
+    }
+}
+
+/// A link that is served.
+struct Served {
+    id: IfaceId,
+    link: Arc<PacketLink>,
+    /// Failures in a row.
+    errors: u32,
+    strangers: Strangers,
+}
+
+impl Served {
+    /// Gives the stack what the link has received.
+    fn receive(&mut self, stack: &Stack, batch: &mut Batch) {
+        for _ in 0..BATCHES {
+            match self.link.receive(batch) {
+                Ok((taken, frames)) if taken < BATCH => {
+                    self.errors = 0;
+                    self.strangers.give(stack, self.id, usize::MAX);
+                    return stack.input(self.id, &frames);
+                }
+                Ok((_, mut frames)) => {
+                    self.errors = 0;
+                    frames.retain(|frame| {
+                        let known = stack.expects(frame);
+                        if !known {
+                            self.strangers.keep(frame);
+                        }
+                        known
+                    });
+                    stack.input(self.id, &frames);
+                    self.strangers.give(stack, self.id, SHARE);
+                }
+                Err(platform::host::Errno::EAGAIN) => {
+                    return self.strangers.give(stack, self.id, usize::MAX);
+                }
+                Err(platform::host::Errno::EINTR) => return,
+                Err(_) => {
+                    self.errors += 1;
+                    return;
+                }
             }
         }
     }

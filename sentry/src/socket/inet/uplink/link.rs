@@ -6,7 +6,8 @@
 use super::capture::{Capture, Direction, InterfaceNumber};
 use crate::socket::packet::frame::{self, Checksum};
 use crate::socket::packet::taps::Taps;
-use netstack::{Capabilities, Frame, IfaceId, Link, MacAddr, RxBuffer, RxFrame, RxPool};
+use netstack::{Capabilities, Frame, IfaceId, Kept, Link, MacAddr, RxBuffer, RxFrame, RxPool};
+use platform::host::messages::Receiver;
 use platform::host::{Errno, io};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,25 +41,36 @@ pub struct PacketLink {
     watched: OnceLock<(Arc<Taps>, IfaceId)>,
 }
 
-/// Room for one packet: another one for each that a connection keeps.
-pub struct Buffer {
+/// Packets that are taken from the host in one call.
+pub const BATCH: usize = 16;
+
+/// Room for some packets: another one for each that a connection keeps.
+pub struct Batch {
     pool: Arc<RxPool>,
-    room: Arc<RxBuffer>,
+    rooms: Vec<Arc<RxBuffer>>,
+    receiver: Receiver,
+    /// How much of each room has something in it, since the last call.
+    lengths: Vec<usize>,
 }
 
-impl Buffer {
+impl Batch {
     /// An empty one.
-    pub fn new() -> Buffer {
+    pub fn new() -> Batch {
         let pool = RxPool::new(HEADER + LARGEST);
-        Buffer { room: pool.take(), pool }
+        let rooms = (0..BATCH).map(|_| pool.take()).collect();
+        Batch { pool, rooms, receiver: Receiver::new(BATCH), lengths: Vec::new() }
     }
 
-    /// The room, when nobody else has it any more.
-    fn free(&mut self) -> &mut [u8] {
-        if Arc::get_mut(&mut self.room).is_none() {
-            self.room = self.pool.take();
+    /// Takes what there is on a socket.
+    fn fill(&mut self, socket: BorrowedFd<'_>) -> Result<(), Errno> {
+        for room in &mut self.rooms {
+            // Somebody keeps what came into it.
+            if Arc::get_mut(room).is_none() {
+                *room = self.pool.take();
+            }
         }
-        Arc::get_mut(&mut self.room).map(RxBuffer::bytes_mut).unwrap_or_default()
+        let free = self.rooms.iter_mut().filter_map(Arc::get_mut).map(RxBuffer::bytes_mut);
+        self.receiver.receive(socket, free, &mut self.lengths)
     }
 }
 
@@ -74,7 +86,8 @@ impl PacketLink {
     ) -> PacketLink {
         let mtu = mtu.min(LARGEST as u32) as usize;
         let mac = Some(MacAddr(mac));
-        let capabilities = Capabilities { mac, mtu, tx_checksum: true, gso_max: GSO_MAX };
+        let capabilities =
+            Capabilities { mac, mtu, tx_checksum: true, gso_max: GSO_MAX, gather: true };
         let (blocked, on_blocked) = (AtomicBool::new(false), Box::new(on_blocked));
         PacketLink { socket, capabilities, blocked, on_blocked, tap, watched: OnceLock::new() }
     }
@@ -112,12 +125,18 @@ impl PacketLink {
         self.blocked.store(false, Ordering::Release);
     }
 
-    /// The next packet that came in. `EAGAIN` without one; others when the interface has trouble.
-    pub fn receive<'a>(&self, buffer: &'a mut Buffer) -> Result<Option<RxFrame<'a>>, Errno> {
-        let n = io::read(self.socket.as_fd(), buffer.free(), None)?;
-        let buffer = &buffer.room;
-        let packet = buffer.bytes().get(..n).unwrap_or_default();
-        let Some((header, data)) = packet.split_at_checked(HEADER) else { return Ok(None) };
+    /// The next packets that came in; fewer than [`BATCH`]: there are no more. `EAGAIN` without one; others when the
+    /// interface has trouble.
+    pub fn receive<'a>(&self, batch: &'a mut Batch) -> Result<(usize, Vec<RxFrame<'a>>), Errno> {
+        batch.fill(self.socket.as_fd())?;
+        let packets = batch.rooms.iter().zip(&batch.lengths);
+        let frames = packets.filter_map(|(room, len)| self.received(room, *len));
+        Ok((batch.lengths.len(), frames.collect()))
+    }
+
+    fn received<'a>(&self, buffer: &'a Arc<RxBuffer>, len: usize) -> Option<RxFrame<'a>> {
+        let packet = buffer.bytes().get(..len).unwrap_or_default();
+        let (header, data) = packet.split_at_checked(HEADER)?;
         self.keep(Direction::In, data);
         let flags = header.first().copied().unwrap_or(0);
         let checksum_valid = flags & (NEEDS_CHECKSUM | DATA_VALID) != 0;
@@ -127,7 +146,19 @@ impl PacketLink {
             _ => Checksum::Unknown,
         };
         self.show(false, data, checksum, 0);
-        Ok(Some(RxFrame { data, checksum_valid, buffer: Some(buffer) }))
+        Some(RxFrame { data, checksum_valid, buffer: Some(buffer) })
+    }
+
+    /// Shows a frame that has left, and keeps it, if somebody looks.
+    fn sent(&self, frame: &Frame) {
+        if self.tap.is_none() && self.watched.get().is_none_or(|(taps, _)| !taps.is_watched()) {
+            return;
+        }
+        let missing = frame.checksum().is_some();
+        let checksum = if missing { Checksum::Missing } else { Checksum::Unknown };
+        let bytes = frame.whole();
+        self.show(true, &bytes, checksum, frame.origin());
+        self.keep(Direction::Out, &bytes);
     }
 
     fn keep(&self, direction: Direction, frame: &[u8]) {
@@ -137,7 +168,13 @@ impl PacketLink {
     }
 
     fn send(&self, frame: &Frame) -> Result<usize, Errno> {
-        io::write_vectored(self.socket.as_fd(), &[&header(frame), frame.bytes()])
+        let header = header(frame);
+        if frame.tail().is_empty() {
+            return io::write_vectored(self.socket.as_fd(), &[&header, frame.bytes()]);
+        }
+        let tail = frame.tail().iter().map(Kept::bytes);
+        let parts: Vec<_> = [&header[..], frame.bytes()].into_iter().chain(tail).collect();
+        io::write_vectored(self.socket.as_fd(), &parts)
     }
 }
 
@@ -171,8 +208,6 @@ impl Link for PacketLink {
 
     fn transmit(&self, frames: &[Frame]) -> usize {
         for (n, frame) in frames.iter().enumerate() {
-            let missing = frame.checksum().is_some();
-            let checksum = if missing { Checksum::Missing } else { Checksum::Unknown };
             loop {
                 match self.send(frame) {
                     Err(Errno::EINTR) => {}
@@ -182,8 +217,7 @@ impl Link for PacketLink {
                         return n;
                     }
                     Ok(_) => {
-                        self.show(true, frame.bytes(), checksum, frame.origin());
-                        self.keep(Direction::Out, frame.bytes());
+                        self.sent(frame);
                         break;
                     }
                     // Lost as on any network: the device's queue is full, it is down or gone.
