@@ -1,7 +1,8 @@
 //! A miniature guest that shows whether `/dev/kvm` does what it should.
 //!
-//! It makes system calls, touches memory for the first time, faults, computes with the vector unit and
-//! is interrupted while it spins: all that has been seen to fail or hang somewhere. It runs on a thread of
+//! It makes system calls, touches memory for the first time, loses a right to it, faults, computes with the vector unit and
+//! is interrupted while it spins: all that has been seen to fail or hang somewhere. Hosts that shadow the machine's page
+//! tables, for want of nested ones, do not see that the sentry changes them. It runs on a thread of
 //! its own, as a host that hangs may do so in a way that no signal ends.
 
 use super::KvmPlatform;
@@ -152,6 +153,18 @@ fn guest(
     let event = guest.run(STORE)?;
     let stored = data.load32(0)?;
     expect("a store to fresh memory", event == Event::Syscall && stored == 42, &(event, stored))?;
+
+    space.protect(DATA, PAGE_SIZE, Prot::READ);
+    let event = guest.run(STORE)?;
+    let denied = matches!(event, Event::Fault(f) if f.signal == libc::SIGSEGV && f.addr == DATA);
+    expect("a store to memory that has become read-only", denied, &(event, guest.regs.rip))?;
+    let fresh = memory.allocate(PAGE_SIZE)?;
+    let rights = Prot::READ | Prot::WRITE;
+    space.map(DATA, PAGE_SIZE, rights, MapSource::Frames(fresh.clone()), vec![data]);
+    let event = guest.run(STORE)?;
+    let stored = fresh.load32(0)?;
+    let moved = event == Event::Syscall && stored == 42;
+    expect("a store to memory that was mapped anew", moved, &(event, stored))?;
 
     let event = guest.run(FAULT)?;
     let fault = matches!(event, Event::Fault(f) if f.signal == libc::SIGSEGV && f.addr == NOTHING);
