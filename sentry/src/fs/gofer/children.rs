@@ -19,6 +19,8 @@ pub enum Known {
 enum Name {
     /// It has to be asked what it stands for.
     Asked,
+    /// The same, but it is still the file with this device and number, unless others change the directory.
+    Changed((u64, u64)),
     /// What it stands for, and when that was seen, as [`super::watch::Watches::now`] counts.
     Known(Known, u64),
 }
@@ -52,8 +54,17 @@ impl Children {
     pub fn get(&self, name: &[u8]) -> Option<Known> {
         match self.names.get(name) {
             Some(Name::Known(known, _)) => Some(known.clone()),
-            Some(Name::Asked) => None,
+            Some(Name::Asked | Name::Changed(_)) => None,
             None => self.complete.then_some(Known::Nothing),
+        }
+    }
+
+    /// Device and number of the file that `name` stands for, if that is known and nobody else changes the directory.
+    pub fn key(&self, name: &[u8]) -> Option<(u64, u64)> {
+        match self.names.get(name) {
+            Some(Name::Known(Known::File(attr, _), _)) => Some((attr.dev, attr.ino)),
+            Some(Name::Changed(key)) => Some(*key),
+            _ => None,
         }
     }
 
@@ -66,7 +77,8 @@ impl Children {
     }
 
     fn put(&mut self, name: &[u8], fresh: Option<Name>) {
-        let unknown = |name: &Option<Name>| usize::from(matches!(name, Some(Name::Asked)));
+        let unknown =
+            |name: &Option<Name>| usize::from(matches!(name, Some(Name::Asked | Name::Changed(_))));
         self.unknown += unknown(&fresh);
         let old = match fresh {
             Some(fresh) => match self.names.get_mut(name) {
@@ -89,6 +101,15 @@ impl Children {
             self.unknown = 0;
         }
         self.put(name, Some(Name::Known(known, now)));
+    }
+
+    /// The file that `name` stands for has changed: its attributes are forgotten.
+    pub fn changed(&mut self, name: &[u8]) {
+        let key = self.key(name);
+        self.forget(name);
+        if let Some(key) = key {
+            self.put(name, Some(Name::Changed(key)));
+        }
     }
 
     /// Forgets what `name` stands for.

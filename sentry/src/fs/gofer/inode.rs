@@ -164,7 +164,7 @@ impl GoferInode {
     /// What the directory above remembers of this file is no longer true.
     pub(super) fn forget_in_parent(&self) {
         if let Some((dir, name)) = self.place() {
-            dir.children.lock().forget(&name);
+            dir.children.lock().changed(&name);
         }
     }
 

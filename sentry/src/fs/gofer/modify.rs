@@ -115,9 +115,22 @@ impl GoferInode {
     /// Something else than a directory may live on under other names or in open files: it keeps its
     /// handle.
     fn keep_child(&self, name: &[u8]) -> Option<Arc<GoferInode>> {
-        let known = self.children.lock().get(name);
-        let Some(Known::File(attr, _)) = known else { return None };
-        let inode = self.fs.inodes.lock().get(&(attr.dev, attr.ino)).and_then(Weak::upgrade)?;
+        let (known, key) = {
+            let children = self.children.lock();
+            (children.get(name), children.key(name).filter(|_| self.fs.exclusive()))
+        };
+        let key = match known {
+            Some(Known::Nothing) => return None,
+            Some(Known::File(attr, _)) => (attr.dev, attr.ino),
+            None => match key {
+                Some(key) => key,
+                None => {
+                    let attr = self.at_child(name, |c, dir, path| c.stat(dir, path)).ok()?;
+                    (attr.dev, attr.ino)
+                }
+            },
+        };
+        let inode = self.fs.inodes.lock().get(&key).and_then(Weak::upgrade)?;
         // If the gofer cannot give a handle the name is all there was.
         let _ = inode.node();
         Some(inode)
