@@ -334,8 +334,14 @@ fn blocking_reads_in_two_threads() {
 
 fn close_does_not_wake_a_reader() {
     let fds = pipe(0);
-    let reader = thread::spawn(move || rd(fds[0], 4).text());
-    nap(20);
+    let (tell, told) = std::sync::mpsc::channel();
+    let reader = thread::spawn(move || {
+        let _ = tell.send(gettid());
+        rd(fds[0], 4).text()
+    });
+    let waits_in = format!("/proc/self/task/{}/syscall", told.recv().unwrap_or_default());
+    let reads = || std::fs::read_to_string(&waits_in).is_ok_and(|call| call.starts_with("0 "));
+    p!(until(reads));
     p!(close(fds[0]), wr(fds[1], "late"), reader.join().unwrap_or_default());
 }
 
