@@ -126,13 +126,11 @@ fn counters() {
     let row = |name: &str| {
         let text = get(c"/proc/net/snmp").0.unwrap_or_default();
         let text = String::from_utf8_lossy(&text).into_owned();
-        let lines: Vec<Vec<String>> = text
-            .lines()
-            .filter(|line| line.starts_with("UdpLite:"))
-            .map(|line| line.split(' ').map(str::to_owned).collect())
-            .collect();
-        let at = lines[0].iter().position(|title| title == name).unwrap();
-        lines[1][at].parse::<u64>().unwrap()
+        let mut lines = text.lines().filter(|line| line.starts_with("UdpLite:"));
+        let (titles, numbers) = (lines.next().unwrap_or(""), lines.next().unwrap_or(""));
+        let at = titles.split(' ').position(|title| title == name);
+        let number = at.and_then(|at| numbers.split(' ').nth(at));
+        number.and_then(|number| number.parse().ok()).unwrap_or(u64::MAX)
     };
     let names = ["InDatagrams", "NoPorts", "InErrors", "OutDatagrams"];
     let before = names.map(row);
