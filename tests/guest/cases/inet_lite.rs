@@ -130,7 +130,7 @@ fn counters() {
         let (titles, numbers) = (lines.next().unwrap_or(""), lines.next().unwrap_or(""));
         let at = titles.split(' ').position(|title| title == name);
         let number = at.and_then(|at| numbers.split(' ').nth(at));
-        number.and_then(|number| number.parse().ok()).unwrap_or(u64::MAX)
+        number.and_then(|number| number.parse::<u64>().ok()).unwrap_or(0)
     };
     let names = ["InDatagrams", "NoPorts", "InErrors", "OutDatagrams"];
     let before = names.map(row);
