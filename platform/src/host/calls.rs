@@ -232,9 +232,8 @@ pub const HOST_CALLS: &[HostCall] = host_calls! {
     pwrite64 SYS_pwrite64 Run "donated files";
     pwritev2 SYS_pwritev2 Run "donated files, out of guest memory";
     read SYS_read Run "donated pipes and terminals";
-    recvfrom SYS_recvfrom Run "discarding of a descriptor that no stub fetched";
     recvmmsg SYS_recvmmsg Run "packets of the sandbox's interfaces";
-    recvmsg SYS_recvmsg Run "gofer and control connections";
+    recvmsg SYS_recvmsg Run "gofer and control connections; discarding of a descriptor that no stub fetched";
     restart_syscall SYS_restart_syscall Run "continuation of a sleep after a stop";
     rseq SYS_rseq Run "C library, per thread";
     rt_sigaction SYS_rt_sigaction Run "C library, before the first thread; fault handlers";

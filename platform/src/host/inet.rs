@@ -1,10 +1,10 @@
 #![expect(unsafe_code, reason = "options of sockets by number, and two requests of ioctl(2)")]
 //! Connected sockets of the host's network, which somebody else has made.
 //!
-//! Host calls: `getsockopt`, `setsockopt`, `recvfrom`, `sendto`, `shutdown`, `ioctl`.
+//! Host calls: `getsockopt`, `setsockopt`, `recvmsg`, `sendto`, `shutdown`, `ioctl`.
 
-use super::Errno;
-use nix::sys::socket::{MsgFlags, Shutdown, recv, send, shutdown as host_shutdown};
+use super::{Errno, messages::receive};
+use nix::sys::socket::{MsgFlags, Shutdown, send, shutdown as host_shutdown};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// `SIOCATMARK`
@@ -12,7 +12,7 @@ const SIOCATMARK: libc::Ioctl = 0x8905;
 
 /// Receives with `MSG_PEEK`: the bytes stay.
 pub fn peek(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<usize, Errno> {
-    recv(fd.as_raw_fd(), buffer, MsgFlags::MSG_PEEK)
+    receive(fd, buffer, MsgFlags::MSG_PEEK)
 }
 
 /// Receives the urgent byte (`MSG_OOB`), or looks at it.
@@ -20,7 +20,7 @@ pub fn receive_urgent(fd: BorrowedFd<'_>, peek: bool) -> Result<Option<u8>, Errn
     let mut byte = [0];
     let mut flags = MsgFlags::MSG_OOB;
     flags.set(MsgFlags::MSG_PEEK, peek);
-    let n = recv(fd.as_raw_fd(), &mut byte, flags)?;
+    let n = receive(fd, &mut byte, flags)?;
     Ok((n > 0).then_some(byte[0]))
 }
 

@@ -1,12 +1,19 @@
-//! Several messages of a socket in one call.
+//! Messages of a socket: a part of one, or several in one call.
 //!
-//! Host call: `recvmmsg`.
+//! Host calls: `recvmsg`, `recvmmsg`.
 
 use super::Errno;
-use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg};
+use nix::sys::socket::{MsgFlags, MultiHeaders, recvmmsg, recvmsg};
 use std::fmt;
 use std::io::IoSliceMut;
 use std::os::fd::{AsRawFd, BorrowedFd};
+
+/// `recv(2)`, by the call that is made for descriptors anyway: one less that the sentry needs. A descriptor that comes with
+/// what is received is closed.
+pub fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8], flags: MsgFlags) -> Result<usize, Errno> {
+    let mut buffers = [IoSliceMut::new(buffer)];
+    Ok(recvmsg::<()>(fd.as_raw_fd(), &mut buffers, None, flags)?.bytes)
+}
 
 /// What a call for up to some number of messages needs.
 pub struct Receiver {

@@ -4,10 +4,10 @@
 //! lock, and nothing is left in the channel afterwards. A stub receives only when a back end makes it
 //! do so.
 
-use crate::host::{Errno, socket};
+use crate::host::{Errno, messages::receive, socket};
 use nix::sys::socket::MsgFlags;
 use parking_lot::{Mutex, MutexGuard};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Both ends of the channel.
 #[derive(Debug)]
@@ -52,8 +52,8 @@ impl Transfer<'_> {
 impl Drop for Transfer<'_> {
     fn drop(&mut self) {
         // Receiving without room for a descriptor closes it.
-        let fd = self.link.from_sentry.as_raw_fd();
-        while nix::sys::socket::recv(fd, &mut [0], MsgFlags::MSG_DONTWAIT).is_ok_and(|n| n > 0) {}
+        let fd = self.link.from_sentry.as_fd();
+        while receive(fd, &mut [0], MsgFlags::MSG_DONTWAIT).is_ok_and(|n| n > 0) {}
     }
 }
 
