@@ -65,6 +65,13 @@ struct FileLocks {
     ino: u64,
 }
 
+impl FileLocks {
+    /// Names the file in the graph of who waits for whom.
+    fn id(&self) -> u64 {
+        std::ptr::from_ref(self).addr() as u64
+    }
+}
+
 #[derive(Default)]
 struct State {
     records: RecordLocks,
@@ -146,7 +153,10 @@ pub fn fcntl(t: &mut CurrentTask, file: &Arc<File>, cmd: u32, arg: u64) -> Resul
                 F_RDLCK | F_WRLCK => set_record(t, &of(file)?, want, wait)?,
                 F_UNLCK => {
                     if let Some(locks) = existing(file) {
-                        locks.state.lock().records.unlock(owner, start, end)?;
+                        let mut state = locks.state.lock();
+                        state.records.unlock(owner, start, end)?;
+                        wait_graph::released(owner, locks.id());
+                        drop(state);
                         locks.queue.notify(EventMask::IN);
                     }
                 }
@@ -183,37 +193,40 @@ fn set_record(
     want: RecordLock,
     wait: bool,
 ) -> Result<()> {
-    let attempt = || {
+    let waiter = wait_graph::Waiter::new(want.owner);
+    let attempt = |wait: bool| -> Result<bool> {
         let mut state = locks.state.lock();
-        match state.records.conflict(&want) {
-            Some(blocker) => Ok(Some(blocker.owner)),
-            None => state.records.lock(want).map(|()| None),
+        if let Some(blocker) = state.records.conflict(&want) {
+            if wait {
+                waiter.wait(blocker.owner, locks.id())?;
+            }
+            return Ok(false);
         }
-    };
-    let Some(_) = attempt()? else {
+        state.records.lock(want)?;
+        waiter.done();
         // Giving an exclusive lock up for a shared one may let others in.
+        wait_graph::released(want.owner, locks.id());
+        Ok(true)
+    };
+    if attempt(false)? {
         locks.queue.notify(EventMask::IN);
         return Ok(());
-    };
+    }
     if !wait {
         return Err(Errno::EAGAIN);
     }
     let key = locks.queue.add(EventMask::IN, t.waker());
     let result = loop {
-        match attempt() {
-            Ok(None) => break Ok(()),
-            Ok(Some(blocker)) => {
-                if let Err(e) = wait_graph::wait(want.owner, blocker) {
-                    break Err(e);
-                }
-            }
+        match attempt(true) {
+            Ok(true) => break Ok(()),
+            Ok(false) => {}
             Err(e) => break Err(e),
         }
         if let Wake::Interrupted = t.block(None) {
             break Err(Errno::ERESTARTSYS);
         }
     };
-    wait_graph::done(want.owner);
+    drop(waiter);
     locks.queue.remove(key);
     if result.is_ok() {
         locks.queue.notify(EventMask::IN);
@@ -292,7 +305,14 @@ fn release_flock(file: &File) {
 
 fn release_records(file: &File, owner: Owner) {
     let Some(locks) = existing(file) else { return };
-    let had = locks.state.lock().records.release(owner);
+    let had = {
+        let mut state = locks.state.lock();
+        let had = state.records.release(owner);
+        if had {
+            wait_graph::released(owner, locks.id());
+        }
+        had
+    };
     if had {
         locks.queue.notify(EventMask::IN);
     }
