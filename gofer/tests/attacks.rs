@@ -113,6 +113,7 @@ fn paths_that_lead_out_are_refused() {
             Request::List { at: at(root, path), want_node: true, options: ListOptions::default() },
             Request::Open { at: at(root, path), flags: OpenFlags::READ, want_node: true },
             Request::Create { at: at(root, path), mode: 0, flags: CreateFlags::OPEN, owner: None },
+            Request::CreateUnnamed { at: at(root, path), mode: 0, owner: None },
             Request::Mkdir { at: at(root, path), mode: 0, owner: None, want_node: false },
             Request::Symlink { at: at(root, path), target: Bytes::borrowed(b"x"), owner: None },
             Request::Mknod { at: at(root, path), mode: libc::S_IFIFO, owner: None },

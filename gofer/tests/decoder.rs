@@ -63,7 +63,7 @@ fn request<'a>(random: &mut Random, a: &'a [u8], b: &'a [u8]) -> Request<'a> {
         maybe(random, |random| Owner { uid: number(random) as u32, gid: number(random) as u32 });
     let (from, to, data) = (at(random, a), at(random, b), Bytes::borrowed(b));
     let at = from.clone();
-    match random.below(27) {
+    match random.below(28) {
         0 => Request::Hello { magic: mode, version: mode },
         1 => Request::Nop,
         2 => Request::Attach { export: mode },
@@ -109,6 +109,7 @@ fn request<'a>(random: &mut Random, a: &'a [u8], b: &'a [u8]) -> Request<'a> {
         23 => Request::Watch { watcher: mode, at },
         24 => Request::Unwatch { watcher: mode, number: number(random) as i32 },
         25 => Request::NewWatcher,
+        26 => Request::CreateUnnamed { at, mode, owner },
         _ => Request::Connect { at, kind: mode as i32 },
     }
 }

@@ -41,6 +41,20 @@ fn create_gives_an_open_file() {
 }
 
 #[test]
+fn a_file_without_a_name_can_get_one() {
+    let f = Fixture::writable();
+    f.dir.file("dir/x", "");
+    let (fd, node, attr) = f.client.create_unnamed(f.root, &[b"dir"], 0o640, None).unwrap();
+    assert_eq!((attr.mode, attr.nlink), (libc::S_IFREG | 0o640, 0));
+    std::fs::File::from(fd).write_all(b"hello").unwrap();
+    assert_eq!(std::fs::read_dir(f.dir.join("dir")).unwrap().count(), 1);
+    assert_eq!(f.client.link(node, f.root, &names("dir/new")).unwrap().nlink, 1);
+    assert_eq!(std::fs::read(f.dir.join("dir/new")).unwrap(), b"hello");
+    let nowhere = f.client.create_unnamed(f.root, &names("dir/x"), 0o640, None).unwrap_err();
+    assert_eq!(nowhere.errno(), Errno::ENOTDIR);
+}
+
+#[test]
 fn append_is_passed_on() {
     let f = Fixture::writable();
     let flags = CreateFlags::OPEN | CreateFlags::APPEND;
@@ -309,6 +323,7 @@ fn read_only_exports_stay_as_they_are() {
         let owner = None;
         let results = [
             client.create(root, &[b"n"], 0o644, CreateFlags::OPEN, owner).map(drop),
+            client.create_unnamed(root, &[], 0o644, owner).map(drop),
             client.mkdir(root, &[b"n"], 0o755, owner).map(drop),
             client.symlink(root, &[b"n"], b"a", owner).map(drop),
             client.mknod(root, &[b"n"], libc::S_IFIFO, owner).map(drop),

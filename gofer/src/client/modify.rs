@@ -48,6 +48,24 @@ impl Client {
         })
     }
 
+    /// Creates a regular file without a name on the file system of the directory `names`: it, open for reading and
+    /// writing, its identifier and its attributes. [`Client::link`] can give it a name. `EOPNOTSUPP` where the file system
+    /// has no such files.
+    pub fn create_unnamed(
+        &self,
+        dir: NodeId,
+        names: &[&[u8]],
+        mode: u32,
+        owner: Option<Owner>,
+    ) -> Result<(OwnedFd, NodeId, Attr)> {
+        let path = Path::new(dir, names)?;
+        let request = Request::CreateUnnamed { at: path.at(), mode, owner };
+        self.call(request, |reply, fd| match (reply, fd) {
+            (Reply::Node { node: Some(node), attr }, Some(fd)) => Ok((fd, node, attr)),
+            _ => Err(UNEXPECTED),
+        })
+    }
+
     /// Creates the directory `names` and returns its identifier and attributes.
     pub fn mkdir(
         &self,

@@ -169,6 +169,17 @@ pub enum Request<'a> {
         /// Owner, if not the gofer's own.
         owner: Option<Owner>,
     },
+    /// Creates a regular file without a name (`O_TMPFILE`), which [`Request::Link`] can give one → [`Reply::Node`] with
+    /// an identifier and a descriptor for reading and writing.
+    CreateUnnamed {
+        /// The directory whose file system it is to lie on.
+        #[serde(borrow)]
+        at: At<'a>,
+        /// Permission bits, not masked any further.
+        mode: u32,
+        /// Owner, if not the gofer's own.
+        owner: Option<Owner>,
+    },
     /// Creates a directory → [`Reply::Node`].
     Mkdir {
         /// The new name.

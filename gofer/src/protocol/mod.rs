@@ -28,7 +28,7 @@ pub use transport::{Transport, TransportError, channel_pair};
 /// First word of a handshake: tells a gofer channel from anything else.
 pub const MAGIC: u32 = 0x676f_6665;
 /// Version of the protocol. Both sides must have the same one.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Largest datagram, in bytes.
 ///
 /// Below the default socket buffer of Linux (212,992 bytes), which an unprivileged process cannot

@@ -100,6 +100,9 @@ impl Server {
             Request::Create { at, mode, flags, owner } => {
                 return self.create(at, *mode, *flags, *owner);
             }
+            Request::CreateUnnamed { at, mode, owner } => {
+                return self.create_unnamed(at, *mode, *owner);
+            }
             Request::Mkdir { at, mode, owner, want_node } => {
                 self.mkdir(at, *mode, *owner, *want_node)?
             }

@@ -54,6 +54,26 @@ impl Server {
         Ok((reply, flags.contains(CreateFlags::OPEN).then_some(fd)))
     }
 
+    /// Creates a regular file that has no name yet.
+    pub(super) fn create_unnamed(
+        &self,
+        at: &At<'_>,
+        mode: u32,
+        owner: Option<Owner>,
+    ) -> Result<Answer<'static>> {
+        let dir = self.find(at)?;
+        self.writable(&dir.node)?;
+        if dir.attr.kind() != FileKind::Directory {
+            return Err(Errno::NOTDIR);
+        }
+        let host = OFlags::TMPFILE | OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd =
+            rustix::fs::openat(dir.fd()?, c".", host, permissions(mode)).map_err(fd_errno)?;
+        let attr = give_away(fd.as_fd(), mode, owner, |mode| rustix::fs::fchmod(&fd, mode))?;
+        let node = Some(self.hold_opened(dir.node.export, fd.as_fd())?);
+        Ok((Reply::Node { node, attr }, Some(fd)))
+    }
+
     /// Creates a directory.
     pub(super) fn mkdir(
         &self,

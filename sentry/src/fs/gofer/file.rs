@@ -43,18 +43,23 @@ impl GoferFile {
 impl FileOps for GoferFile {
     fn read(&self, _file: &File, dst: &mut dyn Sink, offset: u64) -> Result<usize> {
         let max = dst.remaining();
-        let n = dst.read_host(self.fd.as_fd(), Some(offset), max)?;
+        let n = match dst.read_host(self.fd.as_fd(), Some(offset), max) {
+            // Where there is nothing to read nobody looks where it would go.
+            Err(Errno::EFAULT) if offset >= self.size()? => 0,
+            read => read?,
+        };
         cgroup::io::count(self.dev, false, n);
         Ok(n)
     }
 
     fn write(&self, file: &File, src: &mut dyn Source, offset: u64) -> Result<usize> {
-        let offset = match file.flags().contains(OpenFlags::APPEND) && !self.appends {
-            true => self.size()?,
-            false => offset,
-        };
+        let append = file.flags().contains(OpenFlags::APPEND);
+        let offset = if append && !self.appends { self.size()? } else { offset };
+        // `F_SETFL` may have taken the flag away that the descriptor still has.
+        let other = if self.appends && !append { Some(self.inode.descriptor(true)?) } else { None };
+        let fd = other.as_ref().unwrap_or(&self.fd);
         let max = src.remaining();
-        let n = src.write_host(self.fd.as_fd(), Some(offset), max)?;
+        let n = src.write_host(fd.as_fd(), Some(offset), max)?;
         self.inode.changed();
         cgroup::io::count(self.dev, true, n);
         Ok(n)

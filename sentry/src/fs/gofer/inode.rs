@@ -146,6 +146,17 @@ impl GoferInode {
         }
     }
 
+    /// The inode of a regular file that was just made without a name; `fd` reads and writes it.
+    pub(super) fn unnamed(&self, attr: HostAttr, node: NodeId, fd: OwnedFd) -> Arc<GoferInode> {
+        let inode = Self::new(&self.fs, None, attr, None);
+        let _ = inode.node.set(node);
+        inode.fds.lock().write = Some(Arc::new(fd));
+        let stale = self.fs.inodes.lock().insert((attr.dev, attr.ino), Arc::downgrade(&inode));
+        drop(stale);
+        self.fs.donated.remember(&inode.myself);
+        inode
+    }
+
     /// Takes over attributes that the gofer just told.
     pub(super) fn seen(&self, attr: HostAttr) {
         *self.attr.lock() = Seen { attr, valid: true, by: Call::current() };
@@ -614,6 +625,10 @@ impl Inode for GoferInode {
 
     fn create(&self, name: &[u8], mode: u32, rdev: u64, owner: Owner) -> Result<Arc<dyn Inode>> {
         self.make_file(name, mode, rdev, owner)
+    }
+
+    fn create_unnamed(&self, mode: u32, owner: Owner) -> Result<Arc<dyn Inode>> {
+        self.make_unnamed(mode, owner)
     }
 
     fn mkdir(&self, name: &[u8], mode: u32, owner: Owner) -> Result<Arc<dyn Inode>> {

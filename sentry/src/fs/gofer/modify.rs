@@ -78,6 +78,13 @@ impl GoferInode {
         Ok(self.made(name, attr)?)
     }
 
+    pub(super) fn make_unnamed(&self, mode: u32, by: Owner) -> Result<Arc<dyn Inode>> {
+        let (fd, node, attr) = self.at(|dir, names| {
+            self.client().create_unnamed(dir, names, mode & 0o7777, owner(by))
+        })?;
+        Ok(self.unnamed(attr, node, fd))
+    }
+
     pub(super) fn make_directory(
         &self,
         name: &[u8],
@@ -108,6 +115,12 @@ impl GoferInode {
         }
         let node = target.node()?;
         let attr = self.at_child(name, |c, dir, path| c.link(node, dir, path))?;
+        match target.place() {
+            // It has one more name than the directory above knows.
+            Some(_) => target.forget_in_parent(),
+            // The first name of what had none.
+            None => target.moved(&self.this()?, name),
+        }
         target.seen(attr);
         self.made(name, attr).map(drop)
     }
@@ -145,6 +158,7 @@ impl GoferInode {
             && let Ok(node) = inode.node()
             && let Ok(attr) = self.client().stat(node, &[])
         {
+            inode.forget_in_parent();
             inode.seen(attr);
         }
         Ok(())
