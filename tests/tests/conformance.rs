@@ -14,12 +14,13 @@ usage: conformance [OPTIONS] [AREA | AREA::CASE | TEXT]...
   --each             one sandbox per case instead of one per area
   --jobs N           runs at a time (default: the number of CPUs)
   --repeat N         do everything N times
-  --platforms LIST   platforms, separated by commas (default: $RUNSC_PLATFORMS or both);
+  --platforms LIST   platforms, separated by commas (default: $RUNSC_PLATFORMS or both, and
+                     `systrap+volume`: what is about files, on a directory of the host);
                      `native` compares Linux with itself
 environment: RUNSC names the runsc to test (default: the one built beside this test)";
 
 /// The platforms that `runsc` offers.
-const PLATFORMS: &str = "ptrace,systrap";
+const PLATFORMS: &str = "ptrace,systrap,systrap+volume";
 
 fn main() -> ExitCode {
     match suite() {

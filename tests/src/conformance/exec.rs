@@ -3,10 +3,13 @@
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 use std::ffi::OsString;
-use std::io::Read;
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -16,8 +19,9 @@ use std::time::Duration;
 pub enum Place {
     /// On this machine's kernel, with scratch directories below the given one.
     Native(PathBuf),
-    /// In a sandbox of this platform.
-    Sandbox(String),
+    /// In a sandbox of this platform; with a volume, the scratch directories lie on a directory of the host made below
+    /// the given one.
+    Sandbox(String, Option<PathBuf>),
 }
 
 /// The programs of the suite.
@@ -47,10 +51,18 @@ impl Programs {
         args.extend(filters.iter().map(OsString::from));
         match place {
             Place::Native(tmp) => run(&args, Some(tmp), limit),
-            Place::Sandbox(platform) => {
+            Place::Sandbox(platform, below) => {
+                let volume = match below.as_deref().map(Volume::new).transpose() {
+                    Ok(volume) => volume,
+                    Err(e) => return Outcome::not_run(format!("cannot make a volume: {e}")),
+                };
                 let mut all: Vec<OsString> = vec![self.runsc.clone().into()];
                 all.push(format!("--platform={platform}").into());
-                all.extend(["--allow-suid", "do", "--"].map(OsString::from));
+                all.extend(["--allow-suid", "do"].map(OsString::from));
+                if let Some(Volume(dir)) = &volume {
+                    all.extend(["--volume".into(), format!("{}:/tmp", dir.display()).into()]);
+                }
+                all.push("--".into());
                 all.extend(args);
                 run(&all, None, limit)
             }
@@ -68,6 +80,35 @@ impl Programs {
     }
 }
 
+impl Outcome {
+    fn not_run(why: String) -> Self {
+        Self { stdout: String::new(), stderr: String::new(), failure: Some(why) }
+    }
+}
+
+/// A directory of the host that a sandbox sees as `/tmp`; removed when it is dropped.
+struct Volume(PathBuf);
+
+impl Volume {
+    fn new(below: &Path) -> io::Result<Self> {
+        static SERIAL: AtomicUsize = AtomicUsize::new(0);
+        let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
+        let dir = below.join(format!("conformance-volume-{}-{serial}", std::process::id()));
+        fs::create_dir(&dir)?;
+        let volume = Self(dir);
+        fs::set_permissions(&volume.0, fs::Permissions::from_mode(0o1777))?;
+        Ok(volume)
+    }
+}
+
+impl Drop for Volume {
+    fn drop(&mut self) {
+        if let Err(e) = fs::remove_dir_all(&self.0) {
+            eprintln!("conformance: cannot remove {}: {e}", self.0.display());
+        }
+    }
+}
+
 /// Runs a command in its own process group and with an environment that is always the same.
 fn run(args: &[OsString], tmp: Option<&Path>, limit: Duration) -> Outcome {
     let (program, rest) =
@@ -80,11 +121,7 @@ fn run(args: &[OsString], tmp: Option<&Path>, limit: Duration) -> Outcome {
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     match command.spawn() {
         Ok(child) => collect(child, limit),
-        Err(e) => Outcome {
-            stdout: String::new(),
-            stderr: String::new(),
-            failure: Some(format!("cannot run {}: {e}", program.to_string_lossy())),
-        },
+        Err(e) => Outcome::not_run(format!("cannot run {}: {e}", program.to_string_lossy())),
     }
 }
 

@@ -15,6 +15,28 @@ const SILENCE: Duration = Duration::from_secs(30);
 /// How often in a row a run may bring no result before the rest of its cases is given up.
 const FRUITLESS: usize = 4;
 
+/// Follows a platform's name: its scratch directories lie on a directory of the host (`--volume`), not on the sandbox's own
+/// memory file system.
+const ON_VOLUME: &str = "+volume";
+/// The areas that are run so: those about files.
+const ABOUT_FILES: [&str; 15] = [
+    "aio",
+    "attributes",
+    "exec",
+    "fanotify",
+    "file_kinds",
+    "filemap",
+    "files",
+    "handles",
+    "inotify",
+    "landlock",
+    "leases",
+    "locks",
+    "paths",
+    "splices",
+    "unix",
+];
+
 /// What to run.
 #[derive(Debug)]
 pub struct Plan {
@@ -104,9 +126,14 @@ impl Plan {
         let native = self.transcripts(&scratch(0), unit);
         let (mut text, mut sum) = (String::new(), Totals::default());
         for platform in &self.platforms {
-            let place = match platform.as_str() {
-                "native" => scratch(round),
-                _ => Place::Sandbox(platform.clone()),
+            let place = match platform.strip_suffix(ON_VOLUME) {
+                Some(_) if !ABOUT_FILES.contains(&unit.area.as_str()) => continue,
+                Some(name) => {
+                    let dir = &self.scratch[round % self.scratch.len()];
+                    Place::Sandbox(name.into(), Some(dir.clone()))
+                }
+                None if platform == "native" => scratch(round),
+                None => Place::Sandbox(platform.clone(), None),
             };
             let ours = self.transcripts(&place, unit);
             for case in &unit.cases {
