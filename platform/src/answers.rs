@@ -4,7 +4,7 @@
 //! The sentry changes the word when what it stands for changes, from whatever thread that is: a call that a
 //! platform answers at the same time has come before the change, or after it.
 
-/// A call that only reads what the sentry knows of its thread, and has no arguments, or one that does nothing.
+/// A call that only reads what the sentry knows of its thread, and has no arguments, or one that does nothing with its.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum PureCall {
@@ -24,8 +24,9 @@ pub enum PureCall {
     Getgid,
     /// `getegid(2)`
     Getegid,
-    /// `futex(2)`: `FUTEX_WAKE | FUTEX_PRIVATE_FLAG` where nobody can be waiting ([`FutexWaiters`]). The answer is 0.
-    FutexWake,
+    /// `futex(2)` with `FUTEX_PRIVATE_FLAG`: a wake-up where nobody can be waiting ([`FutexWaiters`]), and a wait without a timeout for
+    /// a word that has another value. The word is 0.
+    Futex,
 }
 
 impl PureCall {
@@ -39,7 +40,7 @@ impl PureCall {
         Self::Geteuid,
         Self::Getgid,
         Self::Getegid,
-        Self::FutexWake,
+        Self::Futex,
     ];
 
     /// Its number.
@@ -53,7 +54,7 @@ impl PureCall {
             Self::Geteuid => libc::SYS_geteuid,
             Self::Getgid => libc::SYS_getgid,
             Self::Getegid => libc::SYS_getegid,
-            Self::FutexWake => libc::SYS_futex,
+            Self::Futex => libc::SYS_futex,
         };
         number as u64
     }

@@ -61,7 +61,7 @@ pub trait Platform: Send + Sync {
         0
     }
 
-    /// What is to be told of those who wait at futexes, so that [`PureCall::FutexWake`] can be answered.
+    /// What is to be told of those who wait at futexes, so that [`PureCall::Futex`] can be answered.
     fn futex_waiters(&self) -> Option<Arc<dyn FutexWaiters>> {
         None
     }

@@ -6,12 +6,13 @@
 //! relative to itself, so that ring 0 needs no register for it and never touches the GS base.
 //!
 //! Whatever stops guest code ends up at the `hlt` below with the registers saved in the area; the
-//! sentry changes them and lets the code after it go on. It touches no user memory, no user-controlled
+//! sentry changes them and lets the code after it go on. It touches no user-controlled
 //! selector but what [`super::vcpu`] has checked, and runs with interrupts off, so it has no state of
 //! its own: a vCPU that sits at the `hlt` can go on with any thread of any address space.
 //!
-//! The entry of SYSCALL answers some calls itself, with words that the sentry has written ([`super::boards`]): the exit
-//! is all that it leaves out, registers are as after any other call.
+//! The entry of SYSCALL (`calls.s`) answers some calls itself, with words that the sentry has written ([`super::boards`]): the exit
+//! is all that it leaves out, registers are as after any other call. Few instructions of it access memory of the
+//! program, as the program could itself; where that fails the call takes the exit.
 
 use super::arena::{Arena, Page};
 use crate::{PAGE_SIZE, PureCall};
@@ -64,7 +65,7 @@ pub mod area {
     pub const SELECTORS: u64 = 0x30;
     /// Program counter of a fault in ring 0.
     pub const RING0_RIP: u64 = 0x50;
-    /// Address of the words that calls of the thread that runs are answered with. Two registers are kept behind it.
+    /// Address of the words that calls of the thread that runs are answered with. Registers are kept behind it: rcx, rdx, rax.
     pub const BOARD: u64 = 0x58;
     /// General registers in the order of `struct pt_regs`: r15 first, ss last.
     pub const BLOCK: u64 = 0x208;
@@ -146,66 +147,27 @@ core::arch::global_asm!(
     "20:",
     "test byte ptr [rsp + 24], 3",
     "jnz 30f",
+    // A page fault of an access to the program's memory, which ring 0 makes in its stead: the call leaves.
+    "cmp edi, 14",
+    "jne 26f",
+    "lea rdi, [rip + kvm_shim_word]",
+    "cmp rdi, [rsp + 16]",
+    "je 27f",
+    "mov edi, 14",
+    "26:",
     "or edi, 0x200",
     "mov rax, [rsp + 16]",
     "mov [rip + AREA + 0x50], rax",
     "mov [rip + AREA + 0x10], rdi",
     "jmp 40f",
-    // SYSCALL: the return address is in rcx, the flags are in r11.
-    ".balign 16, 0xcc",
-    ".hidden kvm_shim_syscall",
-    ".globl kvm_shim_syscall",
-    "kvm_shim_syscall:",
-    // A call that the sentry has written an answer for: its word has the highest bit set. What is no number of the
-    // table becomes 0, without a branch that the CPU could guess, and has the word 0, as most of the table.
-    "mov [rip + AREA + 0x60], rcx",
-    "mov [rip + AREA + 0x68], rdx",
-    "mov ecx, eax",
-    "cmp ecx, 256",
-    "sbb edx, edx",
-    "and ecx, edx",
-    "lea rdx, [rip + kvm_shim_start + 0xf00]",
-    "movzx ecx, byte ptr [rdx + rcx]",
-    "mov rdx, [rip + AREA + 0x58]",
-    "mov rdx, [rdx + 8 * rcx]",
-    "test rdx, rdx",
-    "jns 21f",
-    // Who single-steps sees every call.
-    "test r11d, 0x100",
-    "jnz 21f",
-    "cmp ecx, 9",
-    "je 22f",
-    "mov eax, edx",
-    "23:",
+    "27:",
+    "mov rdi, [rsp]",
+    "jmp 29f",
+    // SYSCALL, up to where it leaves: at 21, or at 28 with the stack pointer saved.
+    include_str!("calls.s"),
+    "28:",
     "mov rdx, [rip + AREA + 0x68]",
     "mov rcx, [rip + AREA + 0x60]",
-    "sysretq",
-    // A wake-up of a private futex that nobody waits at: the operation, then the address, which Linux would take.
-    "22:",
-    "cmp esi, 0x81",
-    "jne 21f",
-    "test dil, 3",
-    "jnz 21f",
-    "lea rdx, [rdi + 0x1000]",
-    "or rdx, rdi",
-    "shr rdx, 47",
-    "jnz 21f",
-    "mov rdx, rdi",
-    "shr rdx, 8",
-    "xor rdx, rdi",
-    "shr rdx, 2",
-    "and edx, 511",
-    // The program's writes come first, as on Linux.
-    "lock or dword ptr [rip + AREA + 0x60], 0",
-    "movabs rcx, 0xffff800080000000",
-    "cmp qword ptr [rcx + 8 * rdx], 0",
-    "jne 21f",
-    "xor eax, eax",
-    "jmp 23b",
-    "21:",
-    "mov rdx, [rip + AREA + 0x68]",
-    "mov rcx, [rip + AREA + 0x60]",
-    "mov [rip + AREA + 0x208 + 152], rsp",
     "lea rsp, [rip + AREA + 0x208 + 152]",
     "push r11",
     "push 0x33",
@@ -321,6 +283,8 @@ mod code {
         static kvm_shim_start: u8;
         static kvm_shim_syscall: u8;
         static kvm_shim_syscall32: u8;
+        static kvm_shim_word: u8;
+        static kvm_shim_fix_up: u8;
         static kvm_shim_resume: u8;
         static kvm_shim_end: u8;
     }
@@ -345,6 +309,16 @@ mod code {
     /// Where SYSCALL of 32-bit code goes to.
     pub fn syscall32() -> u64 {
         offset(&raw const kvm_shim_syscall32)
+    }
+
+    /// The instructions that access memory of programs.
+    pub fn accesses() -> [u64; 1] {
+        [&raw const kvm_shim_word].map(offset)
+    }
+
+    /// Where it goes on if one of them fails.
+    pub fn fix_up() -> u64 {
+        offset(&raw const kvm_shim_fix_up)
     }
 
     /// What follows the `hlt`: where a vCPU starts.
@@ -408,6 +382,12 @@ impl Place {
     /// Where SYSCALL of 32-bit code goes to (`IA32_CSTAR`).
     pub fn syscall32(self) -> u64 {
         self.0 + code::syscall32()
+    }
+
+    /// Where it goes on if the instruction at an address cannot access a program's memory; `None` for all that do not.
+    pub fn fix_up(self, address: u64) -> Option<u64> {
+        let access = address.wrapping_sub(self.0);
+        code::accesses().contains(&access).then(|| self.0 + code::fix_up())
     }
 
     /// Where it starts.
@@ -488,8 +468,17 @@ mod tests {
         // The instruction before the start is the `hlt`.
         assert_eq!(code[code::resume() as usize - 1], 0xf4);
         assert_eq!((area::BLOCK_END) % 16, 0);
+        // Loads of a word: `mov ecx, [rdx]`.
+        for access in code::accesses() {
+            assert_eq!(code[access as usize..][..2], [0x8b, 0x0a]);
+        }
+        let place = Place::new(7);
+        assert_eq!(place.fix_up(place.code() + code::accesses()[0]), Some(place.code() + code::fix_up()));
+        assert_eq!(place.fix_up(place.code() + code::accesses()[0] + 1), None);
+        // Where ring 0 pushes while it accesses memory of programs: the CPU aligns the stack.
+        assert_eq!((area::RIP + 24) % 16, 0);
         // What the assembly has as numbers.
-        assert_eq!(PureCall::FutexWake.slot(), 9);
+        assert_eq!(PureCall::Futex.slot(), 9);
         assert_eq!(WAITERS_BASE, 0xffff_8000_8000_0000);
     }
 }

@@ -131,6 +131,7 @@ pub struct Vcpu {
     fd: VcpuFd,
     arena: Arc<Arena>,
     area: Page,
+    place: Place,
     presence: Arc<Presence>,
     /// Address space and generation of its mappings that are loaded.
     loaded: (u64, u64),
@@ -207,6 +208,7 @@ impl Vcpu {
             fd,
             arena,
             area,
+            place,
             presence: Arc::default(),
             loaded: (0, 0),
             segments: None,
@@ -373,7 +375,9 @@ impl Vcpu {
                     Errno::EFAULT if failures < MAX_FAILURES => {
                         // No page for what guest code used. The interrupt takes it to the shim.
                         (no_memory, failures) = (true, failures + 1);
-                        self.inject()?;
+                        if !self.fix_up()? {
+                            self.inject()?;
+                        }
                         continue;
                     }
                     other => other.to_string(),
@@ -387,6 +391,17 @@ impl Vcpu {
             );
             return Err(PlatformError::StubDied);
         }
+    }
+
+    /// Ring 0, which no interrupt takes to the `hlt`, goes on without the memory of a program that it has tried to access and
+    /// that the host does not have. False if guest code has tried it.
+    fn fix_up(&self) -> Result<bool> {
+        let what = "read where a vCPU has stopped (KVM_GET_REGS)";
+        let mut regs = self.fd.get_regs().map_err(failed(what))?;
+        let Some(next) = self.place.fix_up(regs.rip) else { return Ok(false) };
+        regs.rip = next;
+        self.fd.set_regs(&regs).map_err(failed("move a vCPU on (KVM_SET_REGS)"))?;
+        Ok(true)
     }
 
     fn request_window(&mut self, wanted: bool) {

@@ -13,7 +13,7 @@ fn call(number: u32) -> Vec<u8> {
 
 #[test]
 fn what_is_written_down_is_answered() {
-    let plain = PureCall::ALL.into_iter().filter(|call| *call != PureCall::FutexWake);
+    let plain = PureCall::ALL.into_iter().filter(|call| *call != PureCall::Futex);
     for (index, pure) in plain.enumerate() {
         let number = pure.number() as u32;
         let code = [call(number), call(PASSED_ON)].concat();
@@ -177,7 +177,7 @@ fn a_wake_up_for_nobody_is_answered() {
     let waiters = guest.platform.futex_waiters().unwrap();
     let answers = guest.context.answers().unwrap();
     assert_eq!(futex(&mut guest, &code, WAKE, DATA), passed);
-    answers.set(PureCall::FutexWake, Some(0));
+    answers.set(PureCall::Futex, Some(0));
     // The upper half of the operation does not count.
     for operation in [WAKE, 0xdead_beef_0000_0000 | WAKE] {
         assert_eq!(futex(&mut guest, &code, operation, DATA), answered);
@@ -210,6 +210,6 @@ fn a_wake_up_for_nobody_is_answered() {
         waiters.remove(address);
         assert_eq!(futex(&mut guest, &code, WAKE, address), answered, "{address:#x}");
     }
-    answers.set(PureCall::FutexWake, None);
+    answers.set(PureCall::Futex, None);
     assert_eq!(futex(&mut guest, &code, WAKE, DATA), passed);
 }

@@ -2,6 +2,8 @@
 //! Guest machine code on the kvm back end: only where there is hardware virtualisation, or
 //! `tests/kvm-machine` emulates it, which runs this.
 
+#[path = "../guests/accesses.rs"]
+mod accesses;
 mod ahead;
 #[path = "../guests/answers.rs"]
 mod answers;

@@ -61,7 +61,7 @@ impl Task {
             PureCall::Geteuid => user(creds.euid),
             PureCall::Getgid => group(creds.gid),
             PureCall::Getegid => group(creds.egid),
-            PureCall::FutexWake => self.kernel().futexes.are_counted().then_some(0),
+            PureCall::Futex => self.kernel().futexes.are_counted().then_some(0),
         }
     }
 }

@@ -79,6 +79,47 @@ fn the_value_is_looked_at_first() {
     p!(futex(w, FUTEX_CMP_REQUEUE, 0, 1u64, w, 0));
 }
 
+/// Waits that do not wait, with the operations that locks and conditions of the C library use, for words in memory of every kind.
+fn words_in_memory_of_every_kind() {
+    let look = |label: &str, word: u64| {
+        for op in [FUTEX_WAIT, FUTEX_WAIT_BITSET, FUTEX_WAIT_BITSET | FUTEX_CLOCK_REALTIME] {
+            let op = op | FUTEX_PRIVATE_FLAG;
+            p!(label, op, futex(word, op, 1, 0u64, 0, 1), futex(word, op, 0, at(&span(1)), 0, 1));
+        }
+        p!(futex(word, FUTEX_WAKE | FUTEX_PRIVATE_FLAG, 1, 0u64, 0, 0));
+    };
+    let w = anon(4);
+    look("fresh", w);
+    p!(poke(w, 2));
+    look("another value", w);
+    p!(poke(w, 1));
+    p!(futex(w, FUTEX_WAIT | FUTEX_PRIVATE_FLAG, 1, at(&span(1)), 0, 0));
+    poke(w, 0);
+    for (label, prot) in [("read-only", PROT_READ), ("nothing", PROT_NONE), ("again", PROT_READ)] {
+        mprotect(w, PAGE, prot);
+        look(label, w);
+    }
+    munmap(w, PAGE);
+    look("gone", w);
+    look("not aligned", w + PAGE + 2);
+    for end in [0x7fff_ffff_effc_u64, 0x7fff_ffff_f000, 1 << 47, 1 << 63, u64::MAX - 3] {
+        look("at the end", end);
+    }
+    put(c"f", vec![0u8; 8192]);
+    let fd = open(c"f", O_RDWR, 0).fd();
+    for flags in [MAP_SHARED, MAP_PRIVATE] {
+        let file = mmap(0, 2 * PAGE, PROT_READ | PROT_WRITE, flags, fd, 0).addr();
+        look("in a file", file + PAGE);
+        p!(peek(file + PAGE));
+        look("in a file", file + PAGE);
+        p!(ftruncate(fd, PAGE as i64));
+        look("behind its end", file + PAGE);
+        look("before it", file);
+        p!(ftruncate(fd, 2 * PAGE as i64));
+        look("in it again", file + PAGE);
+    }
+}
+
 fn counts_of_waking() {
     let w = shared(1);
     let all: Vec<i32> = (0..3).map(|_| sleeper(|| futex_wait(w, 0, 20_000))).collect();
@@ -306,6 +347,7 @@ cases![
     empty_bit_sets,
     timeouts_at_their_edges,
     the_value_is_looked_at_first,
+    words_in_memory_of_every_kind,
     counts_of_waking,
     bits_choose_who_wakes,
     operations_on_the_second_word,
