@@ -2,7 +2,8 @@
 //!
 //! What such a call returns is a word that the sentry has written down for the thread and that the guest cannot write.
 //! The sentry changes the word when what it stands for changes, from whatever thread that is: a call that a
-//! platform answers at the same time has come before the change, or after it.
+//! platform answers at the same time has come before the change, or after it. What platforms change themselves is the signal mask of a
+//! thread alone ([`SignalMask`]).
 
 /// A call that only reads what the sentry knows of its thread, and has no arguments, or one that does nothing with its.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,11 +28,13 @@ pub enum PureCall {
     /// `futex(2)` with `FUTEX_PRIVATE_FLAG`: a wake-up where nobody can be waiting ([`FutexWaiters`]), and a wait without a timeout for
     /// a word that has another value. The word is 0.
     Futex,
+    /// `rt_sigprocmask(2)` while nothing follows from a change of the mask ([`SignalMask`]). The word is that mask's number.
+    Sigprocmask,
 }
 
 impl PureCall {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Getpid,
         Self::Gettid,
         Self::Getppid,
@@ -41,6 +44,7 @@ impl PureCall {
         Self::Getgid,
         Self::Getegid,
         Self::Futex,
+        Self::Sigprocmask,
     ];
 
     /// Its number.
@@ -55,6 +59,7 @@ impl PureCall {
             Self::Getgid => libc::SYS_getgid,
             Self::Getegid => libc::SYS_getegid,
             Self::Futex => libc::SYS_futex,
+            Self::Sigprocmask => libc::SYS_rt_sigprocmask,
         };
         number as u64
     }
@@ -79,4 +84,24 @@ pub trait FutexWaiters: Send + Sync {
 
     /// One less does.
     fn remove(&self, addr: u64);
+}
+
+/// Set in the word of a [`SignalMask`] that only the sentry may change: the bit of `SIGKILL`, which no mask has.
+pub const HELD: u64 = 1 << (libc::SIGKILL - 1);
+
+/// The signal mask of a thread in a word that the platform may change on the thread's behalf, between two calls of it that the sentry
+/// answers ([`crate::Platform::signal_mask`]). [`HELD`] keeps it as it is: whoever has set that may act upon the mask. The
+/// platform changes only the mask, and only while that bit is not set.
+pub trait SignalMask: Send + Sync {
+    /// What [`PureCall::Sigprocmask`] is answered with.
+    fn number(&self) -> u32;
+
+    /// The mask, and whether it is held.
+    fn load(&self) -> u64;
+
+    /// Replaces both. Only what is held, or whose thread is not in guest code, may be replaced.
+    fn store(&self, word: u64);
+
+    /// Sets [`HELD`], before what follows is read.
+    fn hold(&self);
 }

@@ -35,7 +35,7 @@ pub mod systrap;
 pub mod workers;
 
 pub use address_space::{AddressSpace, CallSite, CodePage, MapSource, Prot};
-pub use answers::{Answers, FutexWaiters, PureCall};
+pub use answers::{Answers, FutexWaiters, PureCall, SignalMask};
 pub use context::{Access, Context, Event, Fault, Interrupter, PendingContext};
 pub use error::{AccessError, PlatformError, Result};
 pub use memory_file::{Frames, HUGE_PAGE, MemoryFile};
@@ -63,6 +63,11 @@ pub trait Platform: Send + Sync {
 
     /// What is to be told of those who wait at futexes, so that [`PureCall::Futex`] can be answered.
     fn futex_waiters(&self) -> Option<Arc<dyn FutexWaiters>> {
+        None
+    }
+
+    /// A place for the signal mask of a thread, which is held ([`answers::HELD`]), where [`PureCall::Sigprocmask`] can be answered.
+    fn signal_mask(&self, _mask: u64) -> Option<Arc<dyn SignalMask>> {
         None
     }
 

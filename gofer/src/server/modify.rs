@@ -67,8 +67,7 @@ impl Server {
             return Err(Errno::NOTDIR);
         }
         let host = OFlags::TMPFILE | OFlags::RDWR | OFlags::NONBLOCK | OFlags::CLOEXEC;
-        let fd =
-            rustix::fs::openat(dir.fd()?, c".", host, permissions(mode)).map_err(fd_errno)?;
+        let fd = rustix::fs::openat(dir.fd()?, c".", host, permissions(mode)).map_err(fd_errno)?;
         let attr = give_away(fd.as_fd(), mode, owner, |mode| rustix::fs::fchmod(&fd, mode))?;
         let node = Some(self.hold_opened(dir.node.export, fd.as_fd())?);
         Ok((Reply::Node { node, attr }, Some(fd)))

@@ -147,6 +147,13 @@ impl Arena {
         }
     }
 
+    /// Sets bits of the word `offset` bytes into a page, before what follows is read.
+    pub fn set_bits(&self, page: Page, offset: u64, bits: u64) {
+        if let Some(word) = self.word(page, offset) {
+            word.fetch_or(bits, Ordering::SeqCst);
+        }
+    }
+
     /// Writes bytes into a page, beginning at a word; the last word is filled up with zeroes.
     pub fn write(&self, page: Page, offset: u64, bytes: &[u8]) {
         for (index, part) in bytes.chunks(8).enumerate() {

@@ -23,6 +23,8 @@ kvm_shim_syscall:
     jnz 21f
     cmp ecx, 9
     je 22f
+    cmp ecx, 10
+    je 60f
     mov eax, edx
 23:
     mov rdx, [rip + AREA + 0x68]
@@ -87,6 +89,7 @@ kvm_shim_syscall:
 25:
     # A wait where the word has another value. One that has the value leaves, and is compared anew.
     mov [rip + AREA + 0x70], rax
+    mov [rip + AREA + 0x78], rbx
     mov [rip + AREA + 0x208 + 152], rsp
     # The address as such, so that the CPU guesses no other.
     mov rdx, rdi
@@ -104,7 +107,94 @@ kvm_shim_word:
     mov rax, -11
     jmp 23b
 
-# Where calls go on whose access to memory has failed: they leave as if it had not been tried.
+# rt_sigprocmask(2) while no signal waits for the thread, nor is about to be sent to it: until then nothing follows from a
+# change of its mask. The word of the mask (masks.rs) has the bit of SIGKILL set from before a signal is sent until the sentry
+# has seen that none waits. It is looked at twice, and the second time the mask is changed with it, in one step: who sends a
+# signal either finds the new mask, or makes the call leave.
+#
+# A call that leaves is made again from its start. It may have written the old mask by then, which is written again, for only
+# the thread itself changes its mask; and is not to have changed the new one, so two sets that overlap leave at once. (A
+# program that names a set by the addresses of two mappings, and gets a signal in between, keeps its old mask.)
+60:
+    cmp r10, 8
+    jne 21f
+    mov [rip + AREA + 0x70], rax
+    mov [rip + AREA + 0x78], rbx
+    mov [rip + AREA + 0x208 + 152], rsp
+    mov edx, edx
+    shl rdx, 6
+    movabs rcx, 0xffff8000c0000000
+    add rcx, rdx
+    mov rax, [rcx]
+    KVM_LIFT
+    test rsi, rsi
+    jnz 61f
+    # The mask as it is.
+    and rax, -0x101
+    mov rbx, rax
+    jmp 65f
+61:
+    test eax, 0x100
+    jnz 29f
+    mov rdx, [rip + AREA + 0x68]
+    sub rdx, rsi
+    add rdx, 7
+    cmp rdx, 14
+    jbe 29f
+    lea rdx, [rsi + 0x1000]
+    or rdx, rsi
+    shr rdx, 47
+    jnz 29f
+    mov rdx, rsi
+    shl rdx, 17
+    shr rdx, 17
+    .hidden kvm_shim_set
+    .globl kvm_shim_set
+kvm_shim_set:
+    mov rbx, [rdx]
+    cmp edi, 1
+    jb 62f
+    je 63f
+    cmp edi, 2
+    je 64f
+    jmp 29f
+62:
+    or rbx, rax
+    jmp 64f
+63:
+    not rbx
+    and rbx, rax
+64:
+    # SIGKILL and SIGSTOP.
+    and rbx, -0x40101
+65:
+    mov rdx, [rip + AREA + 0x68]
+    test rdx, rdx
+    jz 66f
+    add rdx, 0x1000
+    or rdx, [rip + AREA + 0x68]
+    shr rdx, 47
+    jnz 29f
+    mov rdx, [rip + AREA + 0x68]
+    shl rdx, 17
+    shr rdx, 17
+    .hidden kvm_shim_old_set
+    .globl kvm_shim_old_set
+kvm_shim_old_set:
+    mov [rdx], rax
+66:
+    KVM_LOWER
+    mov rsp, [rip + AREA + 0x208 + 152]
+    cmp rbx, rax
+    je 67f
+    lock cmpxchg [rcx], rbx
+    jne 29f
+67:
+    xor eax, eax
+    mov rbx, [rip + AREA + 0x78]
+    jmp 23b
+
+# Where calls go on that have begun and cannot be answered, also those whose access to memory has failed: they leave.
     .hidden kvm_shim_fix_up
     .globl kvm_shim_fix_up
 kvm_shim_fix_up:
@@ -112,6 +202,7 @@ kvm_shim_fix_up:
     lea rsp, [rip + AREA + 0x208 + 152]
     KVM_LOWER
     mov rax, [rip + AREA + 0x70]
+    mov rbx, [rip + AREA + 0x78]
     jmp 28f
 
 21:

@@ -4,13 +4,14 @@
 //! belong to nobody: a thread keeps one until it blocks. What a vCPU still holds of the thread that
 //! used it last is that thread's FP state ([`Home`]), which is fetched when another takes it.
 //!
-//! Lock order: the list of [`Boards`], `most`, `vcpus`, `mapping`; `free`, then a [`Home`]'s state.
+//! Lock order: the list of [`Boards`] or of [`Masks`], `most`, `vcpus`, `mapping`; `free`, then a [`Home`]'s state.
 //!
 //! Host calls: `ioctl`.
 
 use super::arena::{Arena, Page};
 use super::boards::Boards;
 use super::cpuid;
+use super::masks::Masks;
 use super::shim::{self, Place};
 use super::slots::Slots;
 use super::tables::bit;
@@ -94,6 +95,7 @@ pub struct Machine {
     vcpus: RwLock<Vec<Arc<Presence>>>,
     next_space: AtomicU64,
     boards: Boards,
+    masks: Masks,
     waiters: Page,
     /// Held while pages of the kernel half are mapped.
     mapping: Mutex<()>,
@@ -162,6 +164,7 @@ impl Machine {
             vcpus: RwLock::default(),
             next_space: AtomicU64::new(1),
             boards: Boards::default(),
+            masks: Masks::default(),
             mapping: Mutex::new(()),
             pre_faults,
             waiters,
@@ -200,6 +203,18 @@ impl Machine {
     pub fn map_board_page(&self, address: u64) -> Result<Page> {
         let page = self.slots.arena().allocate().ok_or_else(exhausted)?;
         self.map_kernel(address, page, bit::NO_EXECUTE)?;
+        Ok(page)
+    }
+
+    /// Where threads' signal masks are.
+    pub fn masks(&self) -> &Masks {
+        &self.masks
+    }
+
+    /// Maps a new page for masks, which the guest's ring 0 may change.
+    pub fn map_masks_page(&self, address: u64) -> Result<Page> {
+        let page = self.slots.arena().allocate().ok_or_else(exhausted)?;
+        self.map_kernel(address, page, bit::NO_EXECUTE | bit::WRITE)?;
         Ok(page)
     }
 

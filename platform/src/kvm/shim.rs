@@ -30,6 +30,11 @@ pub const BOARDS_BASE: u64 = KERNEL_BASE + (1 << 30);
 /// same number.
 pub const WAITERS_BASE: u64 = KERNEL_BASE + (2 << 30);
 
+/// Where the words are that are signal masks of threads ([`super::masks`]), and how far apart. The assembly has the same numbers.
+pub const MASKS_BASE: u64 = KERNEL_BASE + (3 << 30);
+/// See above.
+pub const MASK_SIZE: u64 = 64;
+
 /// Which counter is that of an address. The assembly computes the same.
 pub fn waiters_index(addr: u64) -> u64 {
     (addr ^ addr >> 8) >> 2 & 511
@@ -65,7 +70,7 @@ pub mod area {
     pub const SELECTORS: u64 = 0x30;
     /// Program counter of a fault in ring 0.
     pub const RING0_RIP: u64 = 0x50;
-    /// Address of the words that calls of the thread that runs are answered with. Registers are kept behind it: rcx, rdx, rax.
+    /// Address of the words that calls of the thread that runs are answered with. Registers are kept behind it: rcx, rdx, rax, rbx.
     pub const BOARD: u64 = 0x58;
     /// General registers in the order of `struct pt_regs`: r15 first, ss last.
     pub const BLOCK: u64 = 0x208;
@@ -150,9 +155,11 @@ core::arch::global_asm!(
     // A page fault of an access to the program's memory, which ring 0 makes in its stead: the call leaves.
     "cmp edi, 14",
     "jne 26f",
-    "lea rdi, [rip + kvm_shim_word]",
+    ".irp access, kvm_shim_word, kvm_shim_set, kvm_shim_old_set",
+    "lea rdi, [rip + \\access]",
     "cmp rdi, [rsp + 16]",
     "je 27f",
+    ".endr",
     "mov edi, 14",
     "26:",
     "or edi, 0x200",
@@ -284,6 +291,8 @@ mod code {
         static kvm_shim_syscall: u8;
         static kvm_shim_syscall32: u8;
         static kvm_shim_word: u8;
+        static kvm_shim_set: u8;
+        static kvm_shim_old_set: u8;
         static kvm_shim_fix_up: u8;
         static kvm_shim_resume: u8;
         static kvm_shim_end: u8;
@@ -312,8 +321,8 @@ mod code {
     }
 
     /// The instructions that access memory of programs.
-    pub fn accesses() -> [u64; 1] {
-        [&raw const kvm_shim_word].map(offset)
+    pub fn accesses() -> [u64; 3] {
+        [&raw const kvm_shim_word, &raw const kvm_shim_set, &raw const kvm_shim_old_set].map(offset)
     }
 
     /// Where it goes on if one of them fails.
@@ -451,6 +460,7 @@ pub fn write_idt(arena: &Arena, page: Page, place: Place) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::answers::HELD;
 
     #[test]
     fn the_code_is_one_page_and_its_entries_are_where_the_table_says() {
@@ -468,17 +478,24 @@ mod tests {
         // The instruction before the start is the `hlt`.
         assert_eq!(code[code::resume() as usize - 1], 0xf4);
         assert_eq!((area::BLOCK_END) % 16, 0);
-        // Loads of a word: `mov ecx, [rdx]`.
-        for access in code::accesses() {
-            assert_eq!(code[access as usize..][..2], [0x8b, 0x0a]);
+        // `mov ecx, [rdx]`, `mov rbx, [rdx]`, `mov [rdx], rax`.
+        let instructions: [&[u8]; 3] = [&[0x8b, 0x0a], &[0x48, 0x8b, 0x1a], &[0x48, 0x89, 0x02]];
+        for (access, instruction) in code::accesses().into_iter().zip(instructions) {
+            assert_eq!(code[access as usize..][..instruction.len()], *instruction);
         }
         let place = Place::new(7);
-        assert_eq!(place.fix_up(place.code() + code::accesses()[0]), Some(place.code() + code::fix_up()));
+        assert_eq!(
+            place.fix_up(place.code() + code::accesses()[0]),
+            Some(place.code() + code::fix_up())
+        );
         assert_eq!(place.fix_up(place.code() + code::accesses()[0] + 1), None);
         // Where ring 0 pushes while it accesses memory of programs: the CPU aligns the stack.
         assert_eq!((area::RIP + 24) % 16, 0);
         // What the assembly has as numbers.
         assert_eq!(PureCall::Futex.slot(), 9);
         assert_eq!(WAITERS_BASE, 0xffff_8000_8000_0000);
+        assert_eq!(PureCall::Sigprocmask.slot(), 10);
+        assert_eq!((MASKS_BASE, MASK_SIZE), (0xffff_8000_c000_0000, 1 << 6));
+        assert_eq!(HELD, 1 << (libc::SIGKILL - 1));
     }
 }

@@ -13,7 +13,7 @@ fn call(number: u32) -> Vec<u8> {
 
 #[test]
 fn what_is_written_down_is_answered() {
-    let plain = PureCall::ALL.into_iter().filter(|call| *call != PureCall::Futex);
+    let plain = PureCall::ALL.into_iter().filter(|call| call.slot() < PureCall::Futex.slot());
     for (index, pure) in plain.enumerate() {
         let number = pure.number() as u32;
         let code = [call(number), call(PASSED_ON)].concat();

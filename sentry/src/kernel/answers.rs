@@ -62,6 +62,7 @@ impl Task {
             PureCall::Getgid => group(creds.gid),
             PureCall::Getegid => group(creds.egid),
             PureCall::Futex => self.kernel().futexes.are_counted().then_some(0),
+            PureCall::Sigprocmask => self.mask.number(),
         }
     }
 }

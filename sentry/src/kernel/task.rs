@@ -6,7 +6,7 @@ use super::namespace::Namespaces;
 use super::ptrace::Trace;
 use super::sched::Sched;
 use super::seccomp::filter::Seccomp;
-use super::signal::{Pending, SigInfo, SigSet};
+use super::signal::{Mask, Pending, SigInfo, SigSet};
 use super::{Credentials, Kernel, Limit, Rlimit, ThreadGroup};
 use crate::errno::{Errno, Result};
 use crate::mm::MemoryManager;
@@ -92,7 +92,7 @@ pub struct Task {
     /// The set of [`Task::pending`], to be read without its lock.
     pub(super) pending_set: Arc<AtomicU64>,
     /// Blocked signals; written by the task itself.
-    pub(super) blocked: AtomicU64,
+    pub(super) mask: Mask,
     /// Bits of [`work`].
     pub(super) work: AtomicU32,
     /// Where it is, a constant of [`place`].
@@ -180,6 +180,7 @@ impl Task {
     pub(super) fn new(kernel: Arc<Kernel>, group: Arc<ThreadGroup>, new: NewTask) -> Arc<Task> {
         let start_time = kernel.time.boottime();
         let pending = Pending::default();
+        let mask = Mask::new(new.blocked, |mask| kernel.platform.signal_mask(mask));
         Arc::new(Task {
             pending_set: pending.mirror(),
             kernel,
@@ -191,7 +192,7 @@ impl Task {
             creds: Mutex::new(new.creds),
             comm: Mutex::new(new.comm),
             pending: Mutex::new(pending),
-            blocked: AtomicU64::new(new.blocked.0),
+            mask,
             work: AtomicU32::new(0),
             place: AtomicU8::new(place::KERNEL),
             woken: AtomicBool::new(false),
@@ -369,7 +370,7 @@ impl Task {
 
     /// Blocked signals.
     pub fn blocked(&self) -> SigSet {
-        SigSet(self.blocked.load(Ordering::Relaxed))
+        self.mask.get()
     }
 
     /// Sends a signal to this thread alone, on the kernel's behalf: permission is not checked.

@@ -74,7 +74,7 @@ impl MemoryManager {
     /// `EFAULT` for a buffer that is not within user addresses, mapped or not (`access_ok`).
     pub fn check_buffer(&self, addr: UserAddr, len: u64) -> Result<()> {
         match addr.0.checked_add(len) {
-            Some(end) if end <= self.task_size() => Ok(()),
+            Some(end) if end <= super::TASK_SIZE => Ok(()),
             _ => Err(Errno::EFAULT),
         }
     }

@@ -68,6 +68,14 @@ fn operation(name: &str) -> Outcome<Operation> {
                 Ok(())
             })
         }
+        "sigprocmask" => {
+            let mut how = [libc::SIG_BLOCK, libc::SIG_UNBLOCK];
+            each(move || {
+                sys::change_mask(how[0]);
+                how.swap(0, 1);
+                Ok(())
+            })
+        }
         "pipe" => {
             let (mut reader, mut writer) = std::io::pipe()?;
             each(move || write_read(&mut writer, &mut reader))

@@ -39,6 +39,13 @@ pub fn open_close(path: &CString) -> io::Result<()> {
     Ok(())
 }
 
+/// Changes the set of blocked signals: `how` is SIG_BLOCK or SIG_UNBLOCK, what is changed SIGUSR1.
+pub fn change_mask(how: i32) {
+    let (set, mut old) = (1u64 << (libc::SIGUSR1 - 1), 0u64);
+    // SAFETY: both sets are of the size that is given.
+    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, &raw const set, &raw mut old, 8) };
+}
+
 /// FUTEX_WAIT on `word` while it holds `expected`; returns also when it does not, or on a signal.
 pub fn futex_wait(word: &AtomicU32, expected: u32) {
     let no_timeout = std::ptr::null::<libc::timespec>();

@@ -102,7 +102,8 @@ fn words_in_memory_of_every_kind() {
     munmap(w, PAGE);
     look("gone", w);
     look("not aligned", w + PAGE + 2);
-    for end in [0x7fff_ffff_effc_u64, 0x7fff_ffff_f000, 1 << 47, 1 << 63, u64::MAX - 3] {
+    // Where exactly user addresses end for a wake-up is a matter of the version of Linux.
+    for end in [0x7fff_ffff_effc_u64, 1 << 63, u64::MAX - 3] {
         look("at the end", end);
     }
     put(c"f", vec![0u8; 8192]);

@@ -36,6 +36,7 @@ mod limits;
 mod links;
 mod locks;
 mod machine;
+mod masks;
 mod memory;
 mod memory_more;
 mod mount_api;
@@ -70,6 +71,7 @@ mod userfaultfd;
 mod waiting;
 
 crate::registry::areas![
+    masks,
     memory,
     memory_more,
     areas,

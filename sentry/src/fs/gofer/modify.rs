@@ -79,9 +79,8 @@ impl GoferInode {
     }
 
     pub(super) fn make_unnamed(&self, mode: u32, by: Owner) -> Result<Arc<dyn Inode>> {
-        let (fd, node, attr) = self.at(|dir, names| {
-            self.client().create_unnamed(dir, names, mode & 0o7777, owner(by))
-        })?;
+        let (fd, node, attr) = self
+            .at(|dir, names| self.client().create_unnamed(dir, names, mode & 0o7777, owner(by)))?;
         Ok(self.unnamed(attr, node, fd))
     }
 

@@ -184,7 +184,7 @@ fn make_again(t: &mut CurrentTask) {
 /// Waits with another signal mask: it is in force until the system call has ended and its signals have
 /// been handled (`sigsuspend(2)`, `ppoll(2)`).
 pub fn set_temporary_mask(t: &mut CurrentTask, mask: SigSet) {
-    t.saved_mask = t.task().blocked.load(Ordering::Relaxed);
+    t.saved_mask = t.task().blocked().0;
     send::set_blocked(t.task(), mask);
     t.task().work.fetch_or(work::RESTORE_MASK, Ordering::SeqCst);
 }

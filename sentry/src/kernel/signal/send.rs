@@ -105,6 +105,10 @@ fn send_locked(
     if is_ignored(signals, &representative, signal, info.from_user(), force) {
         return outcome;
     }
+    match task {
+        Some(t) => t.mask.hold(),
+        None => signals.tasks.iter().for_each(|t| t.mask.hold()),
+    }
     {
         let room = |len: usize| (len as u64) < limit;
         let mut own;
@@ -242,13 +246,14 @@ pub fn force(task: &Arc<Task>, info: &SigInfo) {
             signals.handlers.set(signal, action);
             if blocked {
                 let mask = task.blocked().without(signal.set());
-                task.blocked.store(mask.0, Ordering::Relaxed);
+                task.mask.set(mask);
             }
         }
         if action.handler == super::actions::SIG_DFL {
             signals.unkillable = false;
         }
         if !signals.exiting() {
+            task.mask.hold();
             let mut pending = task.pending.lock();
             pending.flush(signal.set());
             pending.push(info, true);
@@ -284,12 +289,12 @@ pub fn recalculate(task: &Task, signals: &GroupSignals) {
 /// Changes the task's own mask. Signals of the process that it now blocks go to another task.
 pub fn set_blocked(task: &Task, mask: SigSet) {
     let mask = mask.without(SigSet::UNBLOCKABLE);
-    if task.blocked() == mask {
+    if task.blocked() == mask && !task.mask.is_held() {
         return;
     }
     let signals = task.group().signals();
     let newly = mask.without(task.blocked());
-    task.blocked.store(mask.0, Ordering::Relaxed);
+    task.mask.set(mask);
     let mut orphans = signals.shared.set().and(newly);
     if !orphans.is_empty() {
         for other in &signals.tasks {
@@ -301,6 +306,9 @@ pub fn set_blocked(task: &Task, mask: SigSet) {
         }
     }
     recalculate(task, &signals);
+    if task.mask.is_held() && signals.pending_for(task).is_empty() {
+        task.mask.let_go();
+    }
 }
 
 /// Takes the next signal of a set, whether blocked or not (`sigtimedwait(2)`, signalfd).
