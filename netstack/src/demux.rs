@@ -278,6 +278,20 @@ impl<E> PortMap<E> {
         list.iter().rev().find(fits).map(|(_, e)| e.clone())
     }
 
+    /// True when somebody has bound the port, whatever the address.
+    pub(crate) fn is_bound(&self, port: u16) -> bool {
+        let shard = self.shards.get(usize::from(port) % SHARDS);
+        shard.is_some_and(|shard| shard.read().contains_key(&port))
+    }
+
+    /// All on a port.
+    pub(crate) fn on(&self, port: u16) -> Vec<Arc<E>> {
+        let Some(shard) = self.shards.get(usize::from(port) % SHARDS) else { return Vec::new() };
+        let shard = shard.read();
+        let list = shard.get(&port).map(Vec::as_slice).unwrap_or_default();
+        list.iter().map(|(_, e)| e.clone()).collect()
+    }
+
     /// All that fit, for groups and broadcasts.
     pub(crate) fn matching(&self, port: u16, dst: IpAddr, iface: IfaceId) -> Vec<Arc<E>> {
         let Some(shard) = self.shards.get(usize::from(port) % SHARDS) else { return Vec::new() };

@@ -83,7 +83,7 @@ pub use gate::{Admission, Gate};
 pub use iface::address::IfaceAddr;
 pub use iface::neighbor::NeighborState;
 pub use iface::{IfaceId, IfaceStats};
-pub use link::{Capabilities, Frame, Gso, Link, PartialChecksum, RxFrame};
+pub use link::{Capabilities, Expected, Frame, Gso, Link, PartialChecksum, RxFrame};
 pub use random::RandomSource;
 pub use raw::{RawKind, RawSocket};
 pub use route::{Cidr, RouteEntry};

@@ -185,3 +185,14 @@ pub trait Link: Send + Sync {
     /// thread at a time.
     fn transmit(&self, frames: &[Frame]) -> usize;
 }
+
+/// What a stack has to do with a frame, see [`Stack::expects`](crate::Stack::expects).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expected {
+    /// Nothing.
+    No,
+    /// It goes on with what begins a connection.
+    Beginning,
+    /// It belongs to a connection, or whoever has bound a port for datagrams; or it is ARP or NDP.
+    Known,
+}

@@ -2,10 +2,9 @@
 
 use super::reassembly::{FragmentKey, Outcome, Piece};
 use super::{DstKind, IpInfo};
-use crate::demux::FourTuple;
 use crate::iface::Iface;
 use crate::iface::address::IfaceAddr;
-use crate::link::RxFrame;
+use crate::link::{Expected, RxFrame};
 use crate::stack::Stack;
 use crate::time::Instant;
 use crate::timers::TimerKey;
@@ -51,34 +50,38 @@ impl Stack {
         }
     }
 
-    /// Whether a frame belongs to something that is known: a connection, or whoever may take datagrams; ARP and NDP, too.
-    /// For who has more frames than it can hand over in time.
-    pub fn expects(&self, rx: &RxFrame<'_>) -> bool {
-        let Some((header, payload)) = ethernet::Header::parse(rx.data) else { return false };
+    /// Whether a frame belongs to something that is known. For who has more frames than it can hand over in time.
+    pub fn expects(&self, rx: &RxFrame<'_>) -> Expected {
+        use Expected::{Known, No};
+        let Some((header, payload)) = ethernet::Header::parse(rx.data) else { return No };
         let (src, dst, protocol, transport): (IpAddr, IpAddr, _, _) = match header.ethertype {
-            ethernet::TYPE_ARP => return true,
+            ethernet::TYPE_ARP => return Known,
             ethernet::TYPE_IPV4 => match ipv4::Packet::parse(payload, true) {
                 Some(p) if !p.header.is_fragment() => {
                     (p.header.src.into(), p.header.dst.into(), p.header.protocol, p.payload)
                 }
-                _ => return false,
+                _ => return No,
             },
             ethernet::TYPE_IPV6 => match ipv6::Packet::parse(payload) {
                 Some(p) => {
                     (p.header.src.into(), p.header.dst.into(), p.header.next_header, p.payload)
                 }
-                None => return false,
+                None => return No,
             },
-            _ => return false,
+            _ => return No,
         };
-        match protocol {
-            protocol::TCP => icmp::quoted_ports(transport).is_some_and(|(from, to)| {
-                let tuple = FourTuple::new((dst, to), (src, from));
-                self.demux.tcp.get(&tuple).is_some()
-            }),
-            protocol::UDP | protocol::ICMPV6 => true,
+        let known = match protocol {
+            protocol::TCP => return self.expects_tcp(src, dst, transport),
+            protocol::UDP => {
+                icmp::quoted_ports(transport).is_some_and(|(_, to)| self.demux.udp.is_bound(to))
+            }
+            protocol::ICMPV6 => {
+                use icmp::v6::{REDIRECT, ROUTER_SOLICIT};
+                matches!(transport.first(), Some(ROUTER_SOLICIT..=REDIRECT))
+            }
             _ => false,
-        }
+        };
+        if known { Known } else { No }
     }
 
     fn input_ipv4(&self, iface: &Arc<Iface>, rx: RxFrame<'_>, link_group: bool) {

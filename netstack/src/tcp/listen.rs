@@ -13,6 +13,7 @@ use crate::config::Ecn;
 use crate::demux::FourTuple;
 use crate::endpoint::Readiness;
 use crate::random::KeyedHash;
+use crate::stack::Stack;
 use crate::tcp::options::TcpOptions;
 use crate::tcp::rtt::RTO_INIT;
 use crate::time::{Instant, earliest};
@@ -80,6 +81,16 @@ impl Listener {
     /// The number of half-open connections.
     pub(crate) fn half_open(&self) -> usize {
         self.requests.len()
+    }
+
+    /// Whether a segment belongs to a half-open connection, or brings back a cookie.
+    pub(crate) fn expects(&self, stack: &Stack, tuple: &FourTuple, s: &Segment<'_>) -> bool {
+        let answer = || self.flooded.is_some() && s.has(Flags::ACK) && !s.has(Flags::SYN);
+        let cookie = || {
+            let (irs, iss) = (s.header.seq - 1, s.header.ack - 1);
+            cookie::check(stack.keys.cookie, tuple, irs, iss, stack.now()).is_some()
+        };
+        self.requests.contains_key(tuple) || (answer() && cookie())
     }
 
     /// Takes in a segment. `iss`: where a connection that follows one in TIME-WAIT must start.

@@ -38,6 +38,7 @@ use crate::gate::Admission;
 use crate::ip::icmp::Quoted;
 use crate::ip::output::{IpMeta, Route};
 use crate::ip::{DstKind, IpInfo};
+use crate::link::Expected;
 use crate::random::siphash;
 use crate::stack::Stack;
 use crate::time::Instant;
@@ -321,6 +322,24 @@ impl Stack {
             });
         }
         answered
+    }
+
+    /// Whether a segment belongs to a connection, complete or not. (Not if that is half open, and the packet filter has turned it
+    /// to another port.)
+    pub(crate) fn expects_tcp(&self, src: IpAddr, dst: IpAddr, bytes: &[u8]) -> Expected {
+        let Some(s) = Segment::parse(bytes) else { return Expected::No };
+        let tuple = FourTuple::new((dst, s.header.dst_port), (src, s.header.src_port));
+        let half_open = |listener: &Arc<TcpEndpoint>| match &listener.state.lock().role {
+            Role::Listen(l) => l.expects(self, &tuple, &s),
+            _ => false,
+        };
+        if self.demux.tcp.get(&tuple).is_some() {
+            Expected::Known
+        } else if self.demux.listeners.on(s.header.dst_port).iter().any(half_open) {
+            Expected::Beginning
+        } else {
+            Expected::No
+        }
     }
 
     /// Makes an endpoint of a connection that a listener completed.

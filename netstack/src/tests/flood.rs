@@ -129,3 +129,43 @@ fn a_slow_reader_is_bounded() {
     assert!(t.b.stack.memory_used() <= 2 * 131_072);
     assert!(t.s().info().bytes_received <= 131_072);
 }
+
+#[test]
+fn what_is_expected() {
+    let found = |t: &Peer, protocol, transport: &[u8]| {
+        t.b.stack.expects(&RxFrame::new(&frame4(&header4(protocol), &[], transport)))
+    };
+    let ack = |t: &Peer| found(t, 6, &t.bytes(". 1:2(1) ack 1"));
+    let mut t = Peer::listening(Config::default(), 5);
+    assert_eq!(ack(&t), Expected::No);
+    assert_eq!(found(&t, 6, &t.bytes("S 0:0(0)")), Expected::No);
+    t.push("S 0:0(0) win 1000");
+    assert_eq!(ack(&t), Expected::Beginning);
+    t.b.frames();
+    t.ports.0 += 1;
+    assert_eq!(ack(&t), Expected::No);
+    t.handshake("S 0:0(0) win 1000");
+    assert_eq!(ack(&t), Expected::Known);
+    let fragment =
+        frame4(&Header { more_fragments: true, ..header4(6) }, &[], &t.bytes(". 1:2(1)"));
+    assert_eq!(t.b.stack.expects(&RxFrame::new(&fragment)), Expected::No);
+    let datagram = udp4(7, 9, b"");
+    assert_eq!(found(&t, 17, &datagram), Expected::No);
+    let _socket = t.b.udp(9);
+    assert_eq!(found(&t, 17, &datagram), Expected::Known);
+    assert_eq!(found(&t, 1, &[8, 0, 0, 0, 0, 0, 0, 0]), Expected::No);
+}
+
+#[test]
+fn a_cookie_is_expected_back() {
+    let mut t = Peer::listening(Config::default(), 1);
+    for port in 5000..5004 {
+        t.ports.0 = port;
+        t.b.frames();
+        t.push("S 0:0(0) win 1000 <mss 1000>");
+    }
+    t.iss = Some(t.take().header.seq.0);
+    let found = |bytes: &[u8]| t.b.stack.expects(&RxFrame::new(&frame4(&header4(6), &[], bytes)));
+    assert_eq!(found(&t.bytes(". 1:1(0) ack 1")), Expected::Beginning);
+    assert_eq!(found(&t.bytes(". 1:1(0) ack 2")), Expected::No);
+}

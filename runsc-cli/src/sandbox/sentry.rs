@@ -289,7 +289,7 @@ fn sockets(network: &Network) -> Vec<BorrowedFd<'_>> {
             let names = spec.names.iter().flat_map(|n| [n.control.as_fd(), n.packets.as_fd()]);
             let loopback =
                 spec.loopback.iter().flat_map(|l| [l.listener.as_fd(), l.steering.as_fd()]);
-            let interfaces = spec.interfaces.iter().map(|i| i.socket.as_fd());
+            let interfaces = spec.interfaces.iter().flat_map(|i| i.sockets.iter().map(AsFd::as_fd));
             interfaces.chain(names).chain(loopback).collect()
         }
         Network::Host(network) => vec![network.control.as_fd()],

@@ -22,17 +22,19 @@ struct Interface {
     mac: [u8; 6],
     mtu: u32,
     addresses: Vec<(IpAddr, u8)>,
+    /// How many sockets it has.
+    sockets: usize,
 }
 
 impl NetworkMessage {
-    /// The message, and the sockets that go with it: one for each interface, those to the name server, and those for
+    /// The message, and the sockets that go with it: those of the interfaces, those to the name server, and those for
     /// connections from the host.
     pub fn split(spec: NetworkSpec) -> (Self, Vec<OwnedFd>) {
         let mut sockets = Vec::new();
         let mut interfaces = Vec::new();
-        for InterfaceSpec { name, mac, mtu, addresses, socket } in spec.interfaces {
-            interfaces.push(Interface { name, mac, mtu, addresses });
-            sockets.push(socket);
+        for InterfaceSpec { name, mac, mtu, addresses, sockets: own } in spec.interfaces {
+            interfaces.push(Interface { name, mac, mtu, addresses, sockets: own.len() });
+            sockets.extend(own);
         }
         let names = spec.names.is_some();
         sockets.extend(spec.names.into_iter().flat_map(|n| [n.control, n.packets]));
@@ -42,22 +44,18 @@ impl NetworkMessage {
     }
 
     /// What was split.
-    pub fn join(self, mut sockets: Vec<OwnedFd>) -> NetworkSpec {
-        let mut last = sockets.split_off(self.interfaces.len().min(sockets.len())).into_iter();
-        let mut two = |wanted: bool| wanted.then(|| Some((last.next()?, last.next()?))).flatten();
+    pub fn join(self, sockets: Vec<OwnedFd>) -> NetworkSpec {
+        let mut rest = sockets.into_iter();
+        let whole = |Interface { name, mac, mtu, addresses, sockets }| {
+            let sockets = rest.by_ref().take(sockets).collect();
+            InterfaceSpec { name, mac, mtu, addresses, sockets }
+        };
+        let interfaces = self.interfaces.into_iter().map(whole).collect();
+        let mut two = |wanted: bool| wanted.then(|| Some((rest.next()?, rest.next()?))).flatten();
         let names = two(self.names);
         let names = names.map(|(control, packets)| UserNetwork { control, packets, v6: false });
         let loopback = two(self.loopback);
         let loopback = loopback.map(|(listener, steering)| LoopbackSpec { listener, steering });
-        let interfaces = self.interfaces.into_iter().zip(sockets);
-        let whole = |(Interface { name, mac, mtu, addresses }, socket)| InterfaceSpec {
-            name,
-            mac,
-            mtu,
-            addresses,
-            socket,
-        };
-        let interfaces = interfaces.map(whole).collect();
         NetworkSpec { interfaces, routes: self.routes, egress: None, names, loopback }
     }
 }

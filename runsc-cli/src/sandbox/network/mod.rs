@@ -8,7 +8,7 @@
 //! Here is `--network=sandbox`: the sandbox takes over the interfaces of the network namespace that it is given.
 //!
 //! Before the sentry gives up its privileges, this process reads each Ethernet interface's addresses and routes by
-//! [`netlink`], opens a [`packet`] socket on it for the sentry, and takes the addresses away from the host's
+//! [`netlink`], opens [`packet`] sockets on it for the sentry, and takes the addresses away from the host's
 //! kernel, which from then on answers nothing there. A [`Takeover`] gives them back unless the sandbox has come to run.
 //! If the container manager runs a name server there, [`names`] leads to it; [`loopback`] lets who enters the namespace on the
 //! host reach the sandbox at 127.0.0.1.
@@ -22,6 +22,7 @@ mod netlink;
 mod packet;
 pub mod publish;
 pub mod resolver;
+mod sorting;
 pub mod user;
 
 use crate::cli::{Global, HostSeccomp, NetworkName};
@@ -35,6 +36,9 @@ use sentry::boot::{InterfaceSpec, NetworkSpec, RouteSpec};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
+
+/// Interfaces that have several sockets each, at most: all travel in one message.
+const MAX_SORTED: usize = 12;
 
 /// What was taken from the host's kernel. It gets it back when this is dropped, unless [`Takeover::keep`] was called.
 pub struct Takeover {
@@ -117,7 +121,7 @@ pub fn take_over(attached: bool, mode: HostSeccomp) -> anyhow::Result<(NetworkSp
     let mut taken: Vec<u32> = Vec::new();
     for link in links.into_iter().filter(|link| link.is_ethernet() && link.is_up()) {
         let name = String::from_utf8_lossy(&link.name).into_owned();
-        let socket = packet::open(link.index)
+        let sockets = packet::open(link.index, spec.interfaces.len() < MAX_SORTED)
             .with_context(|| format!("cannot open a packet socket on the interface {name}"))?;
         let own = addresses.iter().filter(|a| a.index == link.index);
         spec.interfaces.push(InterfaceSpec {
@@ -125,7 +129,7 @@ pub fn take_over(attached: bool, mode: HostSeccomp) -> anyhow::Result<(NetworkSp
             mac: link.mac,
             mtu: link.mtu,
             addresses: own.map(|a| (a.ip, a.prefix)).collect(),
-            socket,
+            sockets,
         });
         taken.push(link.index);
     }

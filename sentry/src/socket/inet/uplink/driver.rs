@@ -1,28 +1,27 @@
 //! The thread that serves the links: it sleeps until a packet comes or a timer of the stack is due.
 //!
-//! Packets that come faster than they can be served fill the host's queue, in which those of connections would be lost
-//! with the rest. So, as long as there are more, only what belongs to something known is served at once; most of what a
-//! flood brings costs no more than its receipt.
+//! Packets that come faster than they can be served fill the host's queues, in which those of connections would be lost
+//! with the rest. So the host sorts them into several, and what belongs to nothing that is known is served up to a limit
+//! ([`super::strangers`]): beyond it, only queues are looked at in which there has been something else lately. What a flood brings
+//! stays in the others, where the host drops it.
 
 use super::link::{BATCH, Batch, PacketLink};
+use super::strangers::Strangers;
 use crate::errno::{Errno, Result};
-use netstack::{Clock, IfaceId, Instant, RandomSource, RxFrame, Stack};
+use netstack::{Clock, IfaceId, Instant, RandomSource, Stack};
 use platform::host::poll::{Events, Waker, poll};
 use platform::host::{random, thread, time};
 use std::cell::Cell;
-use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Stack of the thread, in bytes.
 const STACK: usize = 512 << 10;
-/// Batches taken from one link before the others and the timers have their turn.
+/// Batches taken from one queue before the others and the timers have their turn.
 const BATCHES: usize = 4;
-/// While batches are full: strangers' frames that are served for each of them, those that wait for it, and the longest.
-const SHARE: usize = 4;
-const MAX_STRANGERS: usize = 1024;
-const MAX_STRANGER: usize = 2048;
+/// How long a queue in which there was something known is looked at whatever else comes to it, in nanoseconds.
+const TRUST: u64 = 1_000_000_000;
 /// Errors in a row after which a link is given up: its interface is gone.
 const MAX_ERRORS: u32 = 64;
 
@@ -96,79 +95,66 @@ impl Driver {
 
     fn run(&self, stack: &Stack, links: Vec<(IfaceId, Arc<PacketLink>)>) {
         AWAKE.with(|awake| awake.set(true));
-        let served = |(id, link)| Served { id, link, errors: 0, strangers: Strangers::default() };
-        let mut links: Vec<_> = links.into_iter().map(served).collect();
+        let mut links: Vec<_> = links.into_iter().map(Served::new).collect();
         let mut batch = Batch::new();
         loop {
             self.shared.sleeps_until.store(u64::MAX, Ordering::SeqCst);
             let next = stack.poll().map(Instant::nanos);
-            let ready = self.sleep(&links, next);
-            for (served, events) in links.iter_mut().zip(ready) {
-                if events & libc::POLLOUT != 0 && served.link.is_blocked() {
-                    served.link.unblock();
-                    stack.link_writable(served.id);
-                }
-                // Those who were put off are due at once, whatever else happens.
-                if events & !libc::POLLOUT != 0 || !served.strangers.frames.is_empty() {
-                    served.receive(stack, &mut batch);
-                }
+            self.sleep(&mut links, next);
+            let now = time::Clock::Monotonic.now();
+            for served in &mut links {
+                served.serve(stack, now, &mut batch);
             }
             links.retain(|served| served.errors < MAX_ERRORS);
         }
     }
 
-    /// Sleeps until a link has something, `next` has come or somebody wakes it. The links' events.
-    fn sleep(&self, links: &[Served], next: Option<u64>) -> Vec<Events> {
-        let waiting = links.iter().any(|served| !served.strangers.frames.is_empty());
-        let next = if waiting { 0 } else { next.unwrap_or(u64::MAX) };
+    /// Sleeps until a link has something, `next` has come or somebody wakes it.
+    fn sleep(&self, links: &mut [Served], next: Option<u64>) {
+        let now = time::Clock::Monotonic.now();
+        let more = links.iter().filter_map(|served| served.strangers.later());
+        let next = next.into_iter().chain(more).min().unwrap_or(u64::MAX);
         self.shared.sleeps_until.store(next, Ordering::SeqCst);
-        let timeout = match next {
-            u64::MAX => None,
-            next => Some(next.saturating_sub(time::Clock::Monotonic.now())),
-        };
+        let timeout = (next != u64::MAX).then(|| next.saturating_sub(now));
         let mut entries: Vec<(BorrowedFd<'_>, Events)> =
             vec![(self.shared.waker.as_fd(), libc::POLLIN)];
-        entries.extend(links.iter().map(|Served { link, .. }| {
-            let out = if link.is_blocked() { libc::POLLOUT } else { 0 };
-            (link.socket(), libc::POLLIN | out)
-        }));
+        let mut found: Vec<&mut Events> = Vec::new();
+        for Served { link, strangers, queues, .. } in links {
+            let mut out = if link.is_blocked() { libc::POLLOUT } else { 0 };
+            let sorted = queues.len() > 1;
+            for (number, (queue, socket)) in queues.iter_mut().zip(link.sockets()).enumerate() {
+                let looked_at = match number {
+                    0 if sorted => strangers.first(),
+                    _ => strangers.flows() || now < queue.trusted_until,
+                };
+                let wanted = std::mem::take(&mut out) | if looked_at { libc::POLLIN } else { 0 };
+                queue.events = 0;
+                if wanted != 0 {
+                    entries.push((socket, wanted));
+                    found.push(&mut queue.events);
+                }
+            }
+        }
         if poll(&mut entries, timeout).is_err() {
-            return Vec::new();
+            return;
         }
         let mut events = entries.into_iter().map(|(_, events)| events);
         if events.next().is_some_and(|events| events != 0) {
             self.shared.waker.clear();
         }
-        events.collect()
+        for (found, events) in found.into_iter().zip(events) {
+            *found = events;
+        }
     }
 }
 
-/// What came faster than it could be served, and belongs to nothing that is known: it waits while what does is served.
+/// A socket of a link.
 #[derive(Default)]
-struct Strangers {
-    frames: VecDeque<(Vec<u8>, bool)>,
-}
-
-impl Strangers {
-    /// Keeps a frame; without room it is lost.
-    fn keep(&mut self, frame: &RxFrame<'_>) {
-        if self.frames.len() < MAX_STRANGERS && frame.data.len() <= MAX_STRANGER {
-            self.frames.push_back((frame.data.to_vec(), frame.checksum_valid));
-        }
-    }
-
-    /// Gives the stack the oldest ones, `most` at most.
-    fn give(&mut self, stack: &Stack, id: IfaceId, most: usize) {
-        if self.frames.is_empty() {
-            return;
-        }
-        let frames: Vec<_> = self.frames.drain(..most.min(self.frames.len())).collect();
-        let frames = frames.iter().map(|(data, checksum_valid)| RxFrame {
-            checksum_valid: *checksum_valid,
-            ..RxFrame::new(data)
-        });
-        stack.input(id, &frames.collect::<Vec<_>>());
-    }
+struct Queue {
+    /// What it has.
+    events: Events,
+    /// Until when it is looked at in a flood.
+    trusted_until: u64,
 }
 
 /// A link that is served.
@@ -178,34 +164,65 @@ struct Served {
     /// Failures in a row.
     errors: u32,
     strangers: Strangers,
+    queues: Vec<Queue>,
+    /// Which of them comes first.
+    turn: usize,
 }
 
 impl Served {
-    /// Gives the stack what the link has received.
-    fn receive(&mut self, stack: &Stack, batch: &mut Batch) {
+    fn new((id, link): (IfaceId, Arc<PacketLink>)) -> Served {
+        let queues = link.sockets().map(|_| Queue::default()).collect();
+        Served { id, link, errors: 0, strangers: Strangers::default(), queues, turn: 0 }
+    }
+
+    /// Does what the events of the last sleep ask for.
+    fn serve(&mut self, stack: &Stack, now: u64, batch: &mut Batch) {
+        let alone = self.queues.iter().all(|queue| now >= queue.trusted_until);
+        self.strangers.renew(now, alone, stack, self.id);
+        let first = self.queues.first().map_or(0, |queue| queue.events);
+        if first & libc::POLLOUT != 0 && self.link.is_blocked() {
+            self.link.unblock();
+            stack.link_writable(self.id);
+        }
+        // Each queue of flows is the first in turn. What begins connections comes last: nothing overtakes the packets of one
+        // before.
+        let flows = self.queues.len().saturating_sub(1).max(1);
+        self.turn = (self.turn + 1) % flows;
+        let turn = self.turn;
+        let order = (0..flows).map(|n| 1 + (turn + n) % flows).chain([0]);
+        for number in order {
+            if self.queues.get(number).is_some_and(|queue| queue.events & !libc::POLLOUT != 0) {
+                self.receive(number, stack, now, batch);
+            }
+        }
+    }
+
+    /// Gives the stack what a socket has received.
+    fn receive(&mut self, number: usize, stack: &Stack, now: u64, batch: &mut Batch) {
+        // What may be no flow; a socket alone gets everything.
+        let first = number == 0 && self.queues.len() > 1;
+        let Some(queue) = self.queues.get_mut(number) else { return };
+        let Some(socket) = self.link.sockets().nth(number) else { return };
         for _ in 0..BATCHES {
-            match self.link.receive(batch) {
-                Ok((taken, frames)) if taken < BATCH => {
+            match self.link.receive(socket, batch) {
+                Ok((taken, mut frames)) => {
                     self.errors = 0;
-                    self.strangers.give(stack, self.id, usize::MAX);
-                    return stack.input(self.id, &frames);
-                }
-                Ok((_, mut frames)) => {
-                    self.errors = 0;
-                    frames.retain(|frame| {
-                        let known = stack.expects(frame);
-                        if !known {
-                            self.strangers.keep(frame);
-                        }
-                        known
-                    });
+                    let trusted = now < queue.trusted_until;
+                    if first {
+                        self.strangers.count(taken);
+                    } else if self.strangers.sort(trusted, stack, &mut frames) {
+                        queue.trusted_until = now + TRUST;
+                    }
                     stack.input(self.id, &frames);
-                    self.strangers.give(stack, self.id, SHARE);
+                    let more = match first {
+                        true => self.strangers.first(),
+                        false => self.strangers.flows() || now < queue.trusted_until,
+                    };
+                    if taken < BATCH || !more {
+                        return;
+                    }
                 }
-                Err(platform::host::Errno::EAGAIN) => {
-                    return self.strangers.give(stack, self.id, usize::MAX);
-                }
-                Err(platform::host::Errno::EINTR) => return,
+                Err(platform::host::Errno::EAGAIN | platform::host::Errno::EINTR) => return,
                 Err(_) => {
                     self.errors += 1;
                     return;

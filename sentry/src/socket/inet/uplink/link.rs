@@ -1,4 +1,4 @@
-//! An Ethernet interface of the host behind a packet socket.
+//! An Ethernet interface of the host behind packet sockets.
 //!
 //! Each packet has a `struct virtio_net_hdr` in front (`PACKET_VNET_HDR`), by which host and stack leave
 //! checksums and the cutting of large TCP packets to each other.
@@ -29,7 +29,9 @@ const GSO_TCPV6: u8 = 4;
 
 /// See the module.
 pub struct PacketLink {
+    /// The socket that sends, which also receives what may belong to no flow; those for flows.
     socket: OwnedFd,
+    flows: Vec<OwnedFd>,
     capabilities: Capabilities,
     /// The host took fewer frames than there were: they wait until it takes more.
     blocked: AtomicBool,
@@ -75,21 +77,25 @@ impl Batch {
 }
 
 impl PacketLink {
-    /// A link on a socket as [`super::InterfaceSpec`] describes it. `on_blocked` is called when the host takes
-    /// no more frames.
+    /// A link on sockets as [`super::InterfaceSpec`] describes them. `on_blocked` is called when the host takes
+    /// no more frames. `None` without a socket.
     pub fn new(
-        socket: OwnedFd,
+        sockets: Vec<OwnedFd>,
         mac: [u8; 6],
         mtu: u32,
         tap: Option<(Arc<Capture>, InterfaceNumber)>,
         on_blocked: impl Fn() + Send + Sync + 'static,
-    ) -> PacketLink {
+    ) -> Option<PacketLink> {
+        let mut flows = sockets.into_iter();
+        let socket = flows.next()?;
+        let flows = flows.collect();
         let mtu = mtu.min(LARGEST as u32) as usize;
         let mac = Some(MacAddr(mac));
         let capabilities =
             Capabilities { mac, mtu, tx_checksum: true, gso_max: GSO_MAX, gather: true };
         let (blocked, on_blocked) = (AtomicBool::new(false), Box::new(on_blocked));
-        PacketLink { socket, capabilities, blocked, on_blocked, tap, watched: OnceLock::new() }
+        let watched = OnceLock::new();
+        Some(PacketLink { socket, flows, capabilities, blocked, on_blocked, tap, watched })
     }
 
     /// Shows its frames to packet sockets from now on, as those of an interface.
@@ -110,9 +116,9 @@ impl PacketLink {
         }
     }
 
-    /// The socket.
-    pub fn socket(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+    /// The sockets. The first is the one that sends.
+    pub fn sockets(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        [&self.socket].into_iter().chain(&self.flows).map(AsFd::as_fd)
     }
 
     /// True while the stack waits for [`PacketLink::unblock`].
@@ -125,10 +131,14 @@ impl PacketLink {
         self.blocked.store(false, Ordering::Release);
     }
 
-    /// The next packets that came in; fewer than [`BATCH`]: there are no more. `EAGAIN` without one; others when the
+    /// The next packets that came to a socket of the link's; fewer than [`BATCH`]: there are no more. `EAGAIN` without one; others when the
     /// interface has trouble.
-    pub fn receive<'a>(&self, batch: &'a mut Batch) -> Result<(usize, Vec<RxFrame<'a>>), Errno> {
-        batch.fill(self.socket.as_fd())?;
+    pub fn receive<'a>(
+        &self,
+        socket: BorrowedFd<'_>,
+        batch: &'a mut Batch,
+    ) -> Result<(usize, Vec<RxFrame<'a>>), Errno> {
+        batch.fill(socket)?;
         let packets = batch.rooms.iter().zip(&batch.lengths);
         let frames = packets.filter_map(|(room, len)| self.received(room, *len));
         Ok((batch.lengths.len(), frames.collect()))

@@ -4,7 +4,8 @@
 //! |---|---|
 //! | here | [`Uplink`]: the stack, as sockets see it; [`NetworkSpec`] to interfaces, addresses and routes |
 //! | [`spec`] | what the starter of the sandbox found in its network namespace |
-//! | [`link`](self::link) | an interface of the host, through a packet socket |
+//! | [`link`](self::link) | an interface of the host, through packet sockets |
+//! | [`strangers`] | what is put off in a flood |
 //! | [`capture`] | packets, kept in a file |
 //! | [`driver`] | the thread that waits for packets and for the stack's timers; its clock and entropy |
 //! | [`proxy`] | instead of all that: sockets of the host, which another process makes |
@@ -34,6 +35,7 @@ mod link;
 pub mod names;
 pub mod proxy;
 pub mod spec;
+mod strangers;
 
 pub use egress::EgressSpec;
 pub use proxy::UserNetwork;
@@ -120,8 +122,8 @@ impl Uplink {
                 .as_ref()
                 .map(|capture| Ok((capture.clone(), capture.interface(&given.name)?)));
             let tap = tap.transpose().map_err(from_host)?;
-            let link = PacketLink::new(given.socket, given.mac, given.mtu, tap, driver.waker());
-            let link = Arc::new(link);
+            let link = PacketLink::new(given.sockets, given.mac, given.mtu, tap, driver.waker());
+            let link = Arc::new(link.ok_or(Errno::EINVAL)?);
             let name = String::from_utf8_lossy(&given.name).into_owned();
             let id = stack.add_interface(&name, link.clone()).map_err(errno)?;
             link.show_to(&net.wire.taps, id);

@@ -40,8 +40,9 @@ pub struct InterfaceSpec {
     pub mtu: u32,
     /// Addresses, with the bits of their network part.
     pub addresses: Vec<(IpAddr, u8)>,
-    /// A packet socket (`packet(7)`) bound to it: raw, not blocking, with `PACKET_VNET_HDR`.
-    pub socket: OwnedFd,
+    /// Packet sockets (`packet(7)`) bound to it, at least one: raw, not blocking, with `PACKET_VNET_HDR`. If there are several,
+    /// the first gets what may belong to no flow, and each of the others all packets of some flows.
+    pub sockets: Vec<OwnedFd>,
 }
 
 /// A route.
