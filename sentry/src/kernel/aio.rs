@@ -217,11 +217,12 @@ impl Context {
     /// Adds a completion to the ring and tells who waits.
     pub fn complete(&self, completion: &Completion, res: i64) {
         let Some(mm) = self.mm.upgrade() else { return };
-        if self.is_dead() {
-            return;
-        }
         {
             let mut state = self.state.lock();
+            // The ring is unmapped once this lock has been free after the end: something else may be there then.
+            if self.is_dead() {
+                return;
+            }
             self.put(&mm, &mut state, completion, res);
         }
         if let Some(counter) = completion.counter.as_ref().and_then(|f| f.ops_as::<EventFd>()) {
@@ -238,9 +239,13 @@ impl Context {
         let _ = mm.write_obj(self.at(TAIL), &state.tail);
     }
 
-    /// Takes up to `max` completions and stores them at `to`. `EFAULT` if the first cannot be stored.
+    /// Takes up to `max` completions and stores them at `to`. `EFAULT` if the first cannot be stored, `EINVAL` once the
+    /// context has been destroyed.
     pub fn take(&self, mm: &MemoryManager, to: UserAddr, max: u64) -> Result<u64> {
         let state = self.state.lock();
+        if self.is_dead() {
+            return Err(Errno::EINVAL);
+        }
         let mut head = self.head(mm);
         let mut done = 0;
         while done < max && head != state.tail {

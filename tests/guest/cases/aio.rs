@@ -222,6 +222,23 @@ fn context_stays_with_its_memory() {
     p!(submit(ctx, &[&write]), events(ctx, 1, 1, 1000));
 }
 
+fn destroyed_while_a_thread_waits() {
+    let fd = open(c"f", O_CREAT | O_RDWR, 0o600).fd();
+    let write = iocb(PWRITE, fd, at(b"x"), 1, 0);
+    let ends = (0..50).map(|_| {
+        let ctx = setup(4);
+        submit(ctx, &[&write]);
+        let before = events(ctx, 1, 1, 1000) != "0";
+        let waiting = std::thread::spawn(move || events(ctx, 1, 1, 20_000));
+        sc!(SYS_sched_yield);
+        let destroyed = sc!(SYS_io_destroy, ctx).ok();
+        (before, destroyed, waiting.join().unwrap_or_default())
+    });
+    let mut ends: Vec<_> = ends.collect();
+    ends.dedup();
+    p!(format!("{ends:?}"));
+}
+
 fn no_more_than_there_is_room_for() {
     let ctx = setup(1);
     let fd = open(c"f", O_CREAT | O_RDWR, 0o600).fd();
@@ -246,5 +263,6 @@ cases![
     cancelling,
     files_without_offsets,
     context_stays_with_its_memory,
+    destroyed_while_a_thread_waits,
     no_more_than_there_is_room_for,
 ];

@@ -3,8 +3,9 @@
 //! They may be anything (pipe, socket, terminal, file) and are shared with programs outside, so that
 //! their flags are not ours to change: readiness is asked for before every call.
 //!
-//! [`watch`]: the thread that watches descriptors of the host. [`fifo`]: FIFOs that are shared with programs outside.
+//! [`again`]: a stream that is opened once more. [`watch`]: the thread that watches descriptors of the host. [`fifo`]: FIFOs that are shared with programs outside.
 
+pub mod again;
 pub mod fifo;
 pub mod watch;
 
@@ -31,6 +32,8 @@ pub struct HostFile {
     rdev: u64,
     /// `O_APPEND` outside.
     appends: bool,
+    /// What may be done with it.
+    access: OpenFlags,
     identity: Identity,
     queue: Arc<WaitQueue>,
     watched: OnceLock<Watched>,
@@ -55,6 +58,7 @@ impl HostFile {
         let kind = FileType::from_mode(stat.st_mode).unwrap_or(FileType::CharDevice);
         let tty = kind == FileType::CharDevice && tty::attributes(fd.as_fd()).is_ok();
         let flags = OpenFlags::from_bits_retain(flags as u32);
+        let access = flags & (OpenFlags::WRONLY | OpenFlags::RDWR);
         let identity = Identity {
             ino: stat.st_ino,
             uid: 0,
@@ -67,6 +71,7 @@ impl HostFile {
             tty,
             rdev: stat.st_rdev,
             appends: flags.contains(OpenFlags::APPEND),
+            access,
             identity,
             queue: Arc::new(WaitQueue::new()),
             watched: OnceLock::new(),
@@ -75,8 +80,7 @@ impl HostFile {
         if !host.seekable() {
             let _ = host.watched.set(Watched::new(host.fd.as_fd(), &host.queue)?);
         }
-        let keep = OpenFlags::WRONLY | OpenFlags::RDWR | OpenFlags::APPEND;
-        Ok(File::new(host, None, flags & keep))
+        Ok(File::new(host, None, access | (flags & OpenFlags::APPEND)))
     }
 
     /// True when both are one open file description outside, as after `2>&1`.

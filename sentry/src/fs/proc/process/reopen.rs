@@ -2,10 +2,10 @@
 //!
 //! Pipes and the standard streams have no place in the mount tree. The link leads to an inode made for
 //! the occasion, on a mount of its own that is attached nowhere: opening a pipe there is opening a
-//! FIFO that has this very pipe, opening a stream gives the same stream.
+//! FIFO that has this very pipe, opening a stream gives the same stream, at a position of its own if it has one.
 
 use crate::errno::{Errno, Result};
-use crate::fs::host::HostFile;
+use crate::fs::host::{HostFile, again};
 use crate::fs::pipe::{FifoSlot, PipeFile};
 use crate::fs::super_block;
 use crate::vfs::{
@@ -62,8 +62,8 @@ impl Inode for Reopened {
         }
     }
 
-    fn open(self: Arc<Self>, _path: &Path, _flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
-        Ok(self.file.ops().clone())
+    fn open(self: Arc<Self>, _path: &Path, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
+        again::open(&self.file, flags)
     }
 
     fn attachments(&self) -> &Attachments {
