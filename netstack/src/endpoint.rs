@@ -2,6 +2,7 @@
 
 use crate::error::Error;
 use parking_lot::Mutex;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Names an endpoint for as long as the stack lives; never reused.
@@ -84,6 +85,8 @@ pub struct IcmpError {
     pub fatal: bool,
     /// The path's MTU, when the message is about that.
     pub mtu: Option<u32>,
+    /// Who says so: a router, the destination, or an own address.
+    pub from: IpAddr,
 }
 
 /// Which half of a connection to shut down.

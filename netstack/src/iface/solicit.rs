@@ -295,6 +295,6 @@ impl Stack {
     fn neighbor_failed(&self, packet: &[u8]) {
         let v6 = packet.first().is_some_and(|b| b >> 4 == 6);
         let (kind, code) = if v6 { (icmp::v6::UNREACHABLE, 3) } else { (icmp::v4::UNREACHABLE, 1) };
-        self.deliver_icmp_error(v6, kind, code, 0, packet);
+        self.deliver_icmp_error(v6, None, (kind, code), 0, packet);
     }
 }

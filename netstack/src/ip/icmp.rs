@@ -69,7 +69,7 @@ impl Stack {
             }
             v4::ECHO_REPLY => self.input_ping(info, &m, bytes),
             v4::UNREACHABLE | v4::TIME_EXCEEDED | v4::PARAMETER => {
-                self.deliver_icmp_error(false, m.kind, m.code, m.rest, m.payload);
+                self.deliver_icmp_error(false, Some(info.src), (m.kind, m.code), m.rest, m.payload);
             }
             // Source quench is obsolete (RFC 6633), redirects are ignored (see `iface::ndp`), nobody needs
             // the time of day.
@@ -89,7 +89,7 @@ impl Stack {
             v6::ECHO if !info.src.is_unspecified() => self.echo_reply(info, v6::ECHO_REPLY, &m),
             v6::ECHO_REPLY => self.input_ping(info, &m, bytes),
             v6::UNREACHABLE | v6::TOO_BIG | v6::TIME_EXCEEDED | v6::PARAMETER => {
-                self.deliver_icmp_error(true, m.kind, m.code, m.rest, m.payload);
+                self.deliver_icmp_error(true, Some(info.src), (m.kind, m.code), m.rest, m.payload);
             }
             v6::MLD_QUERY => {
                 let link_local = matches!(info.src, IpAddr::V6(a) if a.is_unicast_link_local());
@@ -203,8 +203,15 @@ impl Stack {
         self.send_icmp(info, frame, if info.src.is_ipv4() { 0xc0 } else { 0 });
     }
 
-    /// An error about a packet of ours: `quote` is what the message quotes of it.
-    pub(crate) fn deliver_icmp_error(&self, v6: bool, kind: u8, code: u8, rest: u32, quote: &[u8]) {
+    /// An error about a packet of ours: `quote` is what the message quotes of it, `from` who has sent it, if that is not this host.
+    pub(crate) fn deliver_icmp_error(
+        &self,
+        v6: bool,
+        from: Option<IpAddr>,
+        what: (u8, u8),
+        rest: u32,
+        quote: &[u8],
+    ) {
         let Some(quoted) = Quoted::parse(v6, quote) else {
             self.stats().icmp_in_errors.inc();
             return;
@@ -212,7 +219,8 @@ impl Stack {
         if !self.is_local(quoted.src) {
             return;
         }
-        let Some(mut error) = classify(v6, kind, code, rest) else { return };
+        let from = from.unwrap_or(quoted.src);
+        let Some(mut error) = classify(v6, from, what, rest) else { return };
         if let Some(mtu) = error.mtu {
             // A protocol that can check whether the quoted packet was really sent does so first.
             if quoted.protocol == protocol::TCP {
@@ -232,7 +240,7 @@ impl Stack {
 }
 
 /// What an error message means to a socket (RFC 1122, section 4.2.3.9; Linux's `icmp_err_convert`).
-fn classify(v6: bool, kind: u8, code: u8, rest: u32) -> Option<IcmpError> {
+fn classify(v6: bool, from: IpAddr, (kind, code): (u8, u8), rest: u32) -> Option<IcmpError> {
     use Error::{ConnectionRefused, HostUnreachable, MessageSize, NetworkUnreachable, NoProtocol};
     let mut mtu = None;
     let (error, fatal) = if v6 {
@@ -265,5 +273,5 @@ fn classify(v6: bool, kind: u8, code: u8, rest: u32) -> Option<IcmpError> {
             _ => return None,
         }
     };
-    Some(IcmpError { error, kind, code, v6, fatal, mtu })
+    Some(IcmpError { error, kind, code, v6, fatal, mtu, from })
 }

@@ -1,7 +1,9 @@
 //! Raw and ping endpoints.
 
 use super::bench::*;
+use crate::wire::ipv4::Header;
 use crate::*;
+use std::net::Ipv4Addr;
 
 #[test]
 fn raw_endpoints_get_whole_ipv4_packets() {
@@ -28,7 +30,7 @@ fn raw_endpoints_may_write_the_header() {
     let b = Bench::new();
     let s = b.stack.raw(Family::V4, RawKind::Protocol(255)).unwrap();
     s.set_header_included(true);
-    let header = wire::ipv4::Header { src: OURS, dst: PEER, ttl: 3, ..header4(77) };
+    let header = Header { src: OURS, dst: PEER, ttl: 3, ..header4(77) };
     s.send(&packet4(&header, &[], b"data"), Some(PEER.into())).unwrap();
     let p = b.packet();
     assert_eq!((p.protocol, p.ttl), (77, 3));
@@ -41,7 +43,7 @@ fn raw_endpoints_can_be_limited() {
     let s = b.stack.raw(Family::V4, RawKind::Protocol(200)).unwrap();
     s.connect((PEER, 0).into()).unwrap();
     b.ipv4(200, b"yes");
-    let other = wire::ipv4::Header { src: std::net::Ipv4Addr::new(10, 0, 0, 9), ..header4(200) };
+    let other = Header { src: Ipv4Addr::new(10, 0, 0, 9), ..header4(200) };
     b.input(&frame4(&other, &[], b"no"));
     assert!(s.recv().is_ok());
     assert_eq!(s.recv(), Err(Error::WouldBlock));
@@ -77,7 +79,7 @@ fn ping_identifiers_are_distinct() {
 fn ping_to_ourselves() {
     let b = Bench::new();
     let s = b.stack.raw(Family::V4, RawKind::Ping).unwrap();
-    s.send(&icmp4(8, 0, 1, b"data"), Some(std::net::Ipv4Addr::LOCALHOST.into())).unwrap();
+    s.send(&icmp4(8, 0, 1, b"data"), Some(Ipv4Addr::LOCALHOST.into())).unwrap();
     assert_eq!(s.recv().unwrap().data[0], 0);
     let s = b.stack.raw(Family::V6, RawKind::Ping).unwrap();
     let loopback = std::net::Ipv6Addr::LOCALHOST;
@@ -95,6 +97,12 @@ fn ping_hears_errors() {
     assert_eq!(quote.ttl, 1);
     b.ipv4(1, &icmp4(11, 0, 0, &quote.whole));
     assert_eq!(s.recv_error().unwrap().error.kind, 11);
+    // Who says so is no more than that.
+    let router = Ipv4Addr::new(10, 0, 0, 77);
+    let message = icmp4(11, 0, 0, &quote.whole);
+    b.input(&frame4(&Header { src: router, ..header4(1) }, &[], &message));
+    let e = s.recv_error().unwrap();
+    assert_eq!((e.to.ip(), e.error.from), (PEER.into(), router.into()));
 }
 
 #[test]

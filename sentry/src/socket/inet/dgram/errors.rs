@@ -105,9 +105,9 @@ impl DgramSocket {
     pub(super) fn queue_error(&self, errno: Errno, error: &netstack::QueuedError) {
         let to = Endpoint::new(error.to.ip(), error.to.port());
         let icmp = (error.error.kind, error.error.code);
-        let (origin, offender) = (origin(to.ip), Some(to.ip));
-        let data = error.data.clone();
-        self.inbox.push_error(QueuedError { errno, to, origin, icmp, offender, info: 0, data });
+        let (origin, offender) = (origin(to.ip), Some(error.error.from));
+        let (info, data) = (error.error.mtu.unwrap_or(0), error.data.clone());
+        self.inbox.push_error(QueuedError { errno, to, origin, icmp, offender, info, data });
         self.inbox.fail(errno);
     }
 

@@ -83,7 +83,7 @@ impl RawSocket {
         let Some(raw) = self.remote.get() else { return };
         while let Some(error) = raw.recv_error() {
             let (to, icmp) = (error.to.ip(), (error.error.kind, error.error.code));
-            self.returned(errno(error.error.error), icmp, to, to, &error.data);
+            self.returned(errno(error.error.error), icmp, to, error.error.from, &error.data);
         }
         let _ = raw.take_error();
         loop {
