@@ -22,7 +22,9 @@ fn states(ports: &[u16]) -> String {
             }
             let (own, peer) = (port(words[1]), port(words[2]));
             let place = |p: u16| ports.iter().position(|known| *known == p);
-            if let Some(own) = place(own) {
+            // What is left of another program's connection may have one of the ports.
+            let ours = peer == 0 || place(peer).is_some();
+            if let Some(own) = place(own).filter(|_| ours) {
                 let owner = if words[9] == "0" { "nobody" } else { "owned" };
                 let peer = place(peer).map_or("-".into(), |i| i.to_string());
                 out.push(format!("{own}>{peer} {} {owner}", words[3]));
@@ -33,10 +35,14 @@ fn states(ports: &[u16]) -> String {
     out.join(", ")
 }
 
-/// The same, once it is as `wanted` or time is up.
+/// The same, once it is as `wanted` or time is up. (Linux may list a connection twice while others come and go.)
 fn becomes(ports: &[u16], wanted: &str) -> String {
-    until(|| states(ports) == wanted);
-    states(ports)
+    let mut seen = String::new();
+    until(|| {
+        seen = states(ports);
+        seen == wanted
+    });
+    seen
 }
 
 /// A client, the server's end and both ports; nobody listens any more.
