@@ -295,6 +295,17 @@ fn opened_again_through_proc() {
     }
 }
 
+fn found_through_proc() {
+    for (name, fd) in kinds() {
+        let path = CString::new(format!("/proc/self/fd/{fd}")).unwrap_or_default();
+        let (there, here) = (stat(&path), fstat(fd));
+        let same = there.st.st_ino == here.st.st_ino && there.st.st_mode == here.st.st_mode;
+        let place = open(&path, O_PATH, 0);
+        say!("{name}: {} {same} {} {}", there.ret, place.ok(), access(&path, R_OK));
+        say!("    {:o}", fstat(place).st.st_mode & S_IFMT);
+    }
+}
+
 fn names_in_proc() {
     // The terminal's is a link on some machines.
     for (name, fd) in kinds().into_iter().filter(|(name, _)| *name != "terminal") {
@@ -401,6 +412,7 @@ cases![
     as_sockets,
     as_timers_and_counters,
     opened_again_through_proc,
+    found_through_proc,
     names_in_proc,
     what_fdinfo_tells,
     opening_with_every_flag,

@@ -208,6 +208,8 @@ fn maps() {
     p!(f[0] == format!("{file:08x}-{:08x}", file + 8192), &f[1], &f[2]);
     p!(f[4] == stat(c"f").st.st_ino.to_string(), f[5] == format!("{here}/f"));
     p!(at(anonymous + PAGE)[1..5].join(" "), at(anonymous + 2 * PAGE)[1..].join(" "));
+    let whole = all.lines().find(|l| l.starts_with(&format!("{anonymous:08x}-"))).unwrap_or("");
+    p!(whole.len() - whole.trim_end().len());
     p!(all.lines().any(|l| l.ends_with("[stack]")), all.lines().any(|l| l.ends_with("[heap]")));
     p!(all.lines().any(|l| l.ends_with("[vdso]")));
     let starts: Vec<u64> =
@@ -248,6 +250,7 @@ fn tasks() {
     let page = anon(1);
     let t = std::thread::spawn(move || await_change(page, 0));
     p!(tasks(), field("/proc/self/status", "Threads"));
+    p!(stat(c"/proc/self/task").st.st_nlink);
     publish(page, 1);
     p!(t.join().is_ok(), until(|| tasks() == 1));
     p!(access(

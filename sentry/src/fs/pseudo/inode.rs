@@ -5,9 +5,7 @@ use super::{Directory, Node, PseudoFs, Rights};
 use crate::errno::{Errno, Result};
 use crate::kernel::ThreadGroup;
 use crate::kernel::cgroup::Cgroup;
-use crate::vfs::{
-    Attachments, Attr, FileOps, FileSystem, FileType, Inode, OpenFlags, Owner, Path, SetAttr,
-};
+use crate::vfs::{Attachments, Attr, FileOps, FileSystem, Inode, OpenFlags, Owner, Path, SetAttr};
 use std::any::Any;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
@@ -77,11 +75,15 @@ impl Inode for PseudoInode {
         let rights = self.node.rights();
         let file_type = self.node.file_type();
         let now = self.fs.made;
+        let nlink = match &self.node {
+            Node::Directory(directory) => directory.links(),
+            Node::Text(_) | Node::Link(_) => 1,
+        };
         Ok(Attr {
             dev: self.fs.dev(),
             ino: self.ino,
             mode: file_type as u32 | rights.mode,
-            nlink: if file_type == FileType::Directory { 2 } else { 1 },
+            nlink,
             uid: rights.uid,
             gid: rights.gid,
             rdev: 0,

@@ -108,6 +108,11 @@ pub trait Directory: Send + Sync {
     /// What `name` stands for. `ENOENT` if nothing.
     fn lookup(&self, name: &[u8]) -> Result<Node>;
 
+    /// Its number of links: 2, and one for each directory in it where programs count on that.
+    fn links(&self) -> u32 {
+        2
+    }
+
     /// The process that the directory is about: its descriptor may be used as a pidfd.
     fn process(&self) -> Option<Arc<ThreadGroup>> {
         None

@@ -77,8 +77,8 @@ impl Link for Descriptor {
     }
 
     fn target(&self) -> Option<Result<Path>> {
-        Some(self.file().and_then(|file| match file.path() {
-            Some(path) => Ok(path.clone()),
+        Some(self.file().map(|file| match file.path() {
+            Some(path) => path.clone(),
             None => super::reopen::place(&file),
         }))
     }

@@ -34,7 +34,7 @@ fn line(subject: &Subject, m: &MapsEntry, out: &mut Vec<u8>) -> Result<()> {
     let attr = m.file.as_ref().and_then(|file| file.attr().ok());
     let (dev, ino) = attr.map_or((0, 0), |attr| (attr.dev, attr.ino));
     let mut text = format!(
-        "{:08x}-{:08x} {}{}{}{} {:08x} {:02x}:{:02x} {ino}",
+        "{:08x}-{:08x} {}{}{}{} {:08x} {:02x}:{:02x} {ino} ",
         m.start,
         m.end,
         flag(Prot::READ, 'r'),
@@ -47,8 +47,8 @@ fn line(subject: &Subject, m: &MapsEntry, out: &mut Vec<u8>) -> Result<()> {
     );
     let name = name(subject, m)?;
     if !name.is_empty() {
-        // Linux starts the name in column 74.
-        text = format!("{text:<72} ");
+        // Linux starts the name in column 74; without a name the space after the inode is still there.
+        text = format!("{text:<73}");
     }
     out.extend_from_slice(text.as_bytes());
     // A line end in a name would break the line.

@@ -1,7 +1,7 @@
 //! Opening a file without a path again, through `/proc/PID/fd/N`.
 //!
-//! Pipes and the standard streams have no place in the mount tree. The link leads to an inode made for
-//! the occasion, on a mount of its own that is attached nowhere: opening a pipe there is opening a
+//! Pipes, sockets, the standard streams and what has only a descriptor have no place in the mount tree. The link leads to
+//! an inode made for the occasion, on a mount of its own that is attached nowhere: opening a pipe there is opening a
 //! FIFO that has this very pipe, opening a stream gives the same stream, at a position of its own if it has one.
 
 use crate::errno::{Errno, Result};
@@ -10,29 +10,31 @@ use crate::fs::pipe::{FifoSlot, PipeFile};
 use crate::fs::super_block;
 use crate::vfs::{
     Attachments, Attr, Dentry, File, FileOps, FileSystem, FileType, Inode, Mount, OpenFlags, Path,
-    SetAttr, StatFs,
+    SetAttr, StatFs, own_attr,
 };
 use std::any::Any;
 use std::sync::{Arc, OnceLock};
 
-/// Where opening `file` again leads. `ENXIO` for what cannot be opened twice (sockets, anonymous
-/// inodes).
-pub fn place(file: &Arc<File>) -> Result<Path> {
+/// Where `file` is when it is looked for by its link. What cannot be opened twice (sockets, anonymous inodes) is there, too:
+/// opening it is `ENXIO`.
+pub fn place(file: &Arc<File>) -> Path {
     let attachments = Attachments::default();
     let kind = if let Some(pipe) = file.ops_as::<PipeFile>() {
         attachments.set(Arc::new(FifoSlot::of(pipe)));
         FileType::Fifo
-    } else if file.ops_as::<HostFile>().is_some() {
-        // Opened through the inode, whatever it is on the host.
-        FileType::Regular
+    } else if file.ops_as::<HostFile>().is_none()
+        && file.attr().is_ok_and(|attr| attr.file_type() == FileType::Socket)
+    {
+        FileType::Socket
     } else {
-        return Err(Errno::ENXIO);
+        // Opened through the inode, whatever it is.
+        FileType::Regular
     };
     let fs: Arc<dyn FileSystem> = Arc::new(Nowhere);
     let name = file.ops().link_text().unwrap_or_default();
     let inode = Arc::new(Reopened { file: file.clone(), fs: fs.clone(), kind, attachments });
     let mount = Mount::new_internal(fs, Dentry::new_root(inode.clone()), b"none");
-    Ok(Path { mount, dentry: Dentry::new_unlinked(inode, name.as_bytes()) })
+    Path { mount, dentry: Dentry::new_unlinked(inode, name.as_bytes()) }
 }
 
 struct Reopened {
@@ -58,12 +60,19 @@ impl Inode for Reopened {
     fn set_attr(&self, changes: &SetAttr) -> Result<()> {
         match (changes.size, self.file.ops_as::<HostFile>()) {
             (Some(size), Some(host)) => host.truncate(size),
-            _ => Err(Errno::EPERM),
+            (Some(_), None) => Err(Errno::EINVAL),
+            (None, _) => own_attr::set(&self.file, changes).map_err(|e| match e {
+                Errno::EPERM => Errno::EOPNOTSUPP,
+                e => e,
+            }),
         }
     }
 
     fn open(self: Arc<Self>, _path: &Path, flags: OpenFlags) -> Result<Arc<dyn FileOps>> {
-        again::open(&self.file, flags)
+        match self.file.ops_as::<HostFile>() {
+            Some(_) => again::open(&self.file, flags),
+            None => Err(Errno::ENXIO),
+        }
     }
 
     fn attachments(&self) -> &Attachments {

@@ -15,6 +15,11 @@ pub fn directory(subject: &Subject) -> Node {
 }
 
 impl Directory for Tasks {
+    /// Sandboxes of browsers learn from it that a process has one thread.
+    fn links(&self) -> u32 {
+        2u32.saturating_add(u32::try_from(self.0.group.tasks().len()).unwrap_or(u32::MAX))
+    }
+
     fn lookup(&self, name: &[u8]) -> Result<Node> {
         let id = self.0.pids.global(parse_id(name).ok_or(Errno::ENOENT)?);
         let task = self.0.group.tasks().into_iter().find(|task| task.tid() == id);
