@@ -154,7 +154,7 @@ fn copies_of_a_process_use_its_stubs_again() {
     let code = [&store(DATA, 7)[..], SYSCALL, &load(OTHER), SYSCALL, &store(OTHER, 9), SYSCALL];
     let mut guest = Guest::new(&code.concat());
     let (mut kept, mut used) = (0, 0);
-    let ((), left) = new_stubs(|| {
+    let (turn, left) = new_stubs(|| {
         for round in 0..24_u64 {
             // Changes of the original while its copies are away, some that they see.
             if round % 3 == 0 {
@@ -199,9 +199,10 @@ fn copies_of_a_process_use_its_stubs_again() {
             kept += usize::from(space.keep());
         }
         assert_eq!((kept > 20, used > 20), (crate::UNTRACED, crate::UNTRACED), "{kept} {used}");
-        drop(guest);
+        guest.end()
     });
     assert_eq!(left, [0; 0]);
+    drop(turn);
 }
 
 #[test]
