@@ -144,7 +144,7 @@ fn contention_is_no_deadlock() {
     let fd = file();
     let users = [(); 4].map(|()| {
         child(|| {
-            let refused = (0..4000).filter(|_| {
+            let refused = (0..800).filter(|_| {
                 let refused = !lock(fd, F_SETLKW, F_WRLCK, 0, 0).ok();
                 wr(fd, "x");
                 sc!(SYS_lseek, fd, 0, SEEK_SET);
