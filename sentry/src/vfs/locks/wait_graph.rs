@@ -7,13 +7,18 @@
 use super::range::Owner;
 use crate::errno::{Errno, Result};
 use crate::sync::{Mutex, rank};
+use std::cell::Cell;
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Longest chain that is followed (as Linux: a longer one is taken to have no ring).
 const MAX_CHAIN: usize = 10;
 
 static WAITING: Mutex<Option<HashMap<Owner, Vec<Wait>>>, { rank::LEAF }> = Mutex::new(None);
+
+/// How many owners wait: nearly always none, and then nobody needs the lock. Who changes a file's locks has that
+/// file's state locked, and so sees those for the file.
+static WAITS: AtomicUsize = AtomicUsize::new(0);
 
 /// One thread's wait; threads of one owner wait each for their own lock.
 #[derive(Debug)]
@@ -28,13 +33,16 @@ struct Wait {
 pub struct Waiter {
     owner: Owner,
     ticket: u64,
+    /// It may be in the graph.
+    noted: Cell<bool>,
 }
 
 impl Waiter {
     /// A thread of `owner` that does not wait yet.
     pub fn new(owner: Owner) -> Waiter {
         static TICKETS: AtomicU64 = AtomicU64::new(0);
-        Waiter { owner, ticket: TICKETS.fetch_add(1, Ordering::Relaxed) }
+        let ticket = TICKETS.fetch_add(1, Ordering::Relaxed);
+        Waiter { owner, ticket, noted: Cell::new(false) }
     }
 
     /// Notes that the thread waits for a lock that `blocker` holds on `file`. `EDEADLK` if `blocker`
@@ -59,18 +67,22 @@ impl Waiter {
         let waits = waiting.entry(self.owner).or_default();
         waits.retain(|w| w.ticket != self.ticket);
         waits.push(Wait { ticket: self.ticket, blocker, file });
+        WAITS.store(waiting.len(), Ordering::Relaxed);
+        self.noted.set(true);
         Ok(())
     }
 
     /// The thread waits no more.
     pub fn done(&self) {
-        if let Some(waiting) = WAITING.lock().as_mut()
+        if self.noted.take()
+            && let Some(waiting) = WAITING.lock().as_mut()
             && let Some(waits) = waiting.get_mut(&self.owner)
         {
             waits.retain(|w| w.ticket != self.ticket);
             if waits.is_empty() {
                 waiting.remove(&self.owner);
             }
+            WAITS.store(waiting.len(), Ordering::Relaxed);
         }
     }
 }
@@ -84,11 +96,15 @@ impl Drop for Waiter {
 /// `blocker` has given up a lock on `file`: who waited for it there tries again, and is until then
 /// in nobody's ring.
 pub fn released(blocker: Owner, file: u64) {
+    if WAITS.load(Ordering::Relaxed) == 0 {
+        return;
+    }
     if let Some(waiting) = WAITING.lock().as_mut() {
         waiting.retain(|_, waits| {
             waits.retain(|w| w.blocker != blocker || w.file != file);
             !waits.is_empty()
         });
+        WAITS.store(waiting.len(), Ordering::Relaxed);
     }
 }
 
