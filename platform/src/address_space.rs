@@ -18,6 +18,39 @@ bitflags::bitflags! {
     }
 }
 
+impl Prot {
+    /// Set when the protection key is given, too.
+    const KEYED: u32 = 1 << 8;
+    /// Where the key is.
+    const KEY_SHIFT: u32 = 9;
+    const KEY_MASK: u32 = 15;
+
+    /// These rights with a protection key (`pkeys(7)`), one of [`GUEST_KEYS`] or 0. Without one, mappings keep
+    /// the key that they have, and new ones get what `mmap(2)` gives them.
+    #[must_use]
+    pub fn with_key(self, key: u8) -> Self {
+        let key = (u32::from(key) & Self::KEY_MASK) << Self::KEY_SHIFT;
+        Self::from_bits_retain(self.rights() | Self::KEYED | key)
+    }
+
+    /// The protection key, if one is given.
+    pub fn key(self) -> Option<u8> {
+        let key = (self.bits() >> Self::KEY_SHIFT & Self::KEY_MASK) as u8;
+        (self.bits() & Self::KEYED != 0).then_some(key)
+    }
+
+    /// The rights, as `mmap(2)` takes them.
+    pub fn rights(self) -> u32 {
+        self.bits() & Self::all().bits()
+    }
+}
+
+/// Protection keys that guests may use besides key 0, where [`crate::Platform::has_protection_keys`] says that there are some.
+pub const GUEST_KEYS: Range<u8> = 1..15;
+
+/// The key of memory that can only be executed.
+pub const EXECUTE_ONLY_KEY: u8 = 15;
+
 /// What stands behind a mapping.
 #[derive(Debug, Clone)]
 pub enum MapSource {

@@ -34,7 +34,9 @@ mod stub;
 pub mod systrap;
 pub mod workers;
 
-pub use address_space::{AddressSpace, CallSite, CodePage, MapSource, Prot};
+pub use address_space::{
+    AddressSpace, CallSite, CodePage, EXECUTE_ONLY_KEY, GUEST_KEYS, MapSource, Prot,
+};
 pub use answers::{Answers, FutexWaiters, PureCall, SignalMask};
 pub use context::{Access, Context, Event, Fault, Interrupter, PendingContext};
 pub use error::{AccessError, PlatformError, Result};
@@ -59,6 +61,12 @@ pub trait Platform: Send + Sync {
     /// Bytes of room that a program image should have for patched call sites ([`AddressSpace::add_slots`]); 0 for none.
     fn slots_size(&self) -> u64 {
         0
+    }
+
+    /// Whether guests can have protection keys (`pkeys(7)`): those of [`GUEST_KEYS`], by [`Prot::with_key`], and
+    /// [`EXECUTE_ONLY_KEY`], which mappings get that are only to be executed. The rights of a thread are in its [`XState`].
+    fn has_protection_keys(&self) -> bool {
+        false
     }
 
     /// What is to be told of those who wait at futexes, so that [`PureCall::Futex`] can be answered.

@@ -53,6 +53,10 @@ impl Platform for PtracePlatform {
         layout::GUEST
     }
 
+    fn has_protection_keys(&self) -> bool {
+        self.shared.keys
+    }
+
     fn new_address_space(&self) -> Result<(Arc<dyn AddressSpace>, Box<dyn PendingContext>)> {
         let pid = setup::new_stub(&self.zygote.lock())?;
         let process = Arc::new(StubProcess::new(pid));

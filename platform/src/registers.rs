@@ -142,6 +142,29 @@ impl XState {
             && reserved.iter().all(|byte| *byte == 0)
     }
 
+    /// What the thread may do with which protection keys (`PKRU`); `None` where the CPU has none.
+    pub fn pkru(&self) -> Option<u32> {
+        let offset = cpu::xsave_layout().pkru_offset?;
+        if self.present()? & 1 << cpu::PKRU == 0 {
+            return Some(0);
+        }
+        self.bytes.get(offset..)?.first_chunk().map(|bytes| u32::from_le_bytes(*bytes))
+    }
+
+    /// Sets what [`XState::pkru`] returns.
+    pub fn set_pkru(&mut self, pkru: u32) {
+        if let (Some(offset), Some(present)) = (cpu::xsave_layout().pkru_offset, self.present()) {
+            put(&mut self.bytes, offset, &pkru.to_le_bytes());
+            put(&mut self.bytes, LEGACY_SIZE, &(present | 1 << cpu::PKRU).to_le_bytes());
+        }
+    }
+
+    /// Which components hold something (`XSTATE_BV`).
+    fn present(&self) -> Option<u64> {
+        let header = self.bytes.get(LEGACY_SIZE..)?.first_chunk()?;
+        Some(u64::from_le_bytes(*header))
+    }
+
     /// The legacy (`fxsave`) part: the first 512 bytes.
     pub fn legacy(&self) -> &[u8] {
         self.bytes.get(..LEGACY_SIZE).unwrap_or_default()

@@ -14,6 +14,7 @@ pub(crate) mod bpf;
 pub(crate) mod code;
 pub(crate) mod filter;
 pub(crate) mod interrupt;
+pub(crate) mod keys;
 pub(crate) mod layout;
 pub(crate) mod lazy;
 pub(crate) mod link;

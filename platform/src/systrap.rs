@@ -143,6 +143,10 @@ impl Platform for SystrapPlatform {
         if self.patching { SLOTS } else { 0 }
     }
 
+    fn has_protection_keys(&self) -> bool {
+        self.shared.keys
+    }
+
     fn new_address_space(&self) -> Result<(Arc<dyn AddressSpace>, Box<dyn PendingContext>)> {
         if let Some((space, thread)) = SystrapSpace::take_blank(&self.blanks) {
             let pending = SystrapPending::new(XState::initial(), space.clone());

@@ -1,5 +1,6 @@
 //! What cases execute as another program.
 
+use crate::cases::pkeys::rdpkru;
 use crate::sys::fs::fcntl;
 use crate::sys::signal::{action, names, sigmask};
 use crate::sys::{at, at_mut, sc};
@@ -41,6 +42,10 @@ pub fn main(args: &[&str]) -> u8 {
         ["tsc", ..] => {
             let mut mode = -1_i32;
             say!("{} {mode}", sc!(SYS_prctl, libc::PR_GET_TSC, at_mut(&mut mode)).ok());
+            0
+        }
+        ["pkeys", ..] => {
+            say!("rights {:#x} {}", rdpkru(), sc!(SYS_pkey_free, 1));
             0
         }
         ["fds", list @ ..] => {

@@ -9,8 +9,8 @@ use crate::stub::filter::{self, PROCESS_FLAGS};
 use crate::stub::link::Link;
 use crate::stub::process::StubProcess;
 use crate::stub::space::Shared;
-use crate::stub::{layout, zygote};
-use crate::{MemoryFile, PAGE_SIZE, PlatformError, Result, XState, placement};
+use crate::stub::{keys, layout, zygote};
+use crate::{EXECUTE_ONLY_KEY, MemoryFile, PAGE_SIZE, PlatformError, Result, XState, placement};
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc::sock_fprog;
@@ -31,8 +31,8 @@ pub fn start(memory: Arc<MemoryFile>) -> Result<(Arc<Shared>, Arc<StubProcess>)>
     let descriptors = [memory.fd(), link.stub_end(), ended.as_fd()];
     let zygote = zygote::fork(&descriptors, Entries::sentry().park(), 0);
     let zygote = Arc::new(zygote.map_err(host("fork the first stub"))?);
-    strip(&zygote, text.offset(), &program)?;
-    let shared = Arc::new(Shared { memory, link, _alive: Some(alive), _text: text });
+    let keys = strip(&zygote, text.offset(), &program)?;
+    let shared = Arc::new(Shared { memory, link, keys, _alive: Some(alive), _text: text });
     Ok((shared, zygote))
 }
 
@@ -48,8 +48,8 @@ pub fn new_stub(zygote: &Arc<StubProcess>) -> Result<i32> {
     Ok(pid)
 }
 
-/// Turns the freshly forked copy of the sentry into a stub: our page of code, nothing else.
-fn strip(zygote: &Arc<StubProcess>, text: u64, program: &sock_fprog) -> Result<()> {
+/// Turns the freshly forked copy of the sentry into a stub: our page of code, nothing else. Returns whether it has protection keys.
+fn strip(zygote: &Arc<StubProcess>, text: u64, program: &sock_fprog) -> Result<bool> {
     let tracee = seize(zygote)?;
     let sentry = Entries::sentry();
     let execute = (libc::PROT_READ | libc::PROT_EXEC) as u64;
@@ -62,6 +62,7 @@ fn strip(zygote: &Arc<StubProcess>, text: u64, program: &sock_fprog) -> Result<(
             &[layout::TEXT, PAGE_SIZE, execute, filter::MAP_FLAGS.into(), layout::FD_MEMORY, text],
         ),
     )?;
+    allocate_keys(&tracee)?;
     // The kernel would go on writing to the C library's registration.
     const UNREGISTER: u64 = 1;
     match tracee.rseq() {
@@ -88,8 +89,38 @@ fn strip(zygote: &Arc<StubProcess>, text: u64, program: &sock_fprog) -> Result<(
         let call = call(libc::SYS_munmap, &[range.start, range.end - range.start]);
         run(&tracee, Entries::STUB, "unmap the sentry's memory in the stub", &call)?;
     }
+    let keys = has_keys(&tracee)?;
     tracee.set_xstate(&XState::initial()).map_err(gone)?;
-    park(&tracee)
+    park(&tracee)?;
+    Ok(keys)
+}
+
+/// Allocates the protection keys, or none.
+fn allocate_keys(tracee: &Tracee) -> Result<()> {
+    let run = |[number, first, second, third]: [u64; 4]| {
+        let call = [number, first, second, third, 0, 0, 0];
+        inject::syscall(tracee, Entries::sentry(), &call, &mut false)
+    };
+    let mut complete = true;
+    for (call, expected) in keys::SETUP {
+        complete &= run(call)?.is_ok_and(|result| result as i64 == expected);
+    }
+    if !complete {
+        for key in 1..=EXECUTE_ONLY_KEY {
+            let _unknown = run(keys::free(key.into()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether they are there.
+fn has_keys(tracee: &Tracee) -> Result<bool> {
+    for call in keys::probe() {
+        if inject::syscall(tracee, Entries::STUB, &call, &mut false)?.is_err() {
+            return Ok(false);
+        }
+    }
+    Ok(keys::has_rights())
 }
 
 fn run(tracee: &Tracee, entries: Entries, what: &'static str, call: &Call) -> Result<()> {

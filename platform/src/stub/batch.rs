@@ -8,7 +8,7 @@
 use super::filter::{MAP_FLAGS, PROCESS_FLAGS, RECEIVE_FLAGS, THREAD_FLAGS};
 use super::layout::{BATCH, FD_LINK, FD_MEMORY, FD_RECEIVED, HELLO, SCRATCH, control};
 use super::operation::Operation;
-use crate::{AccessError, Frames, MapSource, MemoryFile, PAGE_SIZE, Result};
+use crate::{AccessError, Frames, MapSource, MemoryFile, PAGE_SIZE, Prot, Result};
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::sync::Arc;
@@ -69,12 +69,17 @@ impl<'a> Plan<'a> {
                     &[
                         range.start,
                         range.end - range.start,
-                        prot.bits().into(),
+                        prot.rights().into(),
                         MAP_FLAGS.into(),
                         fd,
                         offset,
                     ],
                 ));
+                // A mapping that is only to be executed would get a key of its own.
+                let new = *prot == Prot::EXEC.with_key(0) || prot.key().is_some_and(|key| key != 0);
+                if new {
+                    calls.push(protect(range, *prot));
+                }
                 if descriptor.is_some() || again {
                     calls.push(close_received());
                 }
@@ -82,10 +87,7 @@ impl<'a> Plan<'a> {
             Operation::Unmap(range) => {
                 calls.push(call(libc::SYS_munmap, &[range.start, range.end - range.start]));
             }
-            Operation::Protect(range, prot) => calls.push(call(
-                libc::SYS_mprotect,
-                &[range.start, range.end - range.start, prot.bits().into()],
-            )),
+            Operation::Protect(range, prot) => calls.push(protect(range, *prot)),
             Operation::Populate(range) => calls.push(advise(range, libc::MADV_POPULATE_WRITE)),
             Operation::Huge(range) => calls.push(advise(range, libc::MADV_HUGEPAGE)),
         }
@@ -105,6 +107,15 @@ impl<'a> Plan<'a> {
     fn is_open(&self, fd: BorrowedFd<'_>) -> bool {
         self.calls.last() == Some(&close_received())
             && self.descriptors.last().is_some_and(|last| last.as_raw_fd() == fd.as_raw_fd())
+    }
+}
+
+/// `mprotect(2)`, or `pkey_mprotect(2)` if there is a key.
+fn protect(range: &Range<u64>, prot: Prot) -> Call {
+    let (start, len, rights) = (range.start, range.end - range.start, prot.rights().into());
+    match prot.key() {
+        None => call(libc::SYS_mprotect, &[start, len, rights]),
+        Some(key) => call(libc::SYS_pkey_mprotect, &[start, len, rights, key.into()]),
     }
 }
 

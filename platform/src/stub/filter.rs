@@ -34,6 +34,7 @@ pub const MAPPING_CALLS: &[Allowed] = &[
     (libc::SYS_mmap, &[Check::Equal(3, MAP_FLAGS)]),
     (libc::SYS_munmap, &[]),
     (libc::SYS_mprotect, &[]),
+    (libc::SYS_pkey_mprotect, &[]),
     (
         libc::SYS_madvise,
         &[Check::OneOf(

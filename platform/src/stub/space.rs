@@ -21,6 +21,8 @@ pub struct Shared {
     pub memory: Arc<MemoryFile>,
     /// Brings host descriptors into stubs.
     pub link: Link,
+    /// They have the protection keys of [`super::keys`].
+    pub keys: bool,
     /// Closing it ends the stubs that wait for that.
     pub _alive: Option<OwnedFd>,
     /// The code pages, mapped in every stub.

@@ -1,7 +1,7 @@
 #![expect(unsafe_code, reason = "runs code in the child before it is a stub")]
 //! Setting up what all stubs descend from, a process that is nothing but an agent.
 //!
-//! Host calls of the child: `rseq`, `mmap`, `mprotect`, `rt_sigaction`, `rt_sigprocmask`, `seccomp`,
+//! Host calls of the child: `rseq`, `mmap`, `mprotect`, `pkey_alloc`, `pkey_free`, `rt_sigaction`, `rt_sigprocmask`, `seccomp`,
 //! `munmap`, `exit_group`.
 
 use super::agent::Agent;
@@ -11,8 +11,8 @@ use crate::stub::filter::MAP_FLAGS;
 use crate::stub::link::Link;
 use crate::stub::process::StubProcess;
 use crate::stub::space::Shared;
-use crate::stub::{layout, zygote};
-use crate::{MemoryFile, PAGE_SIZE, PlatformError, Result, placement};
+use crate::stub::{keys, layout, zygote};
+use crate::{EXECUTE_ONLY_KEY, MemoryFile, PAGE_SIZE, PlatformError, Result, placement};
 use nix::errno::Errno;
 use nix::libc::sock_fprog;
 use std::os::fd::AsFd;
@@ -86,7 +86,8 @@ pub fn start(memory: Arc<MemoryFile>) -> Result<(Arc<Shared>, Arc<StubProcess>, 
         .run(&[], 0)
         .map_err(|_| PlatformError::Unsupported(REFUSED.to_owned()))?
         .map_err(host("start the first stub"))?;
-    let shared = Arc::new(Shared { memory, link, _alive: None, _text: text });
+    let keys = keys::has_rights() && agent.run(&keys::probe(), 0)?.is_ok();
+    let shared = Arc::new(Shared { memory, link, keys, _alive: None, _text: text });
     Ok((shared, Arc::new(process), agent))
 }
 
@@ -129,6 +130,18 @@ extern "C" fn become_stub(plan: u64) -> ! {
         let gate = plan.text + PAGE_SIZE;
         require(map(layout::GATE, PAGE_SIZE, libc::PROT_READ | libc::PROT_EXEC, gate));
         require(map(layout::BATCH, 2 * PAGE_SIZE, libc::PROT_READ, plan.pages));
+        let call = |[number, first, second, third]: [u64; 4]| {
+            libc::syscall(number as i64, first, second, third)
+        };
+        let mut complete = true;
+        for (setup, expected) in keys::SETUP {
+            complete &= call(setup) == expected;
+        }
+        for key in 1..=u64::from(EXECUTE_ONLY_KEY) {
+            if !complete {
+                call(keys::free(key));
+            }
+        }
         let writable = libc::PROT_READ | libc::PROT_WRITE;
         require(libc::syscall(libc::SYS_mprotect, layout::SCRATCH, PAGE_SIZE, writable) == 0);
         // The agent takes no signals, and new threads none before they run guest code.

@@ -360,8 +360,17 @@ impl SystrapContext {
         if stepped {
             regs.eflags &= !EFLAGS_TRAP;
         }
-        self.leave_gate(regs)?;
         let Fault { signal, code, .. } = delivered.fault;
+        if signal == libc::SIGSEGV
+            && code == SEGV_PKUERR
+            && (gate::progress(regs.rip, false).is_some() || self.space.slots().is_entry(regs.rip))
+        {
+            // Guest code has denied itself all memory that has no key; the gate's is such. The call is made without it.
+            self.leave_gate(regs)?;
+            self.space.end_patches();
+            return Ok(Some(Event::Interrupted));
+        }
+        self.leave_gate(regs)?;
         if signal == libc::SIGSYS && code == SYS_SECCOMP {
             regs.orig_rax = delivered.number.into();
             if delivered.arch != ARCH_X86_64 {

@@ -34,6 +34,7 @@ pub mod outside;
 pub mod panic;
 pub mod pause;
 pub mod pidfd;
+pub mod pkeys;
 pub mod ptrace;
 pub mod rlimit;
 pub mod run;

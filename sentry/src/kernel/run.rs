@@ -7,9 +7,9 @@ use super::signal::frame::{EFLAGS_TF, TrapInfo};
 use super::signal::send::{self, begin_exit, killed_status};
 use super::signal::{SigInfo, Signal};
 use super::task::{place, syscall_work};
-use super::{CurrentTask, calls, exit};
+use super::{CurrentTask, calls, exit, pkeys};
 use crate::errno::Errno;
-use crate::mm::FaultState;
+use crate::mm::{FaultState, with_rights};
 use crate::syscalls::dispatch;
 use platform::{Event, Fault, PlatformError};
 use std::sync::atomic::Ordering;
@@ -137,7 +137,13 @@ fn make_call(t: &mut CurrentTask) -> Option<Errno> {
         // The call may wait for another guest thread, which needs what this one holds.
         t.context.set_blocked(true);
     }
-    let result = dispatch::call(t, nr, args);
+    let result = match pkeys::rights(t, nr, args) {
+        None => dispatch::call(t, nr, args),
+        Some(pkru) => {
+            let keys = t.mm().keys().clone();
+            with_rights(&keys, pkru, || dispatch::call(t, nr, args))
+        }
+    };
     if asks_guests {
         t.context.set_blocked(false);
     }
@@ -170,7 +176,11 @@ fn on_fault(t: &mut CurrentTask, fault: &Fault, state: &mut FaultState) {
     let Err(signal) = t.mm().handle_fault(fault, state) else { return };
     let signo = Signal::new(signal.signo).unwrap_or(Signal::SIGSEGV);
     t.trap = TrapInfo { trap: fault.trap, error: fault.error, cr2: fault.addr };
-    send::force(t.task(), &SigInfo::fault(signo, signal.code, signal.addr));
+    let info = match signal.key {
+        0 => SigInfo::fault(signo, signal.code, signal.addr),
+        key => SigInfo::key_fault(signo, signal.code, signal.addr, key),
+    };
+    send::force(t.task(), &info);
 }
 
 /// The process behind the guest's memory is gone: the guest process ends as by `SIGKILL`.

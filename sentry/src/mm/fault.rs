@@ -29,6 +29,8 @@ pub struct FaultSignal {
     pub code: i32,
     /// `si_addr`.
     pub addr: u64,
+    /// `si_pkey`, with `SEGV_PKUERR`.
+    pub key: u8,
 }
 
 /// What a thread remembers from one fault to the next, so that a fault that cannot be put right is
@@ -69,7 +71,11 @@ impl MemoryManager {
     ///
     /// Exceptions that do not concern memory come back as the signal they are.
     pub fn handle_fault(&self, fault: &Fault, state: &mut FaultState) -> Result<(), FaultSignal> {
-        let pass = FaultSignal { signo: fault.signal, code: fault.code, addr: fault.addr };
+        let key = match (fault.signal, fault.code) {
+            (libc::SIGSEGV, SEGV_PKUERR) => self.key_at(fault.addr),
+            _ => 0,
+        };
+        let pass = FaultSignal { signo: fault.signal, code: fault.code, addr: fault.addr, key };
         let memory = match fault.signal {
             // A general protection fault has no address: SI_KERNEL.
             libc::SIGSEGV => fault.code == SEGV_MAPERR || fault.code == SEGV_ACCERR,
@@ -132,6 +138,7 @@ impl MemoryManager {
 
 const SEGV_MAPERR: i32 = 1;
 const SEGV_ACCERR: i32 = 2;
+pub const SEGV_PKUERR: i32 = 4;
 const BUS_ADRERR: i32 = 2;
 
 impl Denied {
@@ -141,7 +148,7 @@ impl Denied {
             Denied::NoAccess => (libc::SIGSEGV, SEGV_ACCERR),
             Denied::BeyondEnd | Denied::NoMemory => (libc::SIGBUS, BUS_ADRERR),
         };
-        FaultSignal { signo, code, addr }
+        FaultSignal { signo, code, addr, key: 0 }
     }
 }
 
@@ -262,7 +269,7 @@ impl Edit<'_> {
             run.owner = Owner::Mine;
             run.shadow = None;
         }
-        match self.state.has_userfaults {
+        match self.state.has_userfaults || vma.key != 0 {
             true => self.protect_runs(vma, from, to),
             false => self.mm.space.protect(from, to - from, vma.prot),
         }

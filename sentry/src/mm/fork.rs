@@ -53,7 +53,9 @@ impl MemoryManager {
             tracing::debug!(%error, "fork of the stub failed");
             Errno::ENOMEM
         })?;
+        let keys = Arc::new(self.keys.copy());
         let state = State {
+            keys: keys.clone(),
             vmas,
             runs,
             withheld: Runs::default(),
@@ -72,6 +74,7 @@ impl MemoryManager {
             self.addresses.clone(),
             self.limits.clone(),
             self.hot.clone(),
+            keys,
             state,
         );
         child.read_state().vmas.iter().for_each(|vma| vma.register(&child));
@@ -201,12 +204,12 @@ impl super::manager::Edit<'_> {
     fn share_private_pages(&mut self, copies: &BTreeMap<u64, Frames>) {
         let mut writable: Vec<(u64, u64, Prot)> = Vec::new();
         for vma in self.state.vmas.iter().filter(|vma| vma.private() && vma.writable()) {
-            let prot = (vma.prot - Prot::WRITE) | Prot::READ;
             for (at, run) in self.state.runs.overlapping(vma.start, vma.end) {
                 if run.owner != Owner::Mine || copies.contains_key(&at) {
                     continue;
                 }
                 let (from, to) = (at.max(vma.start), at.wrapping_add(run.len).min(vma.end));
+                let prot = self.keyed(vma, (vma.prot - Prot::WRITE) | Prot::READ);
                 match writable.last_mut() {
                     Some(last) if last.1 == from && last.2 == prot => last.1 = to,
                     _ => writable.push((from, to, prot)),
@@ -238,7 +241,7 @@ impl super::manager::Edit<'_> {
                     if at < from {
                         self.mm.space.unmap(at, from - at, Vec::new());
                     }
-                    let prot = run.stub_prot(vma.prot, vma.private());
+                    let prot = self.stub_prot(vma, run);
                     self.mm.space.map(from, to - from, prot, source, Vec::new());
                     at = to;
                 }

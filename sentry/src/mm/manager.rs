@@ -2,6 +2,7 @@
 
 use super::ahead::Ahead;
 use super::hot::HotPages;
+use super::keys::Keys;
 use super::layout::Layout;
 use super::runs::{Run, Runs};
 use super::vma::{Vma, VmaFlags, VmaName, VmaTree};
@@ -32,6 +33,7 @@ pub struct MemoryManager {
     pub(super) membarrier: AtomicU64,
     /// What may not become executable (`PR_SET_MDWE`).
     pub(super) mdwe: AtomicU32,
+    pub(super) keys: Arc<Keys>,
     myself: Weak<MemoryManager>,
     /// Who may run guest code in it; some may have ended.
     pub(super) threads: Mutex<Vec<Weak<dyn Interrupter>>, { rank::LEAF }>,
@@ -41,6 +43,7 @@ pub struct MemoryManager {
 /// What the lock protects.
 pub(super) struct State {
     pub vmas: VmaTree,
+    pub keys: Arc<Keys>,
     pub runs: Runs,
     /// Frames for pages that are missed so that a program can answer; see [`super::userfault`].
     pub withheld: Runs,
@@ -83,7 +86,9 @@ impl MemoryManager {
         })?;
         let addresses = platform.user_addresses();
         let layout = Layout::new(addresses.clone(), limits.stack(), randomize);
+        let keys = Arc::new(Keys::new(platform.has_protection_keys()));
         let state = State {
+            keys: keys.clone(),
             vmas: VmaTree::default(),
             runs: Runs::default(),
             withheld: Runs::default(),
@@ -96,7 +101,7 @@ impl MemoryManager {
             exec: Arc::default(),
         };
         let hot = Arc::default();
-        Ok((Self::assemble(space, memory.clone(), addresses, limits, hot, state), pending))
+        Ok((Self::assemble(space, memory.clone(), addresses, limits, hot, keys, state), pending))
     }
 
     /// Puts the parts together under a new id.
@@ -106,6 +111,7 @@ impl MemoryManager {
         addresses: Range<u64>,
         limits: Limits,
         hot: Arc<HotPages>,
+        keys: Arc<Keys>,
         state: State,
     ) -> Arc<MemoryManager> {
         Arc::new_cyclic(|myself| MemoryManager {
@@ -118,6 +124,7 @@ impl MemoryManager {
             hot,
             membarrier: AtomicU64::new(0),
             mdwe: AtomicU32::new(0),
+            keys,
             myself: myself.clone(),
             threads: Mutex::default(),
             state: RwLock::new(state),
@@ -259,7 +266,7 @@ impl Edit<'_> {
     /// Maps a run in the stub with the rights that `vma` gives it, and notes it. There is no other
     /// run at its addresses; `replaced` are the frames mapped there before.
     pub fn map_run(&mut self, start: u64, run: Run, vma: &Vma, replaced: Vec<Frames>) {
-        let prot = run.stub_prot(vma.prot, vma.private());
+        let prot = self.stub_prot(vma, &run);
         self.mm.space.map(start, run.len, prot, run.source.clone(), replaced);
         self.state.runs.insert(start, run);
     }
@@ -396,7 +403,7 @@ impl Edit<'_> {
         for (from, run) in self.state.runs.overlapping(start, end) {
             let to = from.wrapping_add(run.len).min(end);
             let from = from.max(start);
-            let prot = run.stub_prot(vma.prot, vma.private());
+            let prot = self.stub_prot(vma, run);
             match &mut pending {
                 Some((_, last, same)) if *last == from && *same == prot => *last = to,
                 _ => {

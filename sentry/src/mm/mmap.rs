@@ -181,6 +181,7 @@ impl Edit<'_> {
             name: request.name,
             userfault: None,
             policy: MemPolicy::default(),
+            key: self.mm.implied_key(0, request.prot),
         };
         self.check_limits(&vma)?;
         self.mm.check_gain(request.prot, request.prot)?;

@@ -5,7 +5,7 @@ use super::manager::{Edit, MemoryManager};
 use super::runs::Owner;
 use super::vma::{Vma, VmaFlags};
 use crate::errno::{Errno, Result};
-use platform::Prot;
+use platform::{GUEST_KEYS, Prot};
 use std::sync::atomic::Ordering;
 
 bitflags::bitflags! {
@@ -35,12 +35,42 @@ impl MemoryManager {
     /// changed), `EACCES` if an area does not permit them, `EINVAL` for a misaligned address or a
     /// wrong [`Grows`].
     pub fn mprotect(&self, addr: UserAddr, len: u64, prot: Prot, grows: Grows) -> Result<()> {
+        self.protect(addr, len, prot, None, grows)
+    }
+
+    /// As [`MemoryManager::mprotect`], and gives the areas a protection key; `EINVAL` for one that is not allocated.
+    pub fn pkey_mprotect(
+        &self,
+        addr: UserAddr,
+        len: u64,
+        prot: Prot,
+        key: i32,
+        grows: Grows,
+    ) -> Result<()> {
+        self.protect(addr, len, prot, Some(key), grows)
+    }
+
+    fn protect(
+        &self,
+        addr: UserAddr,
+        len: u64,
+        prot: Prot,
+        key: Option<i32>,
+        grows: Grows,
+    ) -> Result<()> {
         if len == 0 && addr.0.is_multiple_of(super::PAGE_SIZE) {
             return Ok(());
         }
         let end = self.page_range(addr.0, len, Errno::ENOMEM)?;
         let mut start = addr.0;
         let mut edit = self.edit();
+        let key = match key {
+            Some(key) => {
+                self.check_key(key)?;
+                Some(key as u8)
+            }
+            None => None,
+        };
         let first = edit.state.vmas.find_or_above(start).ok_or(Errno::ENOMEM)?;
         match grows {
             Grows::No if first.start > start => return Err(Errno::ENOMEM),
@@ -63,7 +93,8 @@ impl MemoryManager {
                 return Err(Errno::EACCES);
             }
             self.check_gain(part.prot, prot)?;
-            edit.protect(part, prot)?;
+            let key = key.unwrap_or_else(|| self.implied_key(part.key, prot));
+            edit.protect(part, prot, key)?;
         }
         if at < end { Err(Errno::ENOMEM) } else { Ok(()) }
     }
@@ -113,12 +144,13 @@ impl MemoryManager {
 
 impl Edit<'_> {
     /// Gives a part of an area new rights.
-    fn protect(&mut self, mut part: Vma, prot: Prot) -> Result<()> {
-        if part.prot == prot {
+    fn protect(&mut self, mut part: Vma, prot: Prot, key: u8) -> Result<()> {
+        if part.prot == prot && part.key == key {
             return Ok(());
         }
         let was_data = part.is_data();
-        part.prot = prot;
+        let old_key = part.key;
+        (part.prot, part.key) = (prot, key);
         if part.is_data() && !was_data {
             let data = self.state.vmas.totals().data;
             if data.saturating_add(part.len()) > self.mm.limits.data() {
@@ -126,12 +158,23 @@ impl Edit<'_> {
             }
         }
         let (start, end) = (part.start, part.end);
-        self.state.vmas.update(start, end, |vma| vma.prot = prot);
+        self.state.vmas.update(start, end, |vma| (vma.prot, vma.key) = (prot, key));
         if !part.private() && prot.contains(Prot::WRITE) {
             self.upgrade_objects(&part);
         }
+        if key == 0 && GUEST_KEYS.contains(&old_key) {
+            self.take_key(&part);
+        }
         self.protect_runs(&part, start, end);
         self.populate(&part, start, end)
+    }
+
+    /// Gives what the stub has of an area key 0, which it does not get by rights without a word about keys.
+    fn take_key(&self, part: &Vma) {
+        for (at, run) in self.state.runs.overlapping(part.start, part.end) {
+            let (from, to) = (at.max(part.start), at.wrapping_add(run.len).min(part.end));
+            self.mm.space.protect(from, to - from, self.stub_prot(part, run).with_key(0));
+        }
     }
 
     /// Maps shared objects again that were only translated for reading.

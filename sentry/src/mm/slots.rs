@@ -67,7 +67,7 @@ impl MemoryManager {
         let start = site.rip.saturating_sub(1) & !(PAGE_SIZE - 1);
         let state = self.read_state();
         let Some(vma) = state.vmas.find(start) else { return };
-        if !vma.private() || vma.prot != Prot::READ | Prot::EXEC {
+        if !vma.private() || vma.prot != Prot::READ | Prot::EXEC || vma.key != 0 {
             return;
         }
         let Some((from, run)) = state.runs.find(start) else { return };

@@ -33,6 +33,8 @@ pub struct MapsEntry {
     pub name: VmaName,
     /// NUMA policy.
     pub policy: MemPolicy,
+    /// Protection key.
+    pub key: u8,
 }
 
 /// Memory use in bytes, by kind.
@@ -134,5 +136,6 @@ fn entry(vma: &Vma) -> MapsEntry {
         shared_anonymous: !vma.private() && vma.backing.as_ref().is_some_and(|b| b.file.is_none()),
         name: vma.name,
         policy: vma.policy,
+        key: vma.key,
     }
 }

@@ -32,6 +32,9 @@ impl State {
     /// permitted or needs a fault first.
     pub fn resolve(&self, addr: u64, len: u64, write: bool) -> Option<(Memory<'_>, u64)> {
         let vma = self.vmas.find(addr)?;
+        if vma.key != 0 && !self.keys.permit(vma.key, write) {
+            return None;
+        }
         if if write { !vma.writable() } else { vma.prot.is_empty() } {
             return None;
         }

@@ -122,6 +122,8 @@ pub struct Vma {
     pub userfault: Option<Registration>,
     /// Where its pages are to come from (`mbind(2)`).
     pub policy: MemPolicy,
+    /// Its protection key (`pkeys(7)`).
+    pub key: u8,
 }
 
 impl Vma {
@@ -171,6 +173,7 @@ impl Vma {
             && self.name == next.name
             && self.userfault == next.userfault
             && self.policy == next.policy
+            && self.key == next.key
             && match (&self.backing, &next.backing) {
                 (None, None) => true,
                 (Some(a), Some(b)) => {

@@ -74,7 +74,7 @@ rows! { MEMORY:
     324 membarrier(cmd: i32, flags: Flags, cpu_id: i32) [partial memory::barrier::membarrier, "no SYNC_CORE and RSEQ commands"]
     325 mlock2(addr: UserAddr, length: u64, flags: Flags) [partial memory::lock::mlock2, "counted and committed, but host memory is not locked"]
     329 pkey_mprotect(addr: UserAddr, length: u64, prot: u64, pkey: i32) [full memory::map::pkey_mprotect]
-    330 pkey_alloc(flags: u64, access_rights: u64) [full memory::map::pkey_alloc]
+    330 pkey_alloc(flags: u64, access_rights: u64) [partial memory::map::pkey_alloc, "one key is kept for memory that is only to be executed; not on kvm (`ENOSPC`)"]
     331 pkey_free(pkey: i32) [full memory::map::pkey_free]
     440 process_madvise (pidfd: Fd, iovec: UserAddr, vlen: u64, advice: i32, flags: u32) [full memory::process_vm::process_madvise]
     447 memfd_secret(flags: Flags) [refused ENOSYS "configured out (CONFIG_SECRETMEM)"]

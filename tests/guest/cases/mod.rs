@@ -47,6 +47,7 @@ mod namespaces;
 mod packet;
 mod paths;
 mod pipes;
+pub(crate) mod pkeys;
 mod process;
 mod procfs;
 mod ptrace;
@@ -88,6 +89,7 @@ crate::registry::areas![
     sites,
     interrupts,
     faults,
+    pkeys,
     siginfo,
     time,
     timers,

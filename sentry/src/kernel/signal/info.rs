@@ -78,6 +78,13 @@ pub enum SigFields {
         /// Faulting address.
         addr: u64,
     },
+    /// Where the fault was, and the protection key that did not permit the access.
+    KeyFault {
+        /// Faulting address.
+        addr: u64,
+        /// `si_pkey`.
+        key: u8,
+    },
     /// Which file became ready.
     Poll {
         /// `si_band`.
@@ -131,6 +138,11 @@ impl SigInfo {
         SigInfo { signal, errno: 0, code, fields: SigFields::Fault { addr } }
     }
 
+    /// A fault at an address because of its protection key.
+    pub fn key_fault(signal: Signal, code: i32, addr: u64, key: u8) -> SigInfo {
+        SigInfo { signal, errno: 0, code, fields: SigFields::KeyFault { addr, key } }
+    }
+
     /// A file became ready (`F_SETSIG`); `signal` other than `SIGIO` or with `queued` carries fields.
     pub fn poll(signal: Signal, code: i32, band: i64, fd: i32) -> SigInfo {
         SigInfo { signal, errno: 0, code, fields: SigFields::Poll { band, fd } }
@@ -175,6 +187,10 @@ impl SigInfo {
                 put(40, &stime.to_le_bytes());
             }
             SigFields::Fault { addr } => put(16, &addr.to_le_bytes()),
+            SigFields::KeyFault { addr, key } => {
+                put(16, &addr.to_le_bytes());
+                put(32, &u32::from(key).to_le_bytes());
+            }
             SigFields::Poll { band, fd } => {
                 put(16, &band.to_le_bytes());
                 put(24, &fd.to_le_bytes());

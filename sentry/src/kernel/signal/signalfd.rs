@@ -78,7 +78,9 @@ fn record(info: &SigInfo) -> [u8; RECORD] {
             put(56, &utime.to_le_bytes());
             put(64, &stime.to_le_bytes());
         }
-        SigFields::Fault { addr } => put(72, &addr.to_le_bytes()),
+        SigFields::Fault { addr } | SigFields::KeyFault { addr, .. } => {
+            put(72, &addr.to_le_bytes())
+        }
         SigFields::Poll { band, fd } => {
             put(20, &fd.to_le_bytes());
             put(28, &(band as u32).to_le_bytes());

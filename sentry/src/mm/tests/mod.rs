@@ -23,6 +23,7 @@ fn vma(start: u64, end: u64, prot: Prot) -> Vma {
         backing: None,
         name: VmaName::None,
         userfault: None,
+        key: 0,
         policy: crate::kernel::mempolicy::MemPolicy::default(),
     }
 }

@@ -183,7 +183,11 @@ pub fn smaps(subject: &Subject) -> Result<Vec<u8>> {
             flag(m.flags.contains(VmaFlags::DONTDUMP), "dd "),
             flag(m.flags.contains(VmaFlags::SEALED), "sl "),
         ];
-        let _ = writeln!(text, "THPeligible:           0\nVmFlags: {}", flags.concat());
+        text.push_str("THPeligible:           0\n");
+        if mm.has_protection_keys() {
+            let _ = writeln!(text, "ProtectionKey:  {:>8}", m.key);
+        }
+        let _ = writeln!(text, "VmFlags: {}", flags.concat());
         out.extend_from_slice(text.as_bytes());
     }
     Ok(out)

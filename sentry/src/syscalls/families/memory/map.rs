@@ -2,10 +2,13 @@
 
 use super::CAP_IPC_LOCK;
 use crate::errno::{Errno, Result};
-use crate::kernel::CurrentTask;
 use crate::kernel::accounting::note_before_release;
+use crate::kernel::{CurrentTask, pkeys};
 use crate::mm::protect::Grows;
-use crate::mm::{Backing, MapFlags, MapRequest, PAGE_SIZE, RemapFlags, SharedMemory, UserAddr};
+use crate::mm::{
+    Backing, MapFlags, MapRequest, PAGE_SIZE, PKEY_DISABLE_ACCESS, PKEY_DISABLE_WRITE, RemapFlags,
+    SharedMemory, UserAddr,
+};
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::{Fd, Flags, flags};
 use crate::vfs::{MountFlags, OpenFlags};
@@ -149,6 +152,16 @@ pub fn munmap(t: &mut CurrentTask, addr: UserAddr, len: u64) -> SysResult {
 
 /// `mprotect(2)`
 pub fn mprotect(t: &mut CurrentTask, addr: UserAddr, len: u64, prot: u64) -> SysResult {
+    protect(t, addr, len, prot, None)
+}
+
+fn protect(
+    t: &mut CurrentTask,
+    addr: UserAddr,
+    len: u64,
+    prot: u64,
+    key: Option<i32>,
+) -> SysResult {
     let grows = match (prot & PROT_GROWSDOWN != 0, prot & PROT_GROWSUP != 0) {
         (false, false) => Grows::No,
         (true, false) => Grows::Down,
@@ -166,10 +179,14 @@ pub fn mprotect(t: &mut CurrentTask, addr: UserAddr, len: u64, prot: u64) -> Sys
         return Err(Errno::EINVAL);
     }
     let prot = Prot::from_bits_truncate(rights as u32);
-    t.mm().mprotect(addr, len, prot, grows).map(|()| 0)
+    match key {
+        None => t.mm().mprotect(addr, len, prot, grows)?,
+        Some(key) => t.mm().pkey_mprotect(addr, len, prot, key, grows)?,
+    }
+    Ok(0)
 }
 
-/// `pkey_mprotect(2)`: only without a key.
+/// `pkey_mprotect(2)`
 pub fn pkey_mprotect(
     t: &mut CurrentTask,
     addr: UserAddr,
@@ -177,23 +194,28 @@ pub fn pkey_mprotect(
     prot: u64,
     pkey: i32,
 ) -> SysResult {
-    if pkey != -1 {
-        return Err(Errno::EINVAL);
-    }
-    mprotect(t, addr, len, prot)
+    // No key: as without.
+    protect(t, addr, len, prot, Some(pkey).filter(|key| *key != -1))
 }
 
-/// `pkey_alloc(2)`: there are no protection keys.
-pub fn pkey_alloc(_: &mut CurrentTask, flags: u64, rights: u64) -> SysResult {
-    if flags != 0 || rights & !3 != 0 {
+/// `pkey_alloc(2)`
+pub fn pkey_alloc(t: &mut CurrentTask, flags: u64, rights: u64) -> SysResult {
+    if flags != 0 || rights & !(PKEY_DISABLE_ACCESS | PKEY_DISABLE_WRITE) != 0 {
         return Err(Errno::EINVAL);
     }
-    Err(Errno::ENOSPC)
+    let key = t.mm().allocate_key()?;
+    match pkeys::set_rights(t, key, rights) {
+        Ok(()) => Ok(key.into()),
+        Err(error) => {
+            t.mm().free_key(key.into())?;
+            Err(error)
+        }
+    }
 }
 
 /// `pkey_free(2)`
-pub fn pkey_free(_: &mut CurrentTask, _pkey: i32) -> SysResult {
-    Err(Errno::EINVAL)
+pub fn pkey_free(t: &mut CurrentTask, pkey: i32) -> SysResult {
+    t.mm().free_key(pkey).map(|()| 0)
 }
 
 /// `brk(2)`
