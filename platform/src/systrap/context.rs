@@ -285,7 +285,9 @@ impl Context for SystrapContext {
     }
 
     fn set_blocked(&mut self, blocked: bool) {
-        if blocked {
+        if blocked && self.slot.together().is_some() {
+            self.let_sleep();
+        } else if blocked {
             self.come_home(true);
         }
         self.slot.set_blocked(blocked);

@@ -6,6 +6,7 @@
 //! compared with what they took before, and a failure makes the next attempt come later.
 
 use crate::host::time::Clock;
+use crate::placement::Together;
 
 /// Longest interval between two calls that counts as short, in nanoseconds. As long is the search for the next call.
 pub const SHORT: u64 = 50_000;
@@ -77,11 +78,21 @@ impl Rhythm {
         }
     }
 
-    /// A call came while away. Returns whether it still pays.
-    pub fn pays(&mut self) -> bool {
+    /// What a call and the way to the next take while both threads share a CPU, in nanoseconds.
+    pub fn shared(&self) -> u64 {
+        self.shared
+    }
+
+    /// A call came while away, or in a group. Returns whether it still pays.
+    pub fn pays(&mut self, together: Option<&Together>) -> bool {
         self.calls += 1;
         if self.calls < WINDOW {
             return true;
+        }
+        if let Some(together) = together {
+            let calls = std::mem::take(&mut self.calls);
+            self.total = self.total.saturating_add(calls);
+            return together.pays(calls);
         }
         let warm = self.total >= WARM_UP;
         self.total = self.total.saturating_add(self.calls);
@@ -131,8 +142,8 @@ mod tests {
         let mut rhythm = Rhythm { shared: 10_000, away: true, total: WARM_UP, ..Rhythm::default() };
         for slow in 1..=SLOW {
             rhythm.since = Clock::Monotonic.now() - u64::from(WINDOW) * 100_000;
-            assert!((1..WINDOW).all(|_| rhythm.pays()));
-            assert_eq!(rhythm.pays(), slow < SLOW);
+            assert!((1..WINDOW).all(|_| rhythm.pays(None)));
+            assert_eq!(rhythm.pays(None), slow < SLOW);
         }
         // It had not lasted.
         rhythm.total = 0;

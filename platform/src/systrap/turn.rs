@@ -16,6 +16,7 @@ use crate::stub::bpf::ARCH_X86_64;
 use crate::stub::interrupt::{SIGNAL, tgkill};
 use crate::{CallSite, Event, Fault, PlatformError, Registers, Result, XState};
 use nix::errno::Errno;
+use std::thread;
 
 /// `si_code` of a `SIGSYS` from a seccomp filter.
 const SYS_SECCOMP: i32 = 1;
@@ -65,8 +66,10 @@ impl SystrapContext {
     pub(super) fn run(&mut self, regs: &mut Registers) -> Result<Event> {
         if self.slot.is_called_back() {
             self.come_home(true);
+        } else if self.slot.has_joined() {
+            self.rhythm.begin(true);
         } else if self.rhythm.is_due() {
-            let possible = self.slot.spread();
+            let possible = self.slot.spread(self.rhythm.shared());
             self.rhythm.begin(possible);
         }
         loop {
@@ -74,7 +77,7 @@ impl SystrapContext {
             let event = match self.next()? {
                 Got::Memory(request) => {
                     self.place = Place::Requested;
-                    if !self.rhythm.pays() {
+                    if !self.rhythm.pays(self.slot.together()) {
                         self.come_home(false);
                     }
                     Some(self.requested(&request, regs)?)
@@ -177,6 +180,10 @@ impl SystrapContext {
                     _ => return Ok(None),
                 }
             }
+            if self.slot.together().is_some() {
+                // Others look from this CPU, too.
+                thread::yield_now();
+            }
             let waited = Clock::Monotonic.now().saturating_sub(start);
             if self.interrupts.is_pending() || (waited > ALONE && self.listener.has_call()) {
                 return Ok(None);
@@ -187,7 +194,7 @@ impl SystrapContext {
         }
         let request =
             if block.change_state(LISTENING, ASLEEP) { None } else { self.late_request()? };
-        if request.is_none() {
+        if request.is_none() && (self.slot.together().is_none() || self.slot.is_called_back()) {
             self.come_home(true);
         }
         Ok(request)
@@ -204,14 +211,19 @@ impl SystrapContext {
         if !self.rhythm.away {
             return;
         }
+        self.let_sleep();
+        self.slot.gather();
+        self.rhythm.end(paid);
+    }
+
+    /// A thread whose call came through its block need not look for the answer any more.
+    pub(super) fn let_sleep(&self) {
         if let Place::Requested = self.place
             && let Ok(block) = self.block()
         {
-            // It need not look for the answer any more. Fails when it does not do so anyway.
+            // Fails when it does not do so anyway.
             block.change_state(REQUEST, PARKED);
         }
-        self.slot.gather();
-        self.rhythm.end(paid);
     }
 
     /// A system call that came by the host.

@@ -1,0 +1,81 @@
+//! Guest threads that share one CPU, while their sentry threads share another and take calls from memory there.
+//!
+//! Where all that runs makes one call after the other, and more of it runs than there are CPUs to look from, each pair on
+//! its own CPU spends most of the time on going from one side to the other. Two CPUs' worth of such pairs get further when one
+//! CPU has nothing but guest code to run, and the other nothing but the sentry's.
+
+use crate::host::time::Clock;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+
+/// How many calls are timed together.
+const WINDOW: u64 = 1024;
+/// So many slow windows in a row are enough.
+const SLOW: u32 = 2;
+
+/// Whether it pays that some pairs share their CPUs so: their calls are counted.
+#[derive(Debug)]
+pub struct Together {
+    /// Calls of all of them that a second had while each pair shared a CPU.
+    expected: u64,
+    calls: AtomicU64,
+    since: AtomicU64,
+    slow: AtomicU32,
+}
+
+impl Together {
+    /// For pairs of which a call, and the way to the next, took so long (in nanoseconds) while each shared a CPU.
+    pub fn new(each: impl Iterator<Item = u64>) -> Self {
+        let expected = each.map(|each| 1_000_000_000 / each.max(1)).sum();
+        Self {
+            expected,
+            calls: AtomicU64::new(0),
+            since: AtomicU64::new(Clock::Monotonic.now()),
+            slow: AtomicU32::new(0),
+        }
+    }
+
+    /// One of them has made so many more calls. Returns whether it still pays: they make a quarter more than before.
+    pub fn pays(&self, calls: u32) -> bool {
+        self.pays_at(calls.into(), Clock::Monotonic.now())
+    }
+
+    fn pays_at(&self, calls: u64, now: u64) -> bool {
+        let calls = self.calls.fetch_add(calls, Ordering::Relaxed) + calls;
+        if calls < WINDOW {
+            return true;
+        }
+        // Two that get here at once make one window wrong.
+        self.calls.store(0, Ordering::Relaxed);
+        let took = now.saturating_sub(self.since.swap(now, Ordering::Relaxed)).max(1);
+        let reached = calls.saturating_mul(1_000_000_000) / took;
+        if reached / 5 * 4 >= self.expected {
+            self.slow.store(0, Ordering::Relaxed);
+            return true;
+        }
+        self.slow.fetch_add(1, Ordering::Relaxed) + 1 < SLOW
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_pays_while_more_calls_are_made_than_before() {
+        // 500,000 a second before.
+        let together = Together::new([4000, 4000].into_iter());
+        let mut now = together.since.load(Ordering::Relaxed);
+        let mut window = |each: u64| {
+            assert!(together.pays_at(WINDOW - 1, now));
+            now += WINDOW * each;
+            together.pays_at(1, now)
+        };
+        assert!(window(1500));
+        for _ in 0..SLOW - 1 {
+            assert!(window(1900));
+        }
+        assert!(!window(1900));
+        assert!(window(1000));
+        assert!(window(2100));
+    }
+}
