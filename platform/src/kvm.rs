@@ -19,10 +19,11 @@
 //! registers are out of reach. All of the machine's memory that is mapped in the user half was put there for
 //! this guest process. The kernel half holds the shim, one page for each vCPU, with registers of threads
 //! of this sandbox, the words that calls are answered with ([`boards`]),
-//! counters of who waits at futexes ([`waiters`]) and signal masks ([`masks`]); user code cannot access it (on CPUs that leak such pages, Meltdown, it could read registers
+//! counters of who waits at futexes ([`waiters`]), signal masks ([`masks`]), tables of descriptors ([`descriptors`]) and positions of
+//! open files ([`positions`]) and bytes in pipes ([`pipes`]); user code cannot access it (on CPUs that leak such pages, Meltdown, it could read registers
 //! of the same sandbox's other processes, and nothing else: page tables and other guests' memory are
 //! not mapped there). `vmcall` and `vmmcall` return an error where the host's KVM answers them itself.
-//! Ring 0 accesses memory of programs at three instructions, with addresses of the user half and the rights that the page tables
+//! Ring 0 accesses memory of programs at five instructions, with addresses of the user half and the rights that the page tables
 //! give to the program; a fault there is an exit (`calls.s`).
 //! Whatever makes the machine stop in an unexpected way ends the guest process that ran.
 
@@ -31,10 +32,14 @@ mod arena;
 mod boards;
 mod context;
 mod cpuid;
+mod descriptors;
 mod device;
 mod fault;
 mod machine;
 mod masks;
+mod pipes;
+mod pool;
+mod positions;
 mod probe;
 mod shim;
 mod slots;
@@ -49,10 +54,11 @@ pub use vcpu::{KVM_INTERRUPT, KVM_PRE_FAULT_MEMORY, KVM_SET_DEVICE_ATTR, KVM_SET
 
 use crate::stub::layout;
 use crate::{
-    AddressSpace, FutexWaiters, MemoryFile, PendingContext, Platform, PlatformError, Result,
-    SignalMask, XState,
+    AddressSpace, Descriptors, FutexWaiters, MemoryFile, PendingContext, Platform, PlatformError,
+    Result, SignalMask, XState,
 };
 use context::KvmPending;
+use descriptors::Table;
 use machine::Machine;
 use masks::Mask;
 use space::KvmSpace;
@@ -141,6 +147,10 @@ impl Platform for KvmPlatform {
     fn signal_mask(&self, mask: u64) -> Option<Arc<dyn SignalMask>> {
         let mask = Mask::new(&self.machine, mask);
         Some(mask.inspect_err(|error| tracing::debug!("no place for a mask: {error}")).ok()?)
+    }
+
+    fn descriptors(&self) -> Option<Arc<dyn Descriptors>> {
+        Some(Arc::new(Table::new(&self.machine)?))
     }
 
     fn new_address_space(&self) -> Result<(Arc<dyn AddressSpace>, Box<dyn PendingContext>)> {

@@ -37,7 +37,9 @@ pub mod workers;
 pub use address_space::{
     AddressSpace, CallSite, CodePage, EXECUTE_ONLY_KEY, GUEST_KEYS, MapSource, Prot,
 };
-pub use answers::{Answers, FutexWaiters, PureCall, SignalMask};
+pub use answers::{
+    Answers, Descriptors, FileName, FilePosition, FutexWaiters, PipePlace, PureCall, SignalMask,
+};
 pub use context::{Access, Context, Event, Fault, Interrupter, PendingContext};
 pub use error::{AccessError, PlatformError, Result};
 pub use memory_file::{Frames, HUGE_PAGE, MemoryFile};
@@ -76,6 +78,11 @@ pub trait Platform: Send + Sync {
 
     /// A place for the signal mask of a thread, which is held ([`answers::HELD`]), where [`PureCall::Sigprocmask`] can be answered.
     fn signal_mask(&self, _mask: u64) -> Option<Arc<dyn SignalMask>> {
+        None
+    }
+
+    /// A table without descriptors, where calls on open files can be answered.
+    fn descriptors(&self) -> Option<Arc<dyn Descriptors>> {
         None
     }
 

@@ -147,10 +147,32 @@ impl Arena {
         }
     }
 
-    /// Sets bits of the word `offset` bytes into a page, before what follows is read.
-    pub fn set_bits(&self, page: Page, offset: u64, bits: u64) {
-        if let Some(word) = self.word(page, offset) {
-            word.fetch_or(bits, Ordering::SeqCst);
+    /// Sets bits of the word `offset` bytes into a page, before what follows is read; returns what it was.
+    pub fn set_bits(&self, page: Page, offset: u64, bits: u64) -> u64 {
+        self.word(page, offset).map_or(0, |word| word.fetch_or(bits, Ordering::SeqCst))
+    }
+
+    /// Where `len` bytes from `offset` on are, if they lie in a page.
+    fn bytes(&self, page: Page, offset: usize, len: usize) -> Option<*mut u8> {
+        let inside = offset.checked_add(len)? as u64 <= PAGE_SIZE;
+        // SAFETY: the page lies in the mapping, and so does what is in the page.
+        (page.0 < self.pages && inside)
+            .then(|| unsafe { self.base.cast::<u8>().add(page.address() as usize + offset) })
+    }
+
+    /// Reads bytes of a page that nobody changes meanwhile.
+    pub fn read_bytes(&self, page: Page, offset: usize, to: &mut [u8]) {
+        if let Some(from) = self.bytes(page, offset, to.len()) {
+            // SAFETY: so many bytes are there; the caller keeps the guest's ring 0 from writing them, and nobody else does.
+            unsafe { std::ptr::copy_nonoverlapping(from, to.as_mut_ptr(), to.len()) };
+        }
+    }
+
+    /// Writes bytes into a page where nobody else does meanwhile; ring 0 may read there, and does not use what it reads.
+    pub fn write_bytes(&self, page: Page, offset: usize, from: &[u8]) {
+        if let Some(to) = self.bytes(page, offset, from.len()) {
+            // SAFETY: as above; there are no references to such bytes.
+            unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to, from.len()) };
         }
     }
 

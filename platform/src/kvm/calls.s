@@ -6,9 +6,9 @@
 kvm_shim_syscall:
     mov [rip + AREA + 0x60], rcx
     mov [rip + AREA + 0x68], rdx
-    # A call that the sentry has written an answer for: its word has the highest bit set. What is no number of the table
-    # becomes 0, without a branch that the CPU could guess, and has the word 0, as most of the table.
-    mov ecx, eax
+    # A call that the sentry has written an answer for: its word has the highest bit set. What is no number of the table, which
+    # begins with that of -1, becomes 0, without a branch that the CPU could guess, and has the word 0, as most of the table.
+    lea ecx, [rax + 1]
     cmp ecx, 256
     sbb edx, edx
     and ecx, edx
@@ -22,14 +22,26 @@ kvm_shim_syscall:
     test r11d, 0x100
     jnz 21f
     cmp ecx, 9
-    je 22f
-    cmp ecx, 10
-    je 60f
+    jae 31f
     mov eax, edx
 23:
     mov rdx, [rip + AREA + 0x68]
     mov rcx, [rip + AREA + 0x60]
     sysretq
+31:
+    mov [rip + AREA + 0x70], rax
+    mov [rip + AREA + 0x78], rbx
+    mov [rip + AREA + 0x80], rdi
+    mov [rip + AREA + 0x88], rsi
+    mov [rip + AREA + 0x208 + 152], rsp
+    je 22f
+    cmp ecx, 11
+    jb 60f
+    je 70f
+    cmp ecx, 13
+    jb 80f
+    je 90f
+    jmp 21f
 
 # Memory of programs is only touched between KVM_LIFT and KVM_LOWER, at addresses of the lower half, with the stack in the area:
 # where its fault is pushed. The sentry's side of it is in vcpu.rs (fix_up). Anything but a page fault at the very
@@ -88,9 +100,6 @@ kvm_shim_syscall:
     jmp 23b
 25:
     # A wait where the word has another value. One that has the value leaves, and is compared anew.
-    mov [rip + AREA + 0x70], rax
-    mov [rip + AREA + 0x78], rbx
-    mov [rip + AREA + 0x208 + 152], rsp
     # The address as such, so that the CPU guesses no other.
     mov rdx, rdi
     shl rdx, 17
@@ -118,9 +127,6 @@ kvm_shim_word:
 60:
     cmp r10, 8
     jne 21f
-    mov [rip + AREA + 0x70], rax
-    mov [rip + AREA + 0x78], rbx
-    mov [rip + AREA + 0x208 + 152], rsp
     mov edx, edx
     shl rdx, 6
     movabs rcx, 0xffff8000c0000000
@@ -194,6 +200,226 @@ kvm_shim_old_set:
     mov rbx, [rip + AREA + 0x78]
     jmp 23b
 
+# The word of a descriptor, edi, in a table, edx: it goes to rdx. A descriptor that has none leaves, also where the CPU only guesses
+# that it has one.
+.macro KVM_DESCRIPTOR
+    mov eax, edi
+    cmp eax, 512
+    sbb ebx, ebx
+    and eax, ebx
+    test ebx, ebx
+    jz 79f
+    mov edx, edx
+    shl rdx, 12
+    movabs rcx, 0xffff800100000000
+    add rcx, rdx
+    mov rdx, [rcx + 8 * rax]
+.endm
+
+# lseek(2): SEEK_SET and SEEK_CUR where that leads to a position that has room in its word (positions.rs). The word is compared with
+# that of the descriptor by what is above the position: the generation of the record, and that nobody holds it.
+70:
+    KVM_DESCRIPTOR
+    bt rdx, 32
+    jnc 79f
+    mov ecx, edx
+    movabs rbx, 0xffff800140000000
+    lea rcx, [rbx + 8 * rcx]
+    mov rax, [rcx]
+    xor rdx, rax
+    shr rdx, 40
+    jnz 79f
+    mov rbx, rsi
+    mov edx, [rip + AREA + 0x68]
+    test edx, edx
+    jz 71f
+    cmp edx, 1
+    jne 79f
+    mov rdx, rax
+    shl rdx, 24
+    shr rdx, 24
+    add rbx, rdx
+71:
+    mov rdx, rbx
+    shr rdx, 40
+    jnz 79f
+    mov rdx, rax
+    shr rdx, 40
+    shl rdx, 40
+    or rdx, rbx
+    cmp rdx, rax
+    je 72f
+    lock cmpxchg [rcx], rdx
+    jne 79f
+72:
+    mov rax, rbx
+    mov rbx, [rip + AREA + 0x78]
+    jmp 23b
+
+# The record of a pipe, in rbx, by the word of a descriptor in rdx.
+.macro KVM_PIPE
+    mov ebx, edx
+    shl rbx, 6
+    movabs rcx, 0xffff800180000000
+    add rbx, rcx
+.endm
+
+# Bytes of a program, rax of them from rsi on: the lower half of the address space has them all.
+.macro KVM_BYTES
+    lea rcx, [rsi + rax + 0x2000]
+    or rcx, rsi
+    shr rcx, 47
+    jnz 79f
+.endm
+
+# read(2) of a pipe with bytes in it that the sentry does not hold (pipes.rs).
+80:
+    KVM_DESCRIPTOR
+    bt rdx, 33
+    jnc 79f
+    mov rax, [rip + AREA + 0x68]
+    test rax, rax
+    jz 79f
+    mov rcx, rax
+    shr rcx, 30
+    jnz 79f
+    KVM_BYTES
+    KVM_PIPE
+    # The head comes first: if it is that of a later pipe, so is the generation.
+    mov rcx, [rbx]
+    test rcx, rcx
+    js 79f
+    mov rdi, [rbx + 24]
+    xor rdi, rdx
+    shr rdi, 40
+    jnz 79f
+    mov [rip + AREA + 0x90], rcx
+    mov rdi, [rbx + 8]
+    test rdi, rdi
+    js 79f
+    btr rdi, 62
+    sub rdi, rcx
+    jz 79f
+    cmp rdi, 4096
+    ja 79f
+    cmp rdi, rax
+    cmova rdi, rax
+    mov [rip + AREA + 0x98], rdi
+    mov rsi, [rbx + 32]
+    mov eax, ecx
+    and eax, 4095
+    add rsi, rax
+    mov ecx, edi
+    lea rdi, [rip + AREA + 0x2000]
+    rep movsb
+    # What has been copied is this pipe's if nobody has taken it yet.
+    lfence
+    mov rcx, [rip + AREA + 0x90]
+    cmp rcx, [rbx]
+    jne 79f
+    mov rdi, [rip + AREA + 0x88]
+    shl rdi, 17
+    shr rdi, 17
+    lea rsi, [rip + AREA + 0x2000]
+    mov ecx, [rip + AREA + 0x98]
+    KVM_LIFT
+    .hidden kvm_shim_give
+    .globl kvm_shim_give
+kvm_shim_give:
+    rep movsb
+    KVM_LOWER
+    mov rsp, [rip + AREA + 0x208 + 152]
+    mov rax, [rip + AREA + 0x90]
+    mov rdx, [rip + AREA + 0x98]
+    add rdx, rax
+    lock cmpxchg [rbx], rdx
+    jne 79f
+    mov rax, [rip + AREA + 0x98]
+78:
+    mov rdi, [rip + AREA + 0x80]
+    mov rsi, [rip + AREA + 0x88]
+    mov rbx, [rip + AREA + 0x78]
+    jmp 23b
+
+# write(2) to a pipe that has room behind its bytes and that the sentry does not hold.
+90:
+    KVM_DESCRIPTOR
+    bt rdx, 34
+    jnc 79f
+    mov rax, [rip + AREA + 0x68]
+    lea rcx, [rax - 1]
+    cmp rcx, 4096
+    jae 79f
+    KVM_BYTES
+    KVM_PIPE
+    mov rcx, [rbx + 8]
+    shr rcx, 62
+    jnz 79f
+    mov [rip + AREA + 0x90], rdx
+    mov ecx, eax
+    lea rdi, [rip + AREA + 0x2000]
+    shl rsi, 17
+    shr rsi, 17
+    KVM_LIFT
+    .hidden kvm_shim_take
+    .globl kvm_shim_take
+kvm_shim_take:
+    rep movsb
+    KVM_LOWER
+    mov rsp, [rip + AREA + 0x208 + 152]
+    mov rax, [rbx + 8]
+    mov rcx, rax
+    shr rcx, 62
+    jnz 79f
+    mov rcx, rax
+    bts rcx, 62
+    lock cmpxchg [rbx + 8], rcx
+    .hidden kvm_shim_writing
+    .globl kvm_shim_writing
+    jne 79f
+kvm_shim_writing:
+    # Nobody else writes now, and the sentry waits.
+    mov rcx, [rip + AREA + 0x90]
+    xor rcx, [rbx + 24]
+    shr rcx, 40
+    jnz 91f
+    mov rcx, [rbx]
+    btr rcx, 63
+    cmp rcx, rax
+    jne 92f
+    mov [rbx + 16], rax
+92:
+    mov ecx, [rip + AREA + 0x68]
+    lea rdi, [rax + rcx]
+    sub rdi, [rbx + 16]
+    cmp rdi, 4096
+    ja 91f
+    mov rdi, [rbx + 32]
+    and eax, 4095
+    add rdi, rax
+    lea rsi, [rip + AREA + 0x2000]
+    rep movsb
+    mov eax, [rip + AREA + 0x68]
+    movabs rcx, 0x4000000000000000
+    mov rdx, rax
+    sub rdx, rcx
+    lock add [rbx + 8], rdx
+    .hidden kvm_shim_written
+    .globl kvm_shim_written
+kvm_shim_written:
+    jmp 78b
+91:
+    movabs rcx, 0x4000000000000000
+    lock sub [rbx + 8], rcx
+
+# What cannot be answered leaves.
+79:
+    mov rax, [rip + AREA + 0x70]
+    mov rbx, [rip + AREA + 0x78]
+    mov rdi, [rip + AREA + 0x80]
+    mov rsi, [rip + AREA + 0x88]
+    jmp 28f
+
 # Where calls go on that have begun and cannot be answered, also those whose access to memory has failed: they leave.
     .hidden kvm_shim_fix_up
     .globl kvm_shim_fix_up
@@ -203,6 +429,8 @@ kvm_shim_fix_up:
     KVM_LOWER
     mov rax, [rip + AREA + 0x70]
     mov rbx, [rip + AREA + 0x78]
+    mov rdi, [rip + AREA + 0x80]
+    mov rsi, [rip + AREA + 0x88]
     jmp 28f
 
 21:

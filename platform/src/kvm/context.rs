@@ -108,7 +108,10 @@ impl KvmContext {
             lent.vcpu.set_board(board);
             let ran = lent.vcpu.run(space.id(), space.root(), space.generation(), tid);
             space.machine().runs.fetch_add(1, Ordering::Relaxed);
-            let Ok(stop) = ran else { return self.die() };
+            let Ok(stop) = ran else {
+                self.lent.take().into_iter().for_each(|lent| space.machine().failed(lent));
+                return self.die();
+            };
             if let Some(event) = self.stopped(stop, regs)? {
                 return Ok(event);
             }

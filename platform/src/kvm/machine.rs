@@ -4,18 +4,18 @@
 //! belong to nobody: a thread keeps one until it blocks. What a vCPU still holds of the thread that
 //! used it last is that thread's FP state ([`Home`]), which is fetched when another takes it.
 //!
-//! Lock order: the list of [`Boards`] or of [`Masks`], `most`, `vcpus`, `mapping`; `free`, then a [`Home`]'s state.
+//! Lock order: that of a [`Pool`], `most`, `vcpus`, `mapping`; `free`, then a [`Home`]'s state.
 //!
 //! Host calls: `ioctl`.
 
 use super::arena::{Arena, Page};
-use super::boards::Boards;
-use super::cpuid;
-use super::masks::Masks;
+use super::pipes::Pipe;
+use super::pool::Pool;
 use super::shim::{self, Place};
 use super::slots::Slots;
 use super::tables::bit;
 use super::vcpu::{Model, Presence, Vcpu};
+use super::{boards, cpuid, descriptors, masks, pipes, positions};
 use crate::cpu::xsave_layout;
 use crate::host::Errno;
 use crate::{MemoryFile, PlatformError, Result, XState};
@@ -94,8 +94,12 @@ pub struct Machine {
     most: Mutex<u32>,
     vcpus: RwLock<Vec<Arc<Presence>>>,
     next_space: AtomicU64,
-    boards: Boards,
-    masks: Masks,
+    boards: Pool,
+    masks: Pool,
+    descriptors: Pool,
+    positions: Pool,
+    pipes: Pool,
+    rings: Pool,
     waiters: Page,
     /// Held while pages of the kernel half are mapped.
     mapping: Mutex<()>,
@@ -163,8 +167,12 @@ impl Machine {
             most: Mutex::new(most),
             vcpus: RwLock::default(),
             next_space: AtomicU64::new(1),
-            boards: Boards::default(),
-            masks: Masks::default(),
+            boards: boards::pool(),
+            masks: masks::pool(),
+            descriptors: descriptors::pool(),
+            positions: positions::pool(),
+            pipes: pipes::pool(),
+            rings: pipes::rings(),
             mapping: Mutex::new(()),
             pre_faults,
             waiters,
@@ -190,7 +198,7 @@ impl Machine {
     }
 
     /// Where threads' answers are.
-    pub fn boards(&self) -> &Boards {
+    pub fn boards(&self) -> &Pool {
         &self.boards
     }
 
@@ -199,22 +207,35 @@ impl Machine {
         self.waiters
     }
 
-    /// Maps a new page for boards, which the guest's ring 0 may read.
-    pub fn map_board_page(&self, address: u64) -> Result<Page> {
-        let page = self.slots.arena().allocate().ok_or_else(exhausted)?;
-        self.map_kernel(address, page, bit::NO_EXECUTE)?;
-        Ok(page)
-    }
-
     /// Where threads' signal masks are.
-    pub fn masks(&self) -> &Masks {
+    pub fn masks(&self) -> &Pool {
         &self.masks
     }
 
-    /// Maps a new page for masks, which the guest's ring 0 may change.
-    pub fn map_masks_page(&self, address: u64) -> Result<Page> {
+    /// Where the words of descriptors are.
+    pub fn descriptors(&self) -> &Pool {
+        &self.descriptors
+    }
+
+    /// Where positions of open files are.
+    pub fn positions(&self) -> &Pool {
+        &self.positions
+    }
+
+    /// Where the records of pipes are.
+    pub fn pipes(&self) -> &Pool {
+        &self.pipes
+    }
+
+    /// Where bytes in pipes are.
+    pub fn rings(&self) -> &Pool {
+        &self.rings
+    }
+
+    /// Maps a new page of zeroes in the kernel half, with these rights for ring 0.
+    pub fn map_new_page(&self, address: u64, rights: u64) -> Result<Page> {
         let page = self.slots.arena().allocate().ok_or_else(exhausted)?;
-        self.map_kernel(address, page, bit::NO_EXECUTE | bit::WRITE)?;
+        self.map_kernel(address, page, rights)?;
         Ok(page)
     }
 
@@ -300,6 +321,17 @@ impl Machine {
         }
     }
 
+    /// Takes a vCPU back that has failed. It starts over with whom it is given to next, or is never used again.
+    pub fn failed(&self, mut lent: Lent) {
+        if let Some(record) = lent.vcpu.locked() {
+            Pipe::abandon(self, record);
+        }
+        match lent.vcpu.restart(&self.model) {
+            Ok(()) => self.release(lent, true),
+            Err(error) => tracing::error!("a vCPU is lost: {error}"),
+        }
+    }
+
     /// Makes another vCPU; `None` when there may be no more.
     fn make(&self) -> Result<Option<Vcpu>> {
         let mut most = self.most.lock();
@@ -321,12 +353,13 @@ impl Machine {
     fn make_number(&self, index: u32) -> Result<Vcpu> {
         let arena = self.slots.arena();
         let page = || arena.allocate().ok_or_else(exhausted);
-        let (area, idt, place) = (page()?, page()?, Place::new(index));
+        let (area, idt, copies, place) = (page()?, page()?, page()?, Place::new(index));
         shim::write_area(arena, area, place);
         shim::write_idt(arena, idt, place);
         self.map_kernel(place.code(), self.code, 0)?;
         self.map_kernel(place.area(), area, bit::WRITE | bit::NO_EXECUTE)?;
         self.map_kernel(place.idt(), idt, bit::NO_EXECUTE)?;
+        self.map_kernel(place.copies(), copies, bit::WRITE | bit::NO_EXECUTE)?;
         let fd = self
             .slots
             .vm()
@@ -338,7 +371,7 @@ impl Machine {
     }
 
     /// Maps a page in the kernel half of every address space, for ring 0 only.
-    fn map_kernel(&self, address: u64, page: Page, rights: u64) -> Result<()> {
+    pub fn map_kernel(&self, address: u64, page: Page, rights: u64) -> Result<()> {
         let _mapping = self.mapping.lock();
         let arena = self.slots.arena();
         let mut table = self.model.kernel;

@@ -2,7 +2,7 @@
 //! The code that runs in the guest's ring 0, and where it keeps what.
 //!
 //! Each vCPU has four pages of the kernel half, the same in all address spaces: the code (one physical
-//! page for all), its [`area`], its interrupt descriptor table, and a hole. Code finds its area
+//! page for all), its [`area`], its interrupt descriptor table, and one for copies of a program's bytes. Code finds its area
 //! relative to itself, so that ring 0 needs no register for it and never touches the GS base.
 //!
 //! Whatever stops guest code ends up at the `hlt` below with the registers saved in the area; the
@@ -34,6 +34,23 @@ pub const WAITERS_BASE: u64 = KERNEL_BASE + (2 << 30);
 pub const MASKS_BASE: u64 = KERNEL_BASE + (3 << 30);
 /// See above.
 pub const MASK_SIZE: u64 = 64;
+
+/// Where the words of descriptors are ([`super::descriptors`]), a page for each table. The assembly has the same number.
+pub const DESCRIPTORS_BASE: u64 = KERNEL_BASE + (4 << 30);
+/// Descriptors of a table that have a word. The assembly has the same number.
+pub const DESCRIPTORS: u64 = 512;
+
+/// Where positions of open files are ([`super::positions`]). The assembly has the same number.
+pub const POSITIONS_BASE: u64 = KERNEL_BASE + (5 << 30);
+/// Bits of a position; the generation is above. The assembly has the same number.
+pub const POSITION_BITS: u32 = 40;
+
+/// Where the records of pipes are ([`super::pipes`]), and how far apart. The assembly has the same numbers.
+pub const PIPES_BASE: u64 = KERNEL_BASE + (6 << 30);
+/// See above.
+pub const PIPE_SIZE: u64 = 64;
+/// Where the pages of pipes are.
+pub const RINGS_BASE: u64 = KERNEL_BASE + (7 << 30);
 
 /// Which counter is that of an address. The assembly computes the same.
 pub fn waiters_index(addr: u64) -> u64 {
@@ -70,7 +87,8 @@ pub mod area {
     pub const SELECTORS: u64 = 0x30;
     /// Program counter of a fault in ring 0.
     pub const RING0_RIP: u64 = 0x50;
-    /// Address of the words that calls of the thread that runs are answered with. Registers are kept behind it: rcx, rdx, rax, rbx.
+    /// Address of the words that calls of the thread that runs are answered with. Registers are kept behind it: rcx, rdx, rax, rbx,
+    /// rdi, rsi; then two words that it needs itself.
     pub const BOARD: u64 = 0x58;
     /// General registers in the order of `struct pt_regs`: r15 first, ss last.
     pub const BLOCK: u64 = 0x208;
@@ -155,7 +173,7 @@ core::arch::global_asm!(
     // A page fault of an access to the program's memory, which ring 0 makes in its stead: the call leaves.
     "cmp edi, 14",
     "jne 26f",
-    ".irp access, kvm_shim_word, kvm_shim_set, kvm_shim_old_set",
+    ".irp access, kvm_shim_word, kvm_shim_set, kvm_shim_old_set, kvm_shim_give, kvm_shim_take",
     "lea rdi, [rip + \\access]",
     "cmp rdi, [rsp + 16]",
     "je 27f",
@@ -168,7 +186,6 @@ core::arch::global_asm!(
     "mov [rip + AREA + 0x10], rdi",
     "jmp 40f",
     "27:",
-    "mov rdi, [rsp]",
     "jmp 29f",
     // SYSCALL, up to where it leaves: at 21, or at 28 with the stack pointer saved.
     include_str!("calls.s"),
@@ -293,6 +310,10 @@ mod code {
         static kvm_shim_word: u8;
         static kvm_shim_set: u8;
         static kvm_shim_old_set: u8;
+        static kvm_shim_give: u8;
+        static kvm_shim_take: u8;
+        static kvm_shim_writing: u8;
+        static kvm_shim_written: u8;
         static kvm_shim_fix_up: u8;
         static kvm_shim_resume: u8;
         static kvm_shim_end: u8;
@@ -321,8 +342,20 @@ mod code {
     }
 
     /// The instructions that access memory of programs.
-    pub fn accesses() -> [u64; 3] {
-        [&raw const kvm_shim_word, &raw const kvm_shim_set, &raw const kvm_shim_old_set].map(offset)
+    pub fn accesses() -> [u64; 5] {
+        [
+            &raw const kvm_shim_word,
+            &raw const kvm_shim_set,
+            &raw const kvm_shim_old_set,
+            &raw const kvm_shim_give,
+            &raw const kvm_shim_take,
+        ]
+        .map(offset)
+    }
+
+    /// Where a record of a pipe is locked, by whose address in rbx.
+    pub fn writing() -> std::ops::Range<u64> {
+        offset(&raw const kvm_shim_writing)..offset(&raw const kvm_shim_written)
     }
 
     /// Where it goes on if one of them fails.
@@ -339,11 +372,11 @@ mod code {
 /// Where the slots of calls by their numbers are in the page of the code, a byte for each. The assembly has the same number.
 const CALLS: u64 = 0xf00;
 
-/// [`PureCall::slot`] by the number of the call, 0 for those of others.
+/// [`PureCall::slot`] by the number of the call plus one, 0 for those of others and for what is no number.
 fn calls() -> [u8; 256] {
     let mut slots = [0; 256];
     for call in PureCall::ALL {
-        if let Some(slot) = slots.get_mut(call.number() as usize) {
+        if let Some(slot) = slots.get_mut(call.number() as usize + 1) {
             *slot = call.slot();
         }
     }
@@ -381,6 +414,16 @@ impl Place {
     /// The interrupt descriptor table.
     pub fn idt(self) -> u64 {
         self.0 + 2 * PAGE_SIZE
+    }
+
+    /// Where it copies what programs write and read.
+    pub fn copies(self) -> u64 {
+        self.0 + 3 * PAGE_SIZE
+    }
+
+    /// Whether it has a pipe locked at an address of the code.
+    pub fn is_writing(self, address: u64) -> bool {
+        code::writing().contains(&address.wrapping_sub(self.0))
     }
 
     /// Where SYSCALL goes to (`IA32_LSTAR`).
@@ -461,6 +504,9 @@ pub fn write_idt(arena: &Arena, page: Page, place: Place) {
 mod tests {
     use super::*;
     use crate::answers::HELD;
+    use crate::kvm::pipes::{
+        self, BASE, GENERATION, HEAD, IS_READER, IS_WRITER, RING, TAIL, WRITING,
+    };
 
     #[test]
     fn the_code_is_one_page_and_its_entries_are_where_the_table_says() {
@@ -478,8 +524,9 @@ mod tests {
         // The instruction before the start is the `hlt`.
         assert_eq!(code[code::resume() as usize - 1], 0xf4);
         assert_eq!((area::BLOCK_END) % 16, 0);
-        // `mov ecx, [rdx]`, `mov rbx, [rdx]`, `mov [rdx], rax`.
-        let instructions: [&[u8]; 3] = [&[0x8b, 0x0a], &[0x48, 0x8b, 0x1a], &[0x48, 0x89, 0x02]];
+        // `mov ecx, [rdx]`, `mov rbx, [rdx]`, `mov [rdx], rax`, `rep movsb` two times.
+        let instructions: [&[u8]; 5] =
+            [&[0x8b, 0x0a], &[0x48, 0x8b, 0x1a], &[0x48, 0x89, 0x02], &[0xf3, 0xa4], &[0xf3, 0xa4]];
         for (access, instruction) in code::accesses().into_iter().zip(instructions) {
             assert_eq!(code[access as usize..][..instruction.len()], *instruction);
         }
@@ -497,5 +544,16 @@ mod tests {
         assert_eq!(PureCall::Sigprocmask.slot(), 10);
         assert_eq!((MASKS_BASE, MASK_SIZE), (0xffff_8000_c000_0000, 1 << 6));
         assert_eq!(HELD, 1 << (libc::SIGKILL - 1));
+        assert_eq!(PureCall::Lseek.slot(), 11);
+        assert_eq!((DESCRIPTORS_BASE, DESCRIPTORS), (0xffff_8001_0000_0000, 512));
+        assert_eq!((PureCall::Read.slot(), PureCall::Write.slot()), (12, 13));
+        assert_eq!((PIPES_BASE, PIPE_SIZE), (0xffff_8001_8000_0000, 1 << 6));
+        assert_eq!((HEAD, TAIL, BASE, GENERATION, RING), (0, 8, 16, 24, 32));
+        assert_eq!((pipes::HELD, WRITING), (1 << 63, 1 << 62));
+        assert_eq!((IS_READER, IS_WRITER), (1 << 33, 1 << 34));
+        assert_eq!(place.copies(), place.area() + 0x2000);
+        let writing = code::writing();
+        assert!(writing.start < writing.end && writing.end < code.len() as u64);
+        assert_eq!((POSITIONS_BASE, POSITION_BITS), (0xffff_8001_4000_0000, 40));
     }
 }

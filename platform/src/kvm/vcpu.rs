@@ -201,8 +201,7 @@ impl Vcpu {
         Errno::result(result).map_err(|error| {
             PlatformError::host("set up a vCPU (KVM_VCPU_TSC_OFFSET, since Linux 5.16)", error)
         })?;
-        let start = kvm_regs { rip: place.resume(), rflags: 2, ..kvm_regs::default() };
-        fd.set_regs(&start).map_err(failed("set up a vCPU (KVM_SET_REGS)"))?;
+        set_start(&fd, place)?;
         set_signal_mask(&fd)?;
         Ok(Self {
             fd,
@@ -404,6 +403,20 @@ impl Vcpu {
         Ok(true)
     }
 
+    /// Address of the record of a pipe that it has locked, after it has failed there.
+    pub fn locked(&self) -> Option<u64> {
+        let regs = self.fd.get_regs().ok()?;
+        self.place.is_writing(regs.rip).then_some(regs.rbx)
+    }
+
+    /// Makes it start over, after it has failed.
+    pub fn restart(&mut self, model: &Model) -> Result<()> {
+        set_segments(&self.fd, model, self.place)?;
+        set_start(&self.fd, self.place)?;
+        (self.loaded, self.segments, self.by_syscall) = ((0, 0), None, false);
+        Ok(())
+    }
+
     fn request_window(&mut self, wanted: bool) {
         if self.window != wanted {
             self.window = wanted;
@@ -485,6 +498,11 @@ fn general(regs: &Registers) -> [u64; 15] {
         regs.r15, regs.r14, regs.r13, regs.r12, regs.rbp, regs.rbx, regs.r11, regs.r10, regs.r9,
         regs.r8, regs.rax, regs.rcx, regs.rdx, regs.rsi, regs.rdi,
     ]
+}
+
+fn set_start(fd: &VcpuFd, place: Place) -> Result<()> {
+    let start = kvm_regs { rip: place.resume(), rflags: 2, ..kvm_regs::default() };
+    fd.set_regs(&start).map_err(failed("set up a vCPU (KVM_SET_REGS)"))
 }
 
 fn set_segments(fd: &VcpuFd, model: &Model, place: Place) -> Result<()> {

@@ -7,20 +7,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A number that nothing answers: where the guest comes back to us.
-const PASSED_ON: u64 = 500;
-const RW: Prot = Prot::READ.union(Prot::WRITE);
+pub const PASSED_ON: u64 = 500;
+pub const RW: Prot = Prot::READ.union(Prot::WRITE);
 /// Another page.
-const OTHER: u64 = 0x1000_0000;
+pub const OTHER: u64 = 0x1000_0000;
 
 /// A system call's number and its arguments in the order of their registers.
-type Call = (u64, [u64; 6]);
+pub type Call = (u64, [u64; 6]);
 
 /// `syscall; mov rbx, rax; mov eax, PASSED_ON; syscall`.
-fn code() -> Vec<u8> {
+pub fn code() -> Vec<u8> {
     [SYSCALL, &[0x48, 0x89, 0xc3], &mov_eax(PASSED_ON as u32), SYSCALL].concat()
 }
 
-fn registers((number, args): Call) -> Registers {
+pub fn registers((number, args): Call) -> Registers {
     let mut r = Registers::at_entry(CODE, DATA + PAGE_SIZE);
     r.rax = number;
     [r.rdi, r.rsi, r.rdx, r.r10, r.r8, r.r9] = args;
@@ -30,7 +30,7 @@ fn registers((number, args): Call) -> Registers {
 }
 
 /// What a call is answered with; `None` if it is passed on. Either way no register is another one.
-fn answer(guest: &mut Guest, call: Call) -> Option<i64> {
+pub fn answer(guest: &mut Guest, call: Call) -> Option<i64> {
     let before = registers(call);
     guest.regs = before;
     assert_eq!(guest.step(), Event::Syscall);
@@ -53,14 +53,14 @@ fn answer(guest: &mut Guest, call: Call) -> Option<i64> {
     }
 }
 
-fn map(guest: &Guest, address: u64, prot: Prot) -> Frames {
+pub fn map(guest: &Guest, address: u64, prot: Prot) -> Frames {
     let frames = guest.memory.allocate(PAGE_SIZE).unwrap();
     guest.space.map(address, PAGE_SIZE, prot, MapSource::Frames(frames.clone()), vec![]);
     frames
 }
 
 /// Has the guest read a word, so that it is in its page tables.
-fn touch(guest: &mut Guest, address: u64) {
+pub fn touch(guest: &mut Guest, address: u64) {
     guest.load(&[&load(address)[..], SYSCALL].concat());
     assert_eq!(guest.step(), Event::Syscall);
     guest.code.write(0, &code()).unwrap();

@@ -9,6 +9,8 @@ mod ahead;
 mod answers;
 #[path = "../guests/events.rs"]
 mod events;
+#[path = "../guests/file_accesses.rs"]
+mod file_accesses;
 #[path = "../guests/guest.rs"]
 mod guest;
 #[path = "../guests/hostile.rs"]

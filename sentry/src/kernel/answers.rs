@@ -9,9 +9,10 @@ use super::task::syscall_work;
 use super::trace::watched;
 use super::{Kernel, Task};
 use crate::sync::{Mutex, rank};
+use crate::vfs::FdTable;
 use platform::{Answers, PureCall};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Where a task's words are, once it has a platform that has a place for them.
 pub(super) type Words = Mutex<Option<Arc<dyn Answers>>, { rank::ANSWERS }>;
@@ -31,6 +32,18 @@ impl Task {
             let open = self.is_unwatched(call.number());
             answers.set(call, if open { self.answer(call) } else { None });
         }
+    }
+
+    /// The task goes on with another table of descriptors, or without one.
+    pub(super) fn note_files(&self, files: Option<&FdTable>) {
+        if self.table_number.replace(TableNumber::of(files)) {
+            self.refresh_answers();
+        }
+    }
+
+    /// What calls on open files are answered with.
+    fn descriptors(&self) -> Option<u32> {
+        self.table_number.get()
     }
 
     /// Whether nobody is to be told of calls of a number.
@@ -63,7 +76,30 @@ impl Task {
             PureCall::Getegid => group(creds.egid),
             PureCall::Futex => self.kernel().futexes.are_counted().then_some(0),
             PureCall::Sigprocmask => self.mask.number(),
+            PureCall::Lseek | PureCall::Read | PureCall::Write => self.descriptors(),
         }
+    }
+}
+
+/// What the platform calls a task's table of descriptors ([`FdTable::number`]), for those who cannot lock what the task shares.
+#[derive(Default)]
+pub(super) struct TableNumber(AtomicU64);
+
+impl TableNumber {
+    /// That of a table, or of none.
+    pub(super) fn of(files: Option<&FdTable>) -> Self {
+        let number = files.and_then(FdTable::number);
+        Self(AtomicU64::new(number.map_or(u64::MAX, u64::from)))
+    }
+
+    /// Becomes another one; true if it is one.
+    fn replace(&self, with: Self) -> bool {
+        let new = with.0.into_inner();
+        self.0.swap(new, Ordering::SeqCst) != new
+    }
+
+    fn get(&self) -> Option<u32> {
+        u32::try_from(self.0.load(Ordering::SeqCst)).ok()
     }
 }
 

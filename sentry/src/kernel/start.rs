@@ -115,6 +115,9 @@ pub fn start_process(kernel: &Arc<Kernel>, start: ProcessStart) -> Result<Arc<Ta
             Ok((Arc::new(creds), secure))
         },
     })?;
+    if let Some(copy) = kernel.platform.descriptors() {
+        start.files.set_copy(copy);
+    }
     let shared = Shared { mm: loaded.mm, files: start.files, fs: start.fs };
     let comm = start.program.rsplit(|b| *b == b'/').next().unwrap_or_default();
     let (creds, limits) = (loaded.credentials, start.limits);

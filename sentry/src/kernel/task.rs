@@ -1,6 +1,6 @@
 //! One guest thread, seen from everywhere (`task_struct`).
 
-use super::answers::Words;
+use super::answers::{TableNumber, Words};
 use super::last_call::LastCall;
 use super::namespace::Namespaces;
 use super::ptrace::Trace;
@@ -117,6 +117,7 @@ pub struct Task {
     pub(super) traced: AtomicBool,
     /// What the platform answers system calls with.
     pub(super) answers: Words,
+    pub(super) table_number: TableNumber,
     /// Filters of its system calls.
     pub seccomp: Seccomp,
     /// `PR_SET_NO_NEW_PRIVS`, when another thread set it (`SECCOMP_FILTER_FLAG_TSYNC`).
@@ -180,6 +181,7 @@ impl Task {
     pub(super) fn new(kernel: Arc<Kernel>, group: Arc<ThreadGroup>, new: NewTask) -> Arc<Task> {
         let start_time = kernel.time.boottime();
         let pending = Pending::default();
+        let table_number = TableNumber::of(Some(&new.shared.files));
         let mask = Mask::new(new.blocked, |mask| kernel.platform.signal_mask(mask));
         Arc::new(Task {
             pending_set: pending.mirror(),
@@ -206,6 +208,7 @@ impl Task {
             trace: Mutex::new(Trace::default()),
             traced: AtomicBool::new(false),
             answers: Words::new(None),
+            table_number,
             seccomp: Seccomp::default(),
             no_new_privs: AtomicBool::new(false),
             start_time,
@@ -306,6 +309,7 @@ impl Task {
     }
 
     pub(super) fn set_shared(&self, shared: Option<Shared>) -> Option<Shared> {
+        self.note_files(shared.as_ref().map(|shared| &*shared.files));
         std::mem::replace(&mut *self.shared.lock(), shared)
     }
 

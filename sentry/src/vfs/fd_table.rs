@@ -4,8 +4,9 @@ use super::File;
 use super::file::OpenFlags;
 use crate::errno::{Errno, Result};
 use crate::sync::{RwLock, rank};
-use std::sync::Arc;
+use platform::Descriptors;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Most descriptors of a table (`fs.nr_open`), also the highest `RLIMIT_NOFILE` that can be set.
 pub static NR_OPEN: AtomicU32 = AtomicU32::new(NR_OPEN_MAX);
@@ -84,9 +85,12 @@ static NEXT_TABLE_ID: AtomicU64 = AtomicU64::new(1);
 /// A table of file descriptors, shared by tasks cloned with `CLONE_FILES`.
 ///
 /// Files are never dropped while the table is locked: what they release may take any lock.
+///
+/// Some platforms have a copy of the table, with what they need of the files to answer calls: it changes with the table, under its lock.
 pub struct FdTable {
     id: u64,
     table: RwLock<Table, { rank::FD_TABLE }>,
+    copy: OnceLock<Arc<dyn Descriptors>>,
 }
 
 impl Default for FdTable {
@@ -102,7 +106,50 @@ impl FdTable {
     }
 
     fn with(table: Table) -> Self {
-        Self { id: NEXT_TABLE_ID.fetch_add(1, Ordering::Relaxed), table: RwLock::new(table) }
+        let id = NEXT_TABLE_ID.fetch_add(1, Ordering::Relaxed);
+        Self { id, table: RwLock::new(table), copy: OnceLock::new() }
+    }
+
+    /// Gives the platform its copy. To be called before a task uses the table.
+    pub fn set_copy(&self, copy: Arc<dyn Descriptors>) {
+        let table = self.table.write();
+        for (fd, slot) in (0..).zip(&table.slots) {
+            if let Some(slot) = slot {
+                slot.file.tell(&*copy);
+                copy.set(fd, slot.file.name());
+            }
+        }
+        // There is none yet.
+        let _ = self.copy.set(copy);
+    }
+
+    /// What the platform calls its copy.
+    pub fn number(&self) -> Option<u32> {
+        self.copy.get().map(|copy| copy.number())
+    }
+
+    /// Tells the platform of a file that is to be put into the table.
+    fn tell(&self, file: &File) {
+        if let Some(copy) = self.copy.get() {
+            file.tell(&**copy);
+        }
+    }
+
+    /// Puts a file at `index`; returns what was there.
+    fn put(&self, table: &mut Table, index: usize, slot: Slot) -> Option<Slot> {
+        if let Some(copy) = self.copy.get() {
+            copy.set(index as u32, slot.file.name());
+        }
+        table.put(index, slot)
+    }
+
+    fn take(&self, index: usize) -> Option<Slot> {
+        let mut table = self.table.write();
+        let slot = table.take(index)?;
+        if let Some(copy) = self.copy.get() {
+            copy.set(index as u32, None);
+        }
+        Some(slot)
     }
 
     /// Never reused; owner of POSIX record locks taken through this table.
@@ -128,13 +175,14 @@ impl FdTable {
     /// (`RLIMIT_NOFILE`).
     pub fn insert(&self, file: Arc<File>, cloexec: bool, min: i32, limit: u64) -> Result<i32> {
         let min = usize::try_from(min).map_err(|_| Errno::EINVAL)?;
+        self.tell(&file);
         let mut table = self.table.write();
         let index = table.lowest_free(min);
         if index as u64 >= bounded(limit) {
             drop(table);
             return Err(Errno::EMFILE);
         }
-        table.put(index, Slot { file, cloexec });
+        self.put(&mut table, index, Slot { file, cloexec });
         if min <= table.first_free {
             table.first_free = index + 1;
         }
@@ -154,7 +202,8 @@ impl FdTable {
         if index as u64 >= bounded(limit) {
             return Err(Errno::EBADF);
         }
-        let old = self.table.write().put(index, Slot { file, cloexec });
+        self.tell(&file);
+        let old = self.put(&mut self.table.write(), index, Slot { file, cloexec });
         Ok(old.map(|slot| slot.file))
     }
 
@@ -179,7 +228,7 @@ impl FdTable {
     /// Removes a descriptor; the caller is to pass its file to [`FdTable::closed`]. `EBADF` if there is none.
     pub fn remove(&self, fd: i32) -> Result<Arc<File>> {
         let index = usize::try_from(fd).map_err(|_| Errno::EBADF)?;
-        let slot = self.table.write().take(index).ok_or(Errno::EBADF)?;
+        let slot = self.take(index).ok_or(Errno::EBADF)?;
         Ok(slot.file)
     }
 
@@ -248,7 +297,11 @@ impl FdTable {
             drop(table);
             return Err(Errno::EMFILE);
         }
-        Ok(Arc::new(Self::with(table)))
+        let new = Self::with(table);
+        if let Some(copy) = self.copy.get().and_then(|copy| copy.another()) {
+            new.set_copy(copy);
+        }
+        Ok(Arc::new(new))
     }
 
     /// Closes everything (the last task that used the table is gone).

@@ -9,11 +9,11 @@ use crate::kernel::{CurrentTask, Task};
 use crate::mm::Mappings;
 use crate::sync::{Mutex, MutexGuard, rank};
 use crate::wait::{EventMask, WaitQueue};
-use platform::MapSource;
+use platform::{Descriptors, FileName, FilePosition, MapSource};
 use std::any::Any;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 bitflags::bitflags! {
     /// Flags of `open(2)`. Unknown bits are kept out by the system-call layer.
@@ -157,6 +157,19 @@ pub trait FileOps: Send + Sync + Any {
     /// file description alone has it.
     fn shared_position(&self) -> Option<u64> {
         None
+    }
+
+    /// Tells a platform of what the file has besides a position. Called before it gets a descriptor.
+    fn tell(&self, _platform: &dyn Descriptors) {}
+
+    /// What the platform calls the open file, if it has been told of it.
+    fn name(&self, _file: &File) -> Option<FileName> {
+        None
+    }
+
+    /// True when nobody but the open file description has the position.
+    fn has_own_position(&self) -> bool {
+        self.seekable() && !self.ignores_position()
     }
 
     /// The position has become another.
@@ -318,6 +331,8 @@ pub struct File {
     path: Option<Path>,
     flags: AtomicU32,
     pos: Mutex<u64, { rank::FILE_POS }>,
+    /// The platform's place for the position, which it may change while that is not locked.
+    place: OnceLock<Box<dyn FilePosition>>,
     id: u64,
     guard: Guard,
     /// `F_SETOWN`/`F_SETSIG` state; see `vfs::async_io`.
@@ -334,7 +349,19 @@ pub struct File {
 pub struct Position<'a> {
     before: u64,
     locked: MutexGuard<'a, u64>,
-    ops: &'a dyn FileOps,
+    file: &'a File,
+    place: Option<&'a dyn FilePosition>,
+}
+
+impl<'a> Position<'a> {
+    fn new(file: &'a File, mut locked: MutexGuard<'a, u64>) -> Self {
+        // One that comes later remains held until the next time.
+        let place = file.place.get().map(|place| &**place);
+        if let Some(now) = place.and_then(|place| place.hold()).or(file.ops.shared_position()) {
+            *locked = now;
+        }
+        Self { before: *locked, locked, file, place }
+    }
 }
 
 impl Deref for Position<'_> {
@@ -354,7 +381,10 @@ impl DerefMut for Position<'_> {
 impl Drop for Position<'_> {
     fn drop(&mut self) {
         if *self.locked != self.before {
-            self.ops.moved(*self.locked);
+            self.file.ops.moved(*self.locked);
+        }
+        if let Some(place) = self.place {
+            place.let_go(*self.locked);
         }
     }
 }
@@ -418,6 +448,7 @@ impl File {
             path,
             flags: AtomicU32::new((flags & keep).bits()),
             pos: Mutex::new(0),
+            place: OnceLock::new(),
             id: NEXT_FILE_ID.fetch_add(1, Ordering::Relaxed),
             guard,
             owner: Default::default(),
@@ -494,16 +525,39 @@ impl File {
 
     /// The position, locked (`f_pos_lock`).
     pub fn pos(&self) -> Position<'_> {
-        let mut locked = self.pos.lock();
-        if let Some(now) = self.ops.shared_position() {
-            *locked = now;
-        }
-        Position { before: *locked, locked, ops: &*self.ops }
+        Position::new(self, self.pos.lock())
     }
 
     /// The position for those who only look (`/proc/PID/fdinfo`); 0 while it is moving.
     pub fn peek_pos(&self) -> u64 {
-        self.pos.try_lock().map_or(0, |pos| *pos)
+        match (self.pos.try_lock(), self.place.get()) {
+            (Some(locked), Some(_)) => *Position::new(self, locked),
+            (Some(locked), None) => *locked,
+            (None, _) => 0,
+        }
+    }
+
+    /// Tells a platform of the file, which is about to get a descriptor.
+    pub(super) fn tell(&self, platform: &dyn Descriptors) {
+        if self.flags().contains(OpenFlags::PATH) {
+            return;
+        }
+        self.ops.tell(platform);
+        if self.place.get().is_none()
+            && self.ops.has_own_position()
+            && let Some(place) = platform.position()
+        {
+            // Somebody else may just have done the same.
+            let _ = self.place.set(place);
+        }
+    }
+
+    /// What the platform calls it, if it knows it.
+    pub(super) fn name(&self) -> Option<FileName> {
+        match self.place.get() {
+            Some(place) => Some(place.name()),
+            None => self.ops.name(self),
+        }
     }
 
     /// Never reused; names the description as owner of OFD locks and in epoll.

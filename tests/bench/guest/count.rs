@@ -3,8 +3,9 @@
 
 use crate::{Outcome, PAGE, futex_ping_pong, sys, write_read};
 use std::ffi::CString;
+use std::fs::File;
 use std::hint::black_box;
-use std::io::{BufRead, PipeReader, PipeWriter, Read, Write};
+use std::io::{BufRead, PipeReader, PipeWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::ffi::OsStringExt;
 use std::sync::atomic::AtomicU32;
 use std::time::Instant;
@@ -47,9 +48,17 @@ fn operation(name: &str) -> Outcome<Operation> {
         "getpgrp" => plain(libc::SYS_getpgrp, [0; 3]),
         "getuid" => plain(libc::SYS_getuid, [0; 3]),
         "getegid" => plain(libc::SYS_getegid, [0; 3]),
-        // Two calls that nothing but the sentry answers.
+        // A call that nothing but the sentry answers.
         "umask" => plain(libc::SYS_umask, [0o22, 0, 0]),
-        "lseek" => plain(libc::SYS_lseek, [0, 0, libc::SEEK_CUR as u64]),
+        "lseek" => {
+            let mut file = File::open(std::env::current_exe()?)?;
+            let mut to = 0;
+            each(move || {
+                to = (to + 1) % 100;
+                black_box(file.seek(SeekFrom::Start(to))?);
+                Ok(())
+            })
+        }
         "clock_gettime" => each(|| {
             black_box(Instant::now());
             Ok(())

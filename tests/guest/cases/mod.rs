@@ -55,6 +55,7 @@ mod pty;
 mod readiness;
 mod seccomp;
 mod sessions;
+mod shared_files;
 mod siginfo;
 mod signals;
 mod sites;
@@ -97,6 +98,7 @@ crate::registry::areas![
     paths,
     attributes,
     pipes,
+    shared_files,
     splices,
     async_io,
     aio,

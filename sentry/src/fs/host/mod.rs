@@ -149,6 +149,10 @@ impl FileOps for HostFile {
         matches!(self.kind, FileType::Regular | FileType::BlockDevice)
     }
 
+    fn has_own_position(&self) -> bool {
+        false
+    }
+
     fn shared_position(&self) -> Option<u64> {
         if !self.seekable() {
             return None;

@@ -7,6 +7,7 @@
 use crate::errno::{Errno, Result};
 use crate::io::{Sink, Source};
 use crate::mm::PAGE_SIZE;
+use platform::PipePlace;
 use std::collections::VecDeque;
 
 const PAGE: usize = PAGE_SIZE as usize;
@@ -67,12 +68,42 @@ pub struct Buffer {
     slots: VecDeque<Slot>,
     /// Capacity in pages.
     pub max_slots: usize,
+    /// A page for when the platform gives bytes back ([`Buffer::park`]).
+    spare: Option<Box<[u8; PAGE]>>,
 }
 
 impl Buffer {
     /// An empty ring of `max_slots` pages.
     pub fn new(max_slots: usize) -> Buffer {
-        Buffer { slots: VecDeque::new(), max_slots }
+        Buffer { slots: VecDeque::new(), max_slots, spare: None }
+    }
+
+    /// Whether all of it can be in the platform's place: at most one page, to which bytes may be added.
+    pub fn can_park(&self) -> bool {
+        self.slots.len() <= 1 && self.slots.iter().all(|slot| slot.merge && !slot.packet)
+    }
+
+    /// Gives the only page to the platform, which may change it until [`Buffer::fetch`].
+    pub fn park(&mut self, place: &dyn PipePlace) {
+        match self.slots.pop_front() {
+            Some(slot) => {
+                place.let_go(&slot.page, slot.start..slot.end);
+                self.spare = Some(slot.page);
+            }
+            None => place.let_go(self.spare.get_or_insert_with(|| Box::new([0; PAGE])), 0..0),
+        }
+    }
+
+    /// Takes back what the platform has, if it has anything.
+    pub fn fetch(&mut self, place: &dyn PipePlace) {
+        let page = self.spare.get_or_insert_with(|| Box::new([0; PAGE]));
+        if let Some(bytes) = place.hold(page)
+            && !bytes.is_empty()
+            && let Some(page) = self.spare.take()
+        {
+            let (start, end) = (bytes.start, bytes.end);
+            self.slots.push_front(Slot { page, start, end, merge: true, packet: false });
+        }
     }
 
     /// True when nothing can be read.

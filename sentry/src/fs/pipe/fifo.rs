@@ -47,11 +47,11 @@ pub fn open_fifo(
     let (reads, writes) = (flags.readable(), flags.writable());
     let nonblocking = flags.contains(OpenFlags::NONBLOCK);
     let waits = !slot.anonymous;
-    if waits && writes && !reads && nonblocking && pipe.state.lock().readers == 0 {
+    if waits && writes && !reads && nonblocking && pipe.lock().readers == 0 {
         return Err(Errno::ENXIO);
     }
     let seen = |pipe: &Pipe| {
-        let state = pipe.state.lock();
+        let state = pipe.lock();
         if reads {
             (state.writers, state.writer_count)
         } else {

@@ -14,13 +14,15 @@ use crate::io::{Sink, Source};
 use crate::kernel::credentials::{CAP_SYS_ADMIN, CAP_SYS_RESOURCE};
 use crate::kernel::{Credentials, Task};
 use crate::mm::PAGE_SIZE;
-use crate::sync::{Mutex, rank};
+use crate::sync::{Mutex, MutexGuard, rank};
 use crate::vfs::{Attachments, Attr, File, FileOps, OpenFlags};
 use crate::wait::{EventMask, WaitQueue};
 use buffer::Buffer;
+use platform::{Descriptors, FileName, PipePlace};
 use std::any::Any;
-use std::sync::Arc;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// Writes of at most so many bytes are atomic.
 pub const PIPE_BUF: usize = 4096;
@@ -36,9 +38,15 @@ const HARD_MAX_SIZE: u64 = 1 << 31;
 const PRIVILEGED_MAX_SIZE: u64 = 64 << 20;
 
 /// A pipe: a ring of pages between its readers and writers.
+///
+/// While its state is not locked, the platform may read and write in the place of tasks, if the pipe has readers, writers and at most one
+/// page of bytes, and nobody waits. Who is to be told of changes looks at the pipe once it is in the queue, as all who wait do:
+/// that takes the bytes back from the platform, and they stay here for as long as somebody is in the queue.
 pub struct Pipe {
     state: Mutex<State, { rank::INODE }>,
     queue: WaitQueue,
+    /// The platform's place for bytes.
+    place: OnceLock<Box<dyn PipePlace>>,
     identity: Identity,
     /// Its locks.
     attachments: Attachments,
@@ -55,6 +63,49 @@ struct State {
     reader_busy: bool,
     /// A `splice(2)` has been promised room; writers wait.
     writer_busy: bool,
+    /// Packets may be written to it (`O_DIRECT`), or might have been.
+    packets: bool,
+}
+
+/// A pipe's state, locked, with all its bytes.
+struct Locked<'a> {
+    pipe: &'a Pipe,
+    state: MutexGuard<'a, State>,
+}
+
+impl<'a> Locked<'a> {
+    fn new(pipe: &'a Pipe, mut state: MutexGuard<'a, State>) -> Self {
+        if let Some(place) = pipe.place.get() {
+            state.buffer.fetch(&**place);
+        }
+        Self { pipe, state }
+    }
+}
+
+impl Deref for Locked<'_> {
+    type Target = State;
+
+    fn deref(&self) -> &State {
+        &self.state
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut State {
+        &mut self.state
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        let Some(place) = self.pipe.place.get() else { return };
+        let state = &mut *self.state;
+        let open = state.readers > 0 && state.writers > 0;
+        let busy = state.reader_busy || state.writer_busy || state.packets;
+        if open && !busy && state.buffer.can_park() && self.pipe.queue.is_empty() {
+            state.buffer.park(&**place);
+        }
+    }
 }
 
 impl Pipe {
@@ -76,16 +127,22 @@ impl Pipe {
                 writer_count: 0,
                 reader_busy: false,
                 writer_busy: false,
+                packets: false,
             }),
             queue: WaitQueue::new(),
+            place: OnceLock::new(),
             identity: Identity::new(creds),
             attachments: Attachments::default(),
         })
     }
 
+    fn lock(&self) -> Locked<'_> {
+        Locked::new(self, self.state.lock())
+    }
+
     /// Capacity in bytes (`F_GETPIPE_SZ`).
     pub fn capacity(&self) -> u64 {
-        self.state.lock().buffer.max_slots as u64 * PAGE_SIZE
+        self.lock().buffer.max_slots as u64 * PAGE_SIZE
     }
 
     /// `F_SETPIPE_SZ`: returns the new capacity. `EPERM` above `fs.pipe-max-size` without
@@ -97,7 +154,7 @@ impl Pipe {
         }
         let pages = bytes.div_ceil(PAGE_SIZE).max(1).next_power_of_two();
         let size = pages * PAGE_SIZE;
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         let grows = pages > state.buffer.max_slots as u64;
         let max = u64::from(PIPE_MAX_SIZE.load(Ordering::Relaxed));
         if grows && ((size > max && !privileged) || size > PRIVILEGED_MAX_SIZE) {
@@ -119,7 +176,7 @@ impl Pipe {
         if dst.remaining() == 0 {
             return Ok(0);
         }
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         if state.reader_busy {
             return Err(Errno::EAGAIN);
         }
@@ -138,7 +195,7 @@ impl Pipe {
 
     /// Writes what fits; `EAGAIN` when nothing does, `EPIPE` without readers.
     fn write(&self, src: &mut dyn Source, packet: bool) -> Result<usize> {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         let len = src.remaining();
         if len == 0 {
             return Ok(0);
@@ -159,7 +216,8 @@ impl Pipe {
     }
 
     fn attach(&self, flags: OpenFlags) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
+        state.packets |= flags.contains(OpenFlags::DIRECT);
         if flags.readable() {
             state.readers += 1;
             state.reader_count += 1;
@@ -173,7 +231,7 @@ impl Pipe {
     }
 
     fn detach(&self, flags: OpenFlags) {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         let mut events = EventMask::empty();
         if flags.readable() {
             state.readers = state.readers.saturating_sub(1);
@@ -247,7 +305,7 @@ impl FileOps for PipeFile {
     }
 
     fn poll(&self, file: &File) -> EventMask {
-        let state = self.pipe.state.lock();
+        let state = self.pipe.lock();
         let mut events = EventMask::empty();
         if file.flags().readable() {
             if !state.buffer.is_empty() {
@@ -279,7 +337,7 @@ impl FileOps for PipeFile {
     fn ioctl(&self, task: &Task, _file: &File, cmd: u32, arg: u64) -> Result<u64> {
         match cmd {
             crate::fs::ioctl::FIONREAD => {
-                let n = self.pipe.state.lock().buffer.len();
+                let n = self.pipe.lock().buffer.len();
                 crate::fs::ioctl::put_int(task, arg, n)
             }
             _ => Err(Errno::ENOTTY),
@@ -296,6 +354,28 @@ impl FileOps for PipeFile {
 
     fn link_text(&self) -> Option<String> {
         (!self.named).then(|| format!("pipe:[{}]", self.pipe.identity.ino))
+    }
+
+    fn tell(&self, platform: &dyn Descriptors) {
+        // Watchers of a file with a name are told of every transfer.
+        if !self.named
+            && self.pipe.place.get().is_none()
+            && let Some(place) = platform.pipe()
+        {
+            // Somebody else may just have done the same.
+            let _ = self.pipe.place.set(place);
+        }
+    }
+
+    fn name(&self, file: &File) -> Option<FileName> {
+        let flags = file.flags();
+        let place = self.pipe.place.get().filter(|_| !self.named)?;
+        Some(place.name(flags.readable(), flags.writable()))
+    }
+
+    fn flags_changed(&self, file: &File) {
+        // Whoever is to get signals is in the queue now.
+        self.pipe.lock().packets |= file.flags().contains(OpenFlags::DIRECT);
     }
 
     fn release(&self, file: &File) {

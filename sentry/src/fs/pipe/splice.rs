@@ -1,6 +1,6 @@
 //! Moving a pipe's pages without copying them through guest memory (`splice(2)`, `tee(2)`).
 
-use super::{Pipe, Slot};
+use super::{Locked, Pipe, Slot};
 use crate::errno::{Errno, Result};
 use crate::wait::EventMask;
 use std::collections::VecDeque;
@@ -17,7 +17,7 @@ pub struct Held {
 impl Held {
     /// Takes up to `max` bytes. `None` at the end of the file, `EAGAIN` when it is empty.
     pub fn take(pipe: &Arc<Pipe>, max: usize) -> Result<Option<Held>> {
-        let mut state = pipe.state.lock();
+        let mut state = pipe.lock();
         if state.reader_busy {
             return Err(Errno::EAGAIN);
         }
@@ -55,7 +55,7 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        let mut state = self.pipe.state.lock();
+        let mut state = self.pipe.lock();
         state.reader_busy = false;
         state.buffer.untake(std::mem::take(&mut self.slots));
         let room = self.was_full && !state.buffer.is_full();
@@ -82,7 +82,7 @@ pub struct Room {
 impl Pipe {
     /// Keeps the free pages for the caller. `EAGAIN` when there are none, `EPIPE` without readers.
     pub fn reserve(self: &Arc<Self>) -> Result<Room> {
-        let mut state = self.state.lock();
+        let mut state = self.lock();
         if state.readers == 0 {
             return Err(Errno::EPIPE);
         }
@@ -99,7 +99,7 @@ impl Pipe {
 impl Room {
     /// Writes into the room. Returns how much went in; the rest of the room is given back.
     pub fn fill(self, data: &[u8]) -> Result<usize> {
-        let mut state = self.pipe.state.lock();
+        let mut state = self.pipe.lock();
         let n = state.buffer.write(&mut crate::io::BufSource::new(data), false)?;
         drop(state);
         Ok(n)
@@ -108,7 +108,7 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.pipe.state.lock().writer_busy = false;
+        self.pipe.lock().writer_busy = false;
         self.pipe.queue.notify(EventMask::READABLE | EventMask::WRITABLE);
     }
 }
@@ -122,7 +122,8 @@ fn both<T>(
     if Arc::ptr_eq(from, to) {
         return Err(Errno::EINVAL);
     }
-    let (mut from, mut to) = crate::sync::Mutex::lock_pair(&from.state, &to.state);
+    let (locked_from, locked_to) = crate::sync::Mutex::lock_pair(&from.state, &to.state);
+    let (mut from, mut to) = (Locked::new(from, locked_from), Locked::new(to, locked_to));
     if to.readers == 0 {
         return Err(Errno::EPIPE);
     }
