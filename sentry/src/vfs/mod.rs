@@ -26,6 +26,7 @@ pub mod open;
 pub mod own_attr;
 pub mod path;
 pub mod permission;
+pub mod protected;
 #[cfg(test)]
 mod tests;
 pub mod walk;

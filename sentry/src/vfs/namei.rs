@@ -5,6 +5,7 @@ use super::notify;
 use super::open;
 use super::path::Path;
 use super::permission::{self, Access, CAP_MKNOD, check_delete};
+use super::protected;
 use super::walk::{self, Last, Parent, WalkContext};
 use super::{Attr, FileType, Inode};
 use crate::errno::{Errno, Result};
@@ -187,7 +188,7 @@ pub fn link(ctx: &WalkContext, old: &Path, start: Path, path: &[u8]) -> Result<(
             return Err(Errno::EPERM);
         }
         dir.link(name, old.inode())?;
-        notify::link_count(old.inode());
+        notify::link_count(&old.dentry);
         Ok(old.inode().clone())
     })?;
     Ok(())
@@ -197,10 +198,11 @@ pub fn link(ctx: &WalkContext, old: &Path, start: Path, path: &[u8]) -> Result<(
 fn may_link(attr: &Attr, ctx: &WalkContext) -> bool {
     const S_ISUID: u32 = 0o4000;
     const S_ISGID_EXEC: u32 = 0o2010;
-    let safe = attr.file_type() == FileType::Regular
-        && attr.mode & S_ISUID == 0
-        && attr.mode & S_ISGID_EXEC != S_ISGID_EXEC
-        && permission::check_attr(attr, &ctx.creds, Access::READ | Access::WRITE).is_ok();
+    let safe = !protected::restricts_hard_links()
+        || attr.file_type() == FileType::Regular
+            && attr.mode & S_ISUID == 0
+            && attr.mode & S_ISGID_EXEC != S_ISGID_EXEC
+            && permission::check_attr(attr, &ctx.creds, Access::READ | Access::WRITE).is_ok();
     safe || permission::is_owner_or_capable(attr, &ctx.creds)
 }
 
@@ -394,11 +396,10 @@ pub fn rename(
             }
         }
     }
-    notify::moved(&child, old_dir, old_name, new_dir, new_name);
-    match &target {
-        Some(target) if exchange => notify::moved(target, new_dir, new_name, old_dir, old_name),
-        Some(target) => notify::replaced(target),
-        None => {}
+    let replaced = target.as_ref().filter(|_| !exchange);
+    notify::moved(&child, old_dir, old_name, new_dir, new_name, replaced);
+    if let Some(target) = target.as_ref().filter(|_| exchange) {
+        notify::moved(target, new_dir, new_name, old_dir, old_name, None);
     }
     Ok(())
 }

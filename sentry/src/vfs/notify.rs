@@ -5,7 +5,7 @@
 
 use super::path::Path;
 use super::{Dentry, Inode};
-use crate::fs::fanotify::marks;
+use crate::fs::fanotify::{event, marks};
 use crate::sync::{Mutex, rank};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -151,11 +151,12 @@ pub fn modified(inode: &dyn Inode) {
     }
 }
 
-/// An inode has one more name.
-pub fn link_count(inode: &Arc<dyn Inode>) {
+/// What a dentry stands for has one name more or less.
+pub fn link_count(dentry: &Arc<Dentry>) {
     if active() {
-        tell(&**inode, Happened::ATTRIB, 0, None);
+        tell(&**dentry.inode(), Happened::ATTRIB, 0, None);
     }
+    marks::happened_itself(dentry, event::ATTRIB);
 }
 
 /// `child` was made in `dir`.
@@ -164,49 +165,69 @@ pub fn created(dir: &Arc<Dentry>, child: &Arc<Dentry>) {
         let what = Happened::CREATE | kind(child);
         tell(&**dir.inode(), what, 0, Some(&child.name()));
     }
+    marks::happened_in(dir, child, &child.name(), event::CREATE);
 }
 
 /// `child` was removed from `dir`, where it was called `name`.
 pub fn removed(dir: &Arc<Dentry>, child: &Arc<Dentry>, name: &[u8]) {
-    if !active() {
-        return;
-    }
-    let inode = &**child.inode();
     if !child.is_dir() {
-        tell(inode, Happened::ATTRIB, 0, None);
+        link_count(child);
     }
-    tell(&**dir.inode(), Happened::DELETE | kind(child), 0, Some(name));
-    if child.is_dir() || inode.attr().is_ok_and(|attr| attr.nlink == 0) {
-        tell(inode, Happened::DELETE_SELF, 0, None);
+    replaced(child);
+    if active() {
+        tell(&**dir.inode(), Happened::DELETE | kind(child), 0, Some(name));
     }
+    marks::happened_in(dir, child, name, event::DELETE);
 }
 
-/// `child` was moved from `old_name` in `old_dir` to `new_name` in `new_dir`.
+/// `child` was moved from `old_name` in `old_dir` to `new_name` in `new_dir`, where it replaced `target`.
 pub fn moved(
     child: &Arc<Dentry>,
     old_dir: &Arc<Dentry>,
     old_name: &[u8],
     new_dir: &Arc<Dentry>,
     new_name: &[u8],
+    target: Option<&Arc<Dentry>>,
 ) {
-    if !active() {
-        return;
+    marks::happened_to_name(child, old_dir, old_name, new_dir, new_name);
+    if active() {
+        tell_of_move(child, old_dir, old_name, new_dir, new_name);
     }
+    if let Some(target) = target {
+        link_count(target);
+    }
+    if active() {
+        tell(&**child.inode(), Happened::MOVE_SELF, 0, None);
+    }
+    marks::happened_itself(child, event::MOVE_SELF);
+    if let Some(target) = target {
+        replaced(target);
+    }
+}
+
+fn tell_of_move(
+    child: &Arc<Dentry>,
+    old_dir: &Arc<Dentry>,
+    old_name: &[u8],
+    new_dir: &Arc<Dentry>,
+    new_name: &[u8],
+) {
     let cookie = NEXT_COOKIE.fetch_add(1, Ordering::Relaxed);
     let kind = kind(child);
     let mut from = Happened::MOVED_FROM | kind;
     from.set(Happened::RENAMED, Arc::ptr_eq(old_dir, new_dir));
     tell(&**old_dir.inode(), from, cookie, Some(old_name));
     tell(&**new_dir.inode(), Happened::MOVED_TO | kind, cookie, Some(new_name));
-    tell(&**child.inode(), Happened::MOVE_SELF, 0, None);
 }
 
-/// What `child` stood for lost its last name by being replaced.
-pub fn replaced(child: &Arc<Dentry>) {
-    if active() {
-        let inode = &**child.inode();
-        if child.is_dir() || inode.attr().is_ok_and(|attr| attr.nlink == 0) {
-            tell(inode, Happened::DELETE_SELF, 0, None);
-        }
+/// What `child` stood for has perhaps lost its last name.
+fn replaced(child: &Arc<Dentry>) {
+    if !active() && !marks::is_any() {
+        return;
+    }
+    let inode = &**child.inode();
+    if child.is_dir() || inode.attr().is_ok_and(|attr| attr.nlink == 0) {
+        tell(inode, Happened::DELETE_SELF, 0, None);
+        marks::happened_itself(child, event::DELETE_SELF);
     }
 }

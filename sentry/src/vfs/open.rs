@@ -6,6 +6,7 @@ use super::mount::MountFlags;
 use super::notify::{self, Happened};
 use super::path::Path;
 use super::permission::{self, Access};
+use super::protected;
 use super::walk::{self, Last, WalkContext, WalkFlags, Walker};
 use super::{Dentry, FileType, Inode, Owner, SetAttr, device};
 use crate::errno::{Errno, Result};
@@ -94,7 +95,7 @@ fn open_or_create(
     let exclusive = how.flags.contains(OpenFlags::EXCL);
     let follow = !exclusive && !how.flags.contains(OpenFlags::NOFOLLOW);
     let mut walker = Walker::new(ctx, start, path, how.resolve)?;
-    loop {
+    let dir = loop {
         let (last, slash) = walker.walk_to_last()?;
         let Last::Name(name) = &last else {
             return Err(if exclusive { Errno::EEXIST } else { Errno::EISDIR });
@@ -128,12 +129,15 @@ fn open_or_create(
         }
         walker.enter(child, follow)?;
         if walker.done() {
-            break;
+            break dir;
         }
-    }
+    };
     let path = walker.at;
     if path.dentry.is_dir() {
         return Err(Errno::EISDIR);
+    }
+    if path.dentry.file_type() != FileType::Symlink {
+        protected::may_open_found(&dir.dentry, &path.dentry, &ctx.creds)?;
     }
     open_path(t, ctx, path, how.flags)
 }

@@ -4,6 +4,7 @@ use super::dentry::{Dentry, NAME_MAX};
 use super::mount::{MountFlags, follow_mounts};
 use super::path::Path;
 use super::permission::check_search;
+use super::protected;
 use super::{FileType, FsContext};
 use crate::errno::{Errno, Result};
 use crate::kernel::{Credentials, CurrentTask};
@@ -134,6 +135,8 @@ pub(super) struct Walker<'a> {
     /// Targets of links being followed, with the position in each.
     links: Vec<(Vec<u8>, usize)>,
     followed: u32,
+    /// The component at hand is the last one.
+    trailing: bool,
 }
 
 impl<'a> Walker<'a> {
@@ -159,7 +162,17 @@ impl<'a> Walker<'a> {
             }
             at = root.clone();
         }
-        Ok(Self { ctx, flags, root, at, path, pos: 0, links: Vec::new(), followed: 0 })
+        Ok(Self {
+            ctx,
+            flags,
+            root,
+            at,
+            path,
+            pos: 0,
+            links: Vec::new(),
+            followed: 0,
+            trailing: false,
+        })
     }
 
     /// What is still to be walked of the path or link target at hand.
@@ -192,6 +205,7 @@ impl<'a> Walker<'a> {
 
     /// Walks up to the last component, and takes that out of the path.
     pub(super) fn walk_to_last(&mut self) -> Result<(Last, bool)> {
+        self.trailing = false;
         self.skip();
         loop {
             let component = self.rest();
@@ -211,6 +225,7 @@ impl<'a> Walker<'a> {
             self.advance(len);
             let slash = self.skip();
             if self.rest().is_empty() {
+                self.trailing = true;
                 return Ok((last, slash));
             }
             self.step(&last, true)?;
@@ -276,8 +291,14 @@ impl<'a> Walker<'a> {
 
     fn follow_link(&mut self, link: &Arc<Dentry>) -> Result<()> {
         self.followed += 1;
-        if self.followed > MAX_LINKS
-            || self.flags.contains(WalkFlags::NO_SYMLINKS)
+        if self.followed > MAX_LINKS {
+            return Err(Errno::ELOOP);
+        }
+        if self.trailing {
+            let dir = || self.at.inode().attr();
+            protected::may_follow(dir, || link.inode().attr(), &self.ctx.creds)?;
+        }
+        if self.flags.contains(WalkFlags::NO_SYMLINKS)
             || self.at.mount.flags().contains(MountFlags::NOSYMFOLLOW)
         {
             return Err(Errno::ELOOP);

@@ -330,6 +330,51 @@ fn attribute_listing() {
     p!(sc!(SYS_llistxattr, c"none", 0u64, 0));
 }
 
+fn attributes_without_a_file() {
+    let [pipe, _] = pipe(0);
+    let [event, epoll] = [sc!(SYS_eventfd2, 0, 0).fd(), sc!(SYS_epoll_create1, 0).fd()];
+    let sockets = [(AF_INET, SOCK_STREAM), (AF_UNIX, SOCK_DGRAM)];
+    let [tcp, unix] = sockets.map(|(family, kind)| sc!(SYS_socket, family, kind, 0).fd());
+    for fd in [pipe, event, epoll, tcp, unix] {
+        let link = CString::new(format!("/proc/self/fd/{fd}")).unwrap_or_default();
+        for name in [c"user.a", c"trusted.a", c"security.a", c"system.a", c"system.sockprotoname"] {
+            say!("{name:?}");
+            p!(sc!(SYS_fsetxattr, fd, name, b"x", 1, 0), setx(&link, name, b"x", 0));
+            let mut buf = [0u8; 32];
+            p!(
+                sc!(SYS_fgetxattr, fd, name, &mut buf, 32),
+                getx(&link, name, 32),
+                getx(&link, name, 2)
+            );
+            p!(sc!(SYS_fremovexattr, fd, name), sc!(SYS_removexattr, &link, name));
+        }
+        let capability = c"security.capability";
+        p!(setx(&link, capability, b"x", 0), setx(&link, capability, &[0, 0, 0, 2], 0));
+        let mut buf = [0u8; 64];
+        p!(sc!(SYS_flistxattr, fd, &mut buf, 64), sc!(SYS_listxattr, &link, &mut buf, 64));
+    }
+    put(c"f", "");
+    p!(setx(c"f", c"security.capability", b"junk", 0));
+}
+
+fn protocols_have_names() {
+    for (family, kind, protocol) in [
+        (AF_INET, SOCK_DGRAM, 0),
+        (AF_INET6, SOCK_STREAM, 0),
+        (AF_INET6, SOCK_DGRAM, 0),
+        (AF_UNIX, SOCK_STREAM, 0),
+        (AF_UNIX, SOCK_SEQPACKET, 0),
+        (AF_NETLINK, SOCK_RAW, 0),
+        (AF_PACKET, SOCK_RAW, 0),
+        (AF_INET, SOCK_RAW, 1),
+        (AF_INET6, SOCK_RAW, 58),
+    ] {
+        let fd = sc!(SYS_socket, family, kind, protocol).fd();
+        let link = CString::new(format!("/proc/self/fd/{fd}")).unwrap_or_default();
+        p!(family, kind, getx(&link, c"system.sockprotoname", 32));
+    }
+}
+
 /// Gets or, with some to set and to clear, changes the flags of an inode.
 fn flags(path: &CStr, set: u32, clear: u32) -> String {
     let fd = open(path, O_RDONLY | O_NONBLOCK, 0);
@@ -410,4 +455,6 @@ cases![
     user_attributes,
     attribute_errors,
     attribute_listing,
+    attributes_without_a_file,
+    protocols_have_names,
 ];

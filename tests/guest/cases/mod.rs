@@ -10,6 +10,7 @@ mod devices;
 mod epoll;
 mod exec;
 mod fanotify;
+mod fanotify_fids;
 mod faults;
 mod file_kinds;
 mod filemap;
@@ -110,6 +111,7 @@ crate::registry::areas![
     handles,
     inotify,
     fanotify,
+    fanotify_fids,
     keys,
     unix,
     unix_messages,

@@ -3,11 +3,12 @@
 //! Marks of inodes hang on them; those of mounts and file systems are in one table. As long as there is no
 //! mark in the sandbox, an event is one relaxed load.
 
+use super::handles::Subject;
 use super::{Group, MAX_MARKS, event};
 use crate::errno::{Errno, Result};
 use crate::sync::{Mutex, RwLock, rank};
 use crate::vfs::notify::Happened;
-use crate::vfs::{Dentry, FileSystem, Inode, Mount, Path};
+use crate::vfs::{Dentry, FileSystem, Mount, Path};
 use std::fmt::Write;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
@@ -38,13 +39,22 @@ impl Target {
         std::mem::discriminant(self) == std::mem::discriminant(other)
     }
 
-    /// True if what is at `path` lies in it, for mounts and file systems.
-    fn has(&self, path: &Path) -> bool {
+    /// True if a place lies in it, for mounts and file systems.
+    fn has(&self, place: &Place<'_>) -> bool {
         match self {
             Target::Inode(_) => false,
-            Target::Mount(mount) => std::ptr::eq(mount.as_ptr(), Arc::as_ptr(&path.mount)),
-            Target::FileSystem(fs) => std::ptr::addr_eq(fs.as_ptr(), Arc::as_ptr(path.dentry.fs())),
+            Target::Mount(mount) => place
+                .path
+                .is_some_and(|path| std::ptr::eq(mount.as_ptr(), Arc::as_ptr(&path.mount))),
+            Target::FileSystem(fs) => std::ptr::addr_eq(fs.as_ptr(), Arc::as_ptr(place.own.fs())),
         }
+    }
+}
+
+impl<'a> Place<'a> {
+    /// An object in its directory.
+    fn of(own: &'a Arc<Dentry>) -> Self {
+        Self { own, parent: own.parent(), second: None, path: None, is_dir: own.is_dir() }
     }
 }
 
@@ -199,7 +209,7 @@ impl Group {
             let of = if change.ignore { &mark.ignored } else { &mark.mask };
             of.fetch_and(!change.mask, Ordering::Relaxed);
             let left = mark.mask.load(Ordering::Relaxed) | mark.ignored.load(Ordering::Relaxed);
-            if left & (event::PLAIN | event::PERMISSIONS) != 0 {
+            if left & (event::PLAIN | event::OF_HANDLES | event::PERMISSIONS) != 0 {
                 return Ok(());
             }
             marks.0.swap_remove(at)
@@ -221,63 +231,107 @@ impl Group {
     }
 }
 
+/// Where an event happens, for those who watch.
+struct Place<'a> {
+    /// Who watches this object, or directory, is told.
+    own: &'a Arc<Dentry>,
+    /// Who watches what is in this directory is told, too.
+    parent: Option<Arc<Dentry>>,
+    /// The directory that a name moves to.
+    second: Option<&'a Arc<Dentry>>,
+    /// The mount, if it is known.
+    path: Option<&'a Path>,
+    /// A directory is the subject.
+    is_dir: bool,
+}
+
 /// What marks of one group say of an event.
 struct Wanted {
     group: Arc<Group>,
     mask: u64,
     ignored: u64,
+    seen_by: SeenBy,
 }
 
-/// Whom to tell, or ask, of `mask` at `path`.
-fn wanted(path: &Path, mask: u64) -> Vec<(Arc<Group>, u64)> {
+/// Which marks of a group an event has met.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct SeenBy {
+    /// One of the file system.
+    pub file_system: bool,
+    /// One of the object or directory.
+    pub own: bool,
+    /// One of the directory that a name moves to.
+    pub second: bool,
+}
+
+/// Whom to tell, or ask, of `mask` there.
+fn wanted(place: &Place<'_>, mask: u64) -> Vec<(Arc<Group>, u64, SeenBy)> {
     let mut all: Vec<Wanted> = Vec::new();
-    let mut note = |mark: &Mark, of_child: bool| {
+    let mut note = |mark: &Mark, of_child: bool, second: bool| {
         let Some(group) = mark.group.upgrade() else { return };
         let mut wants = mark.mask.load(Ordering::Relaxed);
         let mut ignored = mark.ignored.load(Ordering::Relaxed);
         if of_child && wants & event::ON_CHILD == 0 {
             (wants, ignored) = (0, 0);
         }
-        match all.iter_mut().find(|w| Arc::ptr_eq(&w.group, &group)) {
-            Some(wanted) => {
-                wanted.mask |= wants;
-                wanted.ignored |= ignored;
+        if place.is_dir && wants & event::ONDIR == 0 {
+            wants = 0;
+        }
+        let wanted = match all.iter_mut().position(|w| Arc::ptr_eq(&w.group, &group)) {
+            Some(at) => all.get_mut(at),
+            None => {
+                all.push(Wanted { group, mask: 0, ignored: 0, seen_by: SeenBy::default() });
+                all.last_mut()
             }
-            None => all.push(Wanted { group, mask: wants, ignored }),
+        };
+        let Some(wanted) = wanted else { return };
+        wanted.mask |= wants;
+        wanted.ignored |= ignored;
+        if wants != 0 {
+            let seen_by = &mut wanted.seen_by;
+            match mark.target {
+                Target::FileSystem(_) => seen_by.file_system = true,
+                Target::Inode(_) if second => seen_by.second = true,
+                Target::Inode(_) => seen_by.own |= !of_child,
+                Target::Mount(_) => {}
+            }
         }
     };
-    let on = |inode: &dyn Inode| {
-        let marks = inode.attachments().get::<OnInode>();
+    let on = |dentry: &Dentry| {
+        let marks = dentry.inode().attachments().get::<OnInode>();
         marks.map(|marks| marks.list.lock().clone()).unwrap_or_default()
     };
-    on(&**path.inode()).iter().for_each(|mark| note(mark, false));
-    if let Some(parent) = path.dentry.parent() {
-        on(&**parent.inode()).iter().for_each(|mark| note(mark, true));
+    on(place.own).iter().for_each(|mark| note(mark, false, false));
+    if let Some(parent) = &place.parent {
+        on(parent).iter().for_each(|mark| note(mark, true, false));
+    }
+    if let Some(second) = place.second {
+        on(second).iter().for_each(|mark| note(mark, false, true));
     }
     let elsewhere: Vec<Arc<Mark>> = {
         let list = ELSEWHERE.read();
-        list.iter().filter(|mark| mark.target.has(path)).cloned().collect()
+        list.iter().filter(|mark| mark.target.has(place)).cloned().collect()
     };
-    elsewhere.iter().for_each(|mark| note(mark, false));
-    let is_dir = path.dentry.is_dir();
+    elsewhere.iter().for_each(|mark| note(mark, false, false));
     let told = |w: Wanted| {
-        if is_dir && w.mask & event::ONDIR == 0 {
-            return None;
-        }
         let seen = mask & w.mask & !w.ignored;
-        (seen != 0).then_some((w.group, seen))
+        (seen != 0).then_some((w.group, seen, w.seen_by))
     };
     all.into_iter().filter_map(told).collect()
 }
 
+/// Whether there are marks.
+pub fn is_any() -> bool {
+    ALL.load(Ordering::Relaxed) != 0
+}
+
 /// Something happened at `path`: who watches it is told.
 pub fn happened(path: &Path, what: Happened) {
-    if ALL.load(Ordering::Relaxed) == 0 {
+    if !is_any() {
         return;
     }
     // The events of both interfaces have the same values where both have them.
-    let mask = u64::from(what.bits()) & event::PLAIN;
-    tell(path, mask);
+    tell(path, u64::from(what.bits()) & (event::PLAIN | event::ATTRIB));
     if what.contains(Happened::MODIFY) {
         forget_ignored(path);
     }
@@ -285,7 +339,7 @@ pub fn happened(path: &Path, what: Happened) {
 
 /// A program was opened at `path` to be executed.
 pub fn executed(path: &Path) {
-    if ALL.load(Ordering::Relaxed) != 0 {
+    if is_any() {
         tell(path, event::OPEN_EXEC);
         tell(path, event::OPEN);
     }
@@ -295,10 +349,61 @@ fn tell(path: &Path, mask: u64) {
     if mask == 0 {
         return;
     }
-    let dir = if path.dentry.is_dir() { event::ONDIR } else { 0 };
-    for (group, seen) in wanted(path, mask) {
-        group.tell(seen | dir, path);
+    let subject = Subject { child: Some(path.dentry.name()), ..Subject::of(&path.dentry) };
+    let place = Place { path: Some(path), ..Place::of(&path.dentry) };
+    for (group, seen, _) in wanted(&place, mask) {
+        group.tell(seen, Some(path), &subject);
     }
+}
+
+/// Something happened to an object, whatever it is called.
+pub fn happened_itself(dentry: &Arc<Dentry>, mask: u64) {
+    if is_any() {
+        let place = Place { parent: None, ..Place::of(dentry) };
+        for (group, seen, _) in wanted(&place, mask) {
+            group.tell(seen, None, &Subject { dir: None, ..Subject::of(dentry) });
+        }
+    }
+}
+
+/// Something happened to a name in a directory, which stands or stood for `child`.
+pub fn happened_in(dir: &Arc<Dentry>, child: &Arc<Dentry>, name: &[u8], mask: u64) {
+    if !is_any() {
+        return;
+    }
+    let subject =
+        Subject { dir: Some(dir.clone()), child: Some(name.into()), ..Subject::of(child) };
+    let place = Place { parent: None, is_dir: child.is_dir(), ..Place::of(dir) };
+    for (group, seen, _) in wanted(&place, mask) {
+        group.tell(seen, None, &subject);
+    }
+}
+
+/// `child` was moved.
+pub fn happened_to_name(
+    child: &Arc<Dentry>,
+    old_dir: &Arc<Dentry>,
+    old_name: &[u8],
+    new_dir: &Arc<Dentry>,
+    new_name: &[u8],
+) {
+    if !is_any() {
+        return;
+    }
+    let is_dir = child.is_dir();
+    let place = Place { parent: None, second: Some(new_dir), is_dir, ..Place::of(old_dir) };
+    for (group, seen, by) in wanted(&place, event::RENAME) {
+        let (old, new) = (by.file_system || by.own, by.file_system || by.second);
+        let subject = Subject {
+            dir: old.then(|| old_dir.clone()),
+            child: old.then(|| old_name.into()),
+            moved: new.then(|| (new_dir.clone(), new_name.into())),
+            ..Subject::of(child)
+        };
+        group.tell(seen, None, &subject);
+    }
+    happened_in(old_dir, child, old_name, event::MOVED_FROM);
+    happened_in(new_dir, child, new_name, event::MOVED_TO);
 }
 
 /// What is written is no longer ignored, but where it was said to be.
@@ -316,7 +421,8 @@ pub fn ask(path: &Path, mask: u64) -> Result<()> {
     if ALL.load(Ordering::Relaxed) == 0 || ASKED.load(Ordering::Relaxed) & mask == 0 {
         return Ok(());
     }
-    for (group, seen) in wanted(path, mask) {
+    let place = Place { path: Some(path), ..Place::of(&path.dentry) };
+    for (group, seen, _) in wanted(&place, mask) {
         group.ask(seen, path)?;
     }
     Ok(())

@@ -2,7 +2,9 @@
 //! may be asked before it is.
 //!
 //! * [`Group`]: what a `fanotify_init(2)` descriptor stands for. [`marks`]: what it watches.
+//!   [`handles`]: events that come with file handles.
 
+pub mod handles;
 pub mod marks;
 
 use crate::errno::{Errno, Result};
@@ -13,6 +15,7 @@ use crate::kernel::{Rlimit, Task};
 use crate::sync::{Mutex, rank};
 use crate::vfs::{Attr, File, FileOps, FileType, OpenFlags, Path};
 use crate::wait::{EventMask, WaitQueue, Waker};
+use handles::{Handles, Subject};
 use marks::Marks;
 use std::any::Any;
 use std::collections::{BTreeMap, VecDeque};
@@ -33,6 +36,24 @@ pub mod event {
     pub const OPEN: u64 = 0x20;
     /// A program was opened to be executed.
     pub const OPEN_EXEC: u64 = 0x1000;
+    /// Attributes have changed.
+    pub const ATTRIB: u64 = 0x4;
+    /// A name has been moved away from a directory, or into one.
+    pub const MOVED_FROM: u64 = 0x40;
+    /// The other half.
+    pub const MOVED_TO: u64 = 0x80;
+    /// A name has been made in a directory.
+    pub const CREATE: u64 = 0x100;
+    /// A name has been removed from a directory.
+    pub const DELETE: u64 = 0x200;
+    /// The object itself is gone.
+    pub const DELETE_SELF: u64 = 0x400;
+    /// The object itself has been moved.
+    pub const MOVE_SELF: u64 = 0x800;
+    /// A file system has found itself damaged, which none does here.
+    pub const FS_ERROR: u64 = 0x8000;
+    /// A name has been moved: both halves at once.
+    pub const RENAME: u64 = 0x1000_0000;
     /// Events were lost.
     pub const Q_OVERFLOW: u64 = 0x4000;
     /// Something is to be opened.
@@ -48,6 +69,10 @@ pub mod event {
 
     /// Those that only tell.
     pub const PLAIN: u64 = ACCESS | MODIFY | CLOSE_WRITE | CLOSE_NOWRITE | OPEN | OPEN_EXEC;
+    /// Those of names in directories.
+    pub const OF_NAMES: u64 = MOVED_FROM | MOVED_TO | CREATE | DELETE | RENAME;
+    /// Those that come with handles only.
+    pub const OF_HANDLES: u64 = OF_NAMES | ATTRIB | DELETE_SELF | MOVE_SELF | FS_ERROR;
     /// Those that ask.
     pub const PERMISSIONS: u64 = OPEN_PERM | ACCESS_PERM | OPEN_EXEC_PERM;
 }
@@ -69,6 +94,21 @@ pub mod init {
     /// Threads, not processes, are told.
     pub const REPORT_TID: u32 = 0x100;
 
+    /// Handles of objects instead of descriptors.
+    pub const REPORT_FID: u32 = 0x200;
+    /// Handles of directories.
+    pub const REPORT_DIR_FID: u32 = 0x400;
+    /// Names in them, too.
+    pub const REPORT_NAME: u32 = 0x800;
+    /// The object that a name stands for, too.
+    pub const REPORT_TARGET_FID: u32 = 0x1000;
+
+    /// With any of these, no descriptors.
+    pub const HANDLES: u32 = REPORT_FID | REPORT_DIR_FID | REPORT_NAME | REPORT_TARGET_FID;
+    /// What only a privileged user may ask for.
+    pub const PRIVILEGED: u32 =
+        CLASS_CONTENT | CLASS_PRE_CONTENT | UNLIMITED_QUEUE | UNLIMITED_MARKS | REPORT_TID;
+
     /// Those that are known here.
     pub const ALL: u32 = CLOEXEC
         | NONBLOCK
@@ -76,7 +116,8 @@ pub mod init {
         | CLASS_PRE_CONTENT
         | UNLIMITED_QUEUE
         | UNLIMITED_MARKS
-        | REPORT_TID;
+        | REPORT_TID
+        | HANDLES;
 }
 
 /// `fs.fanotify.max_queued_events`.
@@ -123,10 +164,29 @@ impl Question {
     }
 }
 
+/// What an event is about.
+enum About {
+    /// What is there comes with a descriptor.
+    Path(Path),
+    /// Handles.
+    Handles(Handles),
+    /// Events have been lost.
+    Lost,
+}
+
+impl About {
+    fn same(&self, other: &About) -> bool {
+        match (self, other) {
+            (About::Path(a), About::Path(b)) => a.same(b),
+            (About::Handles(a), About::Handles(b)) => a.same(b),
+            _ => false,
+        }
+    }
+}
+
 struct Event {
     mask: u64,
-    /// What it is about; `None` for lost events.
-    path: Option<Path>,
+    about: About,
     pid: i32,
     question: Option<Arc<Question>>,
 }
@@ -147,6 +207,8 @@ pub struct Group {
     /// How descriptors that come with events are opened.
     event_flags: OpenFlags,
     user: (u64, u32),
+    /// Was made by a user without privileges, who is not told which process did something.
+    unprivileged: bool,
     pub(super) marks: Mutex<Marks, { rank::INODE }>,
     state: Mutex<State, { rank::LEAF }>,
     queue: WaitQueue,
@@ -154,7 +216,12 @@ pub struct Group {
 
 impl Group {
     /// An open, empty group of a user. `EMFILE` if the user has too many.
-    pub fn open(user: (u64, u32), flags: u32, event_flags: OpenFlags) -> Result<Arc<File>> {
+    pub fn open(
+        user: (u64, u32),
+        unprivileged: bool,
+        flags: u32,
+        event_flags: OpenFlags,
+    ) -> Result<Arc<File>> {
         {
             let mut groups = GROUPS.lock();
             let count = groups.entry(user).or_default();
@@ -168,6 +235,7 @@ impl Group {
             flags,
             event_flags,
             user,
+            unprivileged,
             marks: Mutex::default(),
             state: Mutex::default(),
             queue: WaitQueue::new(),
@@ -187,6 +255,16 @@ impl Group {
         self.flags & (init::CLASS_CONTENT | init::CLASS_PRE_CONTENT) != 0
     }
 
+    /// How its events say what they are about: flags among [`init::HANDLES`]; none for descriptors.
+    pub fn handles(&self) -> u32 {
+        self.flags & init::HANDLES
+    }
+
+    /// True if a user without privileges has made it.
+    pub fn is_unprivileged(&self) -> bool {
+        self.unprivileged
+    }
+
     /// True without a bound on marks.
     pub(super) fn has_any_number_of_marks(&self) -> bool {
         self.flags & init::UNLIMITED_MARKS != 0
@@ -196,23 +274,30 @@ impl Group {
         if self.flags & init::REPORT_TID != 0 { task.tid() } else { task.tgid() }
     }
 
-    /// Something has happened at `path` that it wants to know.
-    pub(super) fn tell(&self, mask: u64, path: &Path) {
+    /// Something has happened that it wants to know, at `path` if that is known.
+    pub(super) fn tell(&self, mask: u64, path: Option<&Path>, subject: &Subject) {
         let Some(task) = crate::kernel::current() else { return };
         let pid = self.pid_of(&task);
+        let mask = mask | if subject.object.is_dir() { event::ONDIR } else { 0 };
+        let about = match (self.handles(), path) {
+            (0, None) => return,
+            (0, Some(path)) => About::Path(path.clone()),
+            (flags, _) if flags & init::REPORT_FID == 0 && !subject.has_dir() => return,
+            (flags, _) => About::Handles(Handles::new(flags, mask, subject)),
+        };
         {
             let mut state = self.state.lock();
             let same = |e: &&mut Event| {
                 e.pid == pid
                     && e.question.is_none()
-                    && e.mask & event::ONDIR == mask & event::ONDIR
-                    && e.path.as_ref().is_some_and(|p| p.same(path))
+                    && (e.mask ^ mask) & (event::ONDIR | event::RENAME) == 0
+                    && e.about.same(&about)
             };
             if let Some(old) = state.events.iter_mut().rev().take(MERGE_DEPTH).find(same) {
                 old.mask |= mask;
                 return;
             }
-            let event = Event { mask, path: Some(path.clone()), pid, question: None };
+            let event = Event { mask, about, pid, question: None };
             self.push(&mut state, event);
         }
         self.queue.notify(EventMask::READABLE);
@@ -225,8 +310,9 @@ impl Group {
         };
         if state.events.len() < most {
             state.events.push_back(event);
-        } else if state.events.back().is_none_or(|last| last.path.is_some()) {
-            let lost = Event { mask: event::Q_OVERFLOW, path: None, pid: 0, question: None };
+        } else if !matches!(state.events.back(), Some(Event { about: About::Lost, .. })) {
+            let (mask, about) = (event::Q_OVERFLOW, About::Lost);
+            let lost = Event { mask, about, pid: 0, question: None };
             state.events.push_back(lost);
         }
     }
@@ -244,7 +330,7 @@ impl Group {
             }
             let event = Event {
                 mask,
-                path: Some(path.clone()),
+                about: About::Path(path.clone()),
                 pid: self.pid_of(&task),
                 question: Some(question.clone()),
             };
@@ -292,10 +378,25 @@ impl Group {
     fn give(&self, task: &Task, dst: &mut dyn Sink) -> Result<usize> {
         /// `FAN_NOFD`
         const NO_FD: i32 = -1;
-        let event = self.state.lock().events.pop_front().ok_or(Errno::EAGAIN)?;
-        let fd = match &event.path {
-            Some(path) => self.descriptor(task, path),
-            None => Ok(NO_FD),
+        let mut event = self.state.lock().events.pop_front().ok_or(Errno::EAGAIN)?;
+        let records = match &event.about {
+            About::Handles(handles) => handles.records(task, self.flags, event.mask)?,
+            _ => Vec::new(),
+        };
+        if METADATA + records.len() > dst.remaining() {
+            self.state.lock().events.push_front(event);
+            return Err(Errno::EINVAL);
+        }
+        let fd = match &event.about {
+            About::Path(path) => self.descriptor(task, path),
+            About::Handles(_) | About::Lost => Ok(NO_FD),
+        };
+        if self.unprivileged && event.pid != task.tgid() {
+            event.pid = 0;
+        }
+        let mask = match self.handles() {
+            0 => event.mask & !event::ONDIR,
+            _ => event.mask,
         };
         let fd = match fd {
             Ok(fd) => fd,
@@ -308,13 +409,14 @@ impl Group {
             }
         };
         let mut bytes = Vec::with_capacity(METADATA);
-        bytes.extend_from_slice(&(METADATA as u32).to_ne_bytes());
+        bytes.extend_from_slice(&((METADATA + records.len()) as u32).to_ne_bytes());
         // Version 3, and the length again.
         bytes.extend_from_slice(&[3, 0]);
         bytes.extend_from_slice(&(METADATA as u16).to_ne_bytes());
-        bytes.extend_from_slice(&(event.mask & !event::ONDIR).to_ne_bytes());
+        bytes.extend_from_slice(&mask.to_ne_bytes());
         bytes.extend_from_slice(&fd.to_ne_bytes());
         bytes.extend_from_slice(&task.local_id(event.pid).to_ne_bytes());
+        bytes.extend_from_slice(&records);
         if let Some(question) = event.question.clone() {
             self.state.lock().asked.push((fd, question));
         }
@@ -417,6 +519,7 @@ impl FileOps for Group {
     fn ioctl(&self, task: &Task, _file: &File, cmd: u32, arg: u64) -> Result<u64> {
         match cmd {
             FIONREAD => {
+                // Linux does not count records either.
                 let len = self.state.lock().events.len() * METADATA;
                 put_int(task, arg, len)
             }

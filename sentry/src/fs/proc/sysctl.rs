@@ -16,7 +16,7 @@ use crate::kernel::namespace::UtsNamespace;
 use crate::kernel::tree::{self, PID_MAX};
 use crate::kernel::{Kernel, version::UTS};
 use crate::mm::MAX_MAP_COUNT;
-use crate::vfs::{dnotify, fd_table, locks::lease};
+use crate::vfs::{dnotify, fd_table, locks::lease, protected};
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -85,10 +85,13 @@ fn fs(kernel: &Arc<Kernel>) -> Node {
         ("pipe-max-size", text(PipeMax)),
         ("pipe-user-pages-hard", text(Constant("0\n"))),
         ("pipe-user-pages-soft", text(Constant("16384\n"))),
-        ("protected_fifos", text(Constant("0\n"))),
-        ("protected_hardlinks", text(Constant("0\n"))),
-        ("protected_regular", text(Constant("0\n"))),
-        ("protected_symlinks", text(Constant("0\n"))),
+        ("protected_fifos", text(Private(Number { place: &protected::FIFOS, range: 0..=2 }))),
+        (
+            "protected_hardlinks",
+            text(Private(Number { place: &protected::HARDLINKS, range: 0..=1 })),
+        ),
+        ("protected_regular", text(Private(Number { place: &protected::REGULAR, range: 0..=2 }))),
+        ("protected_symlinks", text(Private(Number { place: &protected::SYMLINKS, range: 0..=1 }))),
         ("suid_dumpable", text(Constant("0\n"))),
     ])
 }
@@ -135,6 +138,23 @@ impl Text for Number {
 
     fn rights(&self) -> Rights {
         Rights::root(0o644)
+    }
+}
+
+/// A number that only root sees.
+struct Private(Number);
+
+impl Text for Private {
+    fn read(&self) -> Result<Vec<u8>> {
+        self.0.read()
+    }
+
+    fn write(&self, data: &[u8]) -> Result<()> {
+        self.0.write(data)
+    }
+
+    fn rights(&self) -> Rights {
+        Rights::root(0o600)
     }
 }
 

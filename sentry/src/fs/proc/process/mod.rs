@@ -10,7 +10,7 @@ mod namespaces;
 mod net;
 mod pagemap;
 mod query;
-mod reopen;
+pub(crate) mod reopen;
 mod stat;
 mod status;
 mod tasks;

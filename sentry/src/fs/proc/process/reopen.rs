@@ -8,6 +8,7 @@ use crate::errno::{Errno, Result};
 use crate::fs::host::{HostFile, again};
 use crate::fs::pipe::{FifoSlot, PipeFile};
 use crate::fs::super_block;
+use crate::socket::{Kind, Socket, SocketFile};
 use crate::vfs::{
     Attachments, Attr, Dentry, File, FileOps, FileSystem, FileType, Inode, Mount, OpenFlags, Path,
     SetAttr, StatFs, own_attr,
@@ -75,12 +76,52 @@ impl Inode for Reopened {
         }
     }
 
+    fn get_xattr(&self, name: &[u8]) -> Result<Vec<u8>> {
+        match self.file.ops_as::<SocketFile>() {
+            Some(socket) if name == PROTOCOL_NAME => {
+                Ok([protocol_name(&**socket.socket()).as_bytes(), b"\0"].concat())
+            }
+            _ => Err(Errno::EOPNOTSUPP),
+        }
+    }
+
+    fn list_xattr(&self) -> Result<Vec<Vec<u8>>> {
+        let is_socket = self.file.ops_as::<SocketFile>().is_some();
+        Ok(if is_socket { vec![PROTOCOL_NAME.to_vec()] } else { Vec::new() })
+    }
+
+    fn remove_xattr(&self, name: &[u8]) -> Result<()> {
+        // Linux leaves these to security modules, and says so to who removes one.
+        let modules = name.starts_with(b"security.") && self.kind == FileType::Socket;
+        Err(if modules { Errno::EAGAIN } else { Errno::EOPNOTSUPP })
+    }
+
     fn attachments(&self) -> &Attachments {
         &self.attachments
     }
 
     fn as_any(&self) -> &dyn Any {
         self
+    }
+}
+
+/// The attribute in which a socket has its protocol's name.
+const PROTOCOL_NAME: &[u8] = b"system.sockprotoname";
+
+/// The name of a socket's protocol (`struct proto`).
+fn protocol_name(socket: &dyn Socket) -> &'static str {
+    let v6 = socket.family() == libc::AF_INET6;
+    let by_version = |v4, other| if v6 { other } else { v4 };
+    match (socket.family(), socket.kind(), socket.protocol()) {
+        (libc::AF_UNIX, Kind::Stream, _) => "UNIX-STREAM",
+        (libc::AF_UNIX, ..) => "UNIX",
+        (libc::AF_NETLINK, ..) => "NETLINK",
+        (libc::AF_PACKET, ..) => "PACKET",
+        (_, Kind::Stream, _) => by_version("TCP", "TCPv6"),
+        (_, Kind::Dgram, libc::IPPROTO_UDPLITE) => by_version("UDP-Lite", "UDPLITEv6"),
+        (_, Kind::Dgram, libc::IPPROTO_ICMP | libc::IPPROTO_ICMPV6) => by_version("PING", "PINGv6"),
+        (_, Kind::Dgram, _) => by_version("UDP", "UDPv6"),
+        (_, Kind::Raw | Kind::SeqPacket, _) => by_version("RAW", "RAWv6"),
     }
 }
 

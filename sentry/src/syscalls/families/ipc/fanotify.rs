@@ -8,12 +8,13 @@ use crate::kernel::CurrentTask;
 use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::{AT_FDCWD, Fd};
+use crate::vfs::handles::Handle;
 use crate::vfs::permission::{self, Access, CAP_SYS_ADMIN};
 use crate::vfs::walk::{self, WalkFlags};
 use crate::vfs::{OpenFlags, Path};
 use std::sync::Arc;
 
-/// `fanotify_init(2)`. Without `CAP_SYS_ADMIN` only groups that report file handles could be had: `EPERM`.
+/// `fanotify_init(2)`. Without `CAP_SYS_ADMIN` only groups that report file handles can be had: `EPERM`.
 pub fn fanotify_init(t: &mut CurrentTask, flags: u32, event_f_flags: u32) -> SysResult {
     const EVENT_FLAGS: OpenFlags = OpenFlags::WRONLY
         .union(OpenFlags::RDWR)
@@ -25,7 +26,8 @@ pub fn fanotify_init(t: &mut CurrentTask, flags: u32, event_f_flags: u32) -> Sys
         .union(OpenFlags::LARGEFILE)
         .union(OpenFlags::NOATIME);
     const BOTH_CLASSES: u32 = init::CLASS_CONTENT | init::CLASS_PRE_CONTENT;
-    if !t.creds().has(CAP_SYS_ADMIN) {
+    let unprivileged = !t.creds().has(CAP_SYS_ADMIN);
+    if unprivileged && (flags & init::PRIVILEGED != 0 || flags & init::HANDLES == 0) {
         return Err(Errno::EPERM);
     }
     if flags & !init::ALL != 0 {
@@ -38,8 +40,16 @@ pub fn fanotify_init(t: &mut CurrentTask, flags: u32, event_f_flags: u32) -> Sys
     {
         return Err(Errno::EINVAL);
     }
+    let handles = flags & init::HANDLES;
+    let whole = |of: u32, needs: u32| handles & of == 0 || handles & needs == needs;
+    if handles != 0 && flags & BOTH_CLASSES != 0
+        || !whole(init::REPORT_NAME, init::REPORT_DIR_FID)
+        || !whole(init::REPORT_TARGET_FID, init::REPORT_NAME | init::REPORT_FID)
+    {
+        return Err(Errno::EINVAL);
+    }
     let user = (t.creds().user_ns.id(), t.creds().euid);
-    let group = Group::open(user, flags, event_flags)?;
+    let group = Group::open(user, unprivileged, flags, event_flags)?;
     install(t, group, flags & init::CLOEXEC != 0)
 }
 
@@ -98,8 +108,8 @@ pub fn fanotify_mark(
     pathname: UserAddr,
 ) -> SysResult {
     const EVENT_FLAGS: u64 = event::ON_CHILD | event::ONDIR;
-    /// Events that only file handles could tell (`FAN_ATTRIB`, `FAN_CREATE`, `FAN_RENAME` and so on).
-    const OF_HANDLES: u64 = 0x4 | 0xfc0 | 0x8000 | 0x1000_0000;
+    /// Events and flags that only a directory can have.
+    const OF_DIRECTORIES: u64 = event::OF_NAMES | EVENT_FLAGS;
     if mask >> 32 != 0 || flags & !mark::ALL != 0 || flags & mark::TYPE == mark::TYPE {
         return Err(Errno::EINVAL);
     }
@@ -111,7 +121,7 @@ pub fn fanotify_mark(
         mark::FLUSH => {}
         _ => return Err(Errno::EINVAL),
     }
-    if mask & !(event::PLAIN | event::PERMISSIONS | EVENT_FLAGS | OF_HANDLES) != 0 {
+    if mask & !(event::PLAIN | event::PERMISSIONS | EVENT_FLAGS | event::OF_HANDLES) != 0 {
         return Err(Errno::EINVAL);
     }
     let ignore = flags & mark::IGNORED_MASK != 0;
@@ -119,7 +129,16 @@ pub fn fanotify_mark(
     let mask = if ignore { mask & !EVENT_FLAGS } else { mask };
     let file = t.file(fanotify_fd.0)?;
     let group: &Group = file.ops_as().ok_or(Errno::EINVAL)?;
-    if mask & event::PERMISSIONS != 0 && !group.may_ask() || mask & OF_HANDLES != 0 {
+    let kind = flags & mark::TYPE;
+    if kind != 0 && (group.is_unprivileged() || !t.creds().has(CAP_SYS_ADMIN)) {
+        return Err(Errno::EPERM);
+    }
+    let handles = group.handles();
+    if mask & event::PERMISSIONS != 0 && !group.may_ask()
+        || mask & event::FS_ERROR != 0 && kind != mark::FILESYSTEM
+        || mask & event::OF_HANDLES != 0 && (handles == 0 || kind == mark::MOUNT)
+        || mask & event::RENAME != 0 && handles & init::REPORT_NAME == 0
+    {
         return Err(Errno::EINVAL);
     }
     if command == mark::FLUSH {
@@ -131,6 +150,16 @@ pub fn fanotify_mark(
     if path.mount.is_internal() && flags & mark::TYPE != 0 {
         return Err(Errno::EINVAL);
     }
+    let is_dir = path.dentry.is_dir();
+    let strict = handles & init::REPORT_TARGET_FID != 0 || mask & event::RENAME != 0;
+    if strict && !is_dir && mask & OF_DIRECTORIES != 0 {
+        return Err(Errno::ENOTDIR);
+    }
+    if handles != 0 {
+        Handle::of(&path.dentry, kind == 0)?;
+    }
+    // Means nothing there.
+    let mask = if kind != 0 || !is_dir { mask & !event::ON_CHILD } else { mask };
     let target = target(&path, flags);
     let change = Change { mask, ignore, survives: flags & mark::IGNORED_SURV_MODIFY != 0 };
     match command {

@@ -2,13 +2,14 @@
 
 use super::open::check;
 use super::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, find_path};
-use crate::errno::{Errno, Result};
+use crate::errno::Errno;
 use crate::kernel::CurrentTask;
 use crate::kernel::credentials::CAP_DAC_READ_SEARCH;
 use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
 use crate::syscalls::arg::{Fd, Flags, PathPtr};
 use crate::syscalls::families::file::install;
+use crate::vfs::handles::{Handle, TYPE_INODE, TYPE_KERNFS};
 use crate::vfs::walk::WalkContext;
 use crate::vfs::{OpenFlags, Path, open};
 use std::sync::Arc;
@@ -21,28 +22,6 @@ const AT_HANDLE_CONNECTABLE: u32 = 2;
 const MAX_BYTES: u32 = 128;
 /// Length and type stand before the handle.
 const HEADER: u64 = 8;
-/// A handle with device and inode number.
-const TYPE_INODE: i32 = 0x81;
-/// A handle of a file system that the kernel makes up: the inode number (`FILEID_KERNFS`).
-const TYPE_KERNFS: i32 = 0xfe;
-
-/// Type and bytes of the handle of a place. `EOPNOTSUPP` where the file system gives none out that files could
-/// be opened by, and that is what they are wanted for.
-fn encode(path: &Path, only_id: bool) -> Result<(i32, Vec<u8>)> {
-    let attr = path.inode().attr()?;
-    match path.dentry.fs().type_name() {
-        "proc" | "devpts" | "mqueue" | "nsfs" | "pipefs" | "sockfs" if !only_id => {
-            Err(Errno::EOPNOTSUPP)
-        }
-        "cgroup2" | "sysfs" => Ok((TYPE_KERNFS, attr.ino.to_le_bytes().to_vec())),
-        _ => {
-            let mut bytes = attr.dev.to_le_bytes().to_vec();
-            bytes.extend(attr.ino.to_le_bytes());
-            Ok((TYPE_INODE, bytes))
-        }
-    }
-}
-
 /// `name_to_handle_at(2)`
 pub fn name_to_handle_at(
     t: &mut CurrentTask,
@@ -64,7 +43,7 @@ pub fn name_to_handle_at(
     }
     let follow = if flags & AT_SYMLINK_FOLLOW != 0 { 0 } else { AT_SYMLINK_NOFOLLOW };
     let place = find_path(t, dirfd, path, flags & AT_EMPTY_PATH | follow)?;
-    let (kind, bytes) = encode(&place, flags & AT_HANDLE_FID != 0)?;
+    let Handle { kind, bytes, identity } = Handle::of(&place.dentry, flags & AT_HANDLE_FID != 0)?;
     let room: u32 = t.mm().read_obj(handle)?;
     if room > MAX_BYTES {
         return Err(Errno::EINVAL);
@@ -80,9 +59,8 @@ pub fn name_to_handle_at(
         return Err(Errno::EOVERFLOW);
     }
     if flags & AT_HANDLE_FID == 0 {
-        let attr = place.inode().attr()?;
         let kernel = t.kernel().clone();
-        let displaced = kernel.handles.lock().give((attr.dev, attr.ino), &place.dentry);
+        let displaced = kernel.handles.lock().give(identity, &place.dentry);
         drop(displaced);
     }
     t.mm().write_obj(handle, &[len as i32, kind])?;

@@ -2,6 +2,7 @@
 
 use super::{AT_EMPTY_PATH, AT_FDCWD, AT_SYMLINK_NOFOLLOW, find_path};
 use crate::errno::{Errno, Result};
+use crate::fs::proc::process::reopen;
 use crate::kernel::CurrentTask;
 use crate::mm::UserAddr;
 use crate::syscalls::SysResult;
@@ -24,6 +25,14 @@ fn read_name(t: &CurrentTask, addr: UserAddr) -> Result<Vec<u8>> {
     }
 }
 
+const CAPABILITY: &[u8] = b"security.capability";
+
+/// Whether the bytes are capabilities of a file: 32 bits of revision and flags, then as much as the revision has.
+fn is_capability(bytes: &[u8]) -> bool {
+    let revision = bytes.first_chunk().map_or(0, |word| u32::from_le_bytes(*word)) >> 24;
+    matches!((revision, bytes.len()), (2, 20) | (3, 24))
+}
+
 /// `xattr_permission`: who may do what with the name.
 fn check(t: &CurrentTask, path: &Path, name: &[u8], write: bool) -> Result<()> {
     if write {
@@ -31,7 +40,7 @@ fn check(t: &CurrentTask, path: &Path, name: &[u8], write: bool) -> Result<()> {
     }
     let creds = t.creds();
     if name.starts_with(b"security.") || name.starts_with(b"system.") {
-        if write && name == b"security.capability" {
+        if write && name == CAPABILITY {
             let may = creds.has_over(&path.inode().attr()?, permission::CAP_SETFCAP);
             return if may { Ok(()) } else { Err(Errno::EPERM) };
         }
@@ -48,9 +57,9 @@ fn check(t: &CurrentTask, path: &Path, name: &[u8], write: bool) -> Result<()> {
     }
     let attr = path.inode().attr()?;
     if name.starts_with(b"user.") {
-        match attr.file_type() {
-            FileType::Regular => {}
-            FileType::Directory => {
+        match FileType::from_mode(attr.mode) {
+            Some(FileType::Regular) => {}
+            Some(FileType::Directory) => {
                 let sticky = attr.mode & 0o1000 != 0;
                 if write && sticky && !permission::is_owner_or_capable(&attr, creds) {
                     return Err(Errno::EPERM);
@@ -99,6 +108,9 @@ fn set(
     }
     let mut bytes = vec![0; size as usize];
     t.mm().read(value, &mut bytes)?;
+    if name == CAPABILITY && !bytes.is_empty() && !is_capability(&bytes) {
+        return Err(Errno::EINVAL);
+    }
     check(t, path, &name, true)?;
     path.inode().set_xattr(&name, &bytes, flags)?;
     notify::happened(path, Happened::ATTRIB);
@@ -132,18 +144,10 @@ fn remove(t: &CurrentTask, path: &Path, name: UserAddr) -> SysResult {
     Ok(0)
 }
 
-/// The place of a descriptor. Files without one have no attributes.
+/// The place of a descriptor; that of a file without a path is where its link in `/proc/self/fd` leads.
 fn of_fd(t: &CurrentTask, fd: Fd) -> Result<Path> {
-    t.file(fd.0)?.path().cloned().ok_or(Errno::EOPNOTSUPP)
-}
-
-/// As [`of_fd`], for an attribute: those of users are only of regular files and directories.
-fn of_fd_for(t: &CurrentTask, fd: Fd, name: UserAddr, without: Errno) -> Result<Path> {
     let file = t.file(fd.0)?;
-    if let Some(path) = file.path() {
-        return Ok(path.clone());
-    }
-    Err(if read_name(t, name)?.starts_with(b"user.") { without } else { Errno::EOPNOTSUPP })
+    Ok(file.path().cloned().unwrap_or_else(|| reopen::place(&file)))
 }
 
 fn of_path(t: &CurrentTask, path: PathPtr, follow: bool) -> Result<Path> {
@@ -205,7 +209,7 @@ pub fn fgetxattr(
     value: UserAddr,
     size: u64,
 ) -> SysResult {
-    get(t, &of_fd_for(t, fd, name, Errno::ENODATA)?, name, value, size)
+    get(t, &of_fd(t, fd)?, name, value, size)
 }
 
 /// `getxattrat(2)`.
@@ -259,7 +263,7 @@ pub fn fsetxattr(
     size: u64,
     flags: Flags,
 ) -> SysResult {
-    set(t, &of_fd_for(t, fd, name, Errno::EPERM)?, name, value, size, flags.0)
+    set(t, &of_fd(t, fd)?, name, value, size, flags.0)
 }
 
 /// `setxattrat(2)`.
