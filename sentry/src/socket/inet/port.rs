@@ -91,6 +91,8 @@ struct Entry<S> {
     id: u64,
     binding: Binding,
     socket: Weak<S>,
+    /// Who it is about to connect with: not among the connections yet.
+    connecting: Option<Endpoint>,
 }
 
 type Shard<S> = Mutex<FxHashMap<u16, Vec<Entry<S>>>, { rank::LEAF }>;
@@ -116,6 +118,15 @@ impl<S> Claim<S> {
     /// The port.
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// The connection that the port was taken for is among the connections, or has failed.
+    pub fn has_connected(&self) {
+        let mut shard = self.table.shard(self.port).lock();
+        let mut entries = shard.get_mut(&self.port).into_iter().flatten();
+        if let Some(entry) = entries.find(|entry| entry.id == self.id) {
+            entry.connecting = None;
+        }
     }
 
     /// Changes what is bound. With `check` the change must not collide with others (`EADDRINUSE`).
@@ -181,6 +192,7 @@ impl<S> Ports<S> {
         port: u16,
         binding: Binding,
         socket: &Weak<S>,
+        connecting: Option<Endpoint>,
         free: impl FnOnce(&[Entry<S>]) -> bool,
     ) -> Option<Arc<Claim<S>>> {
         let mut shard = self.shard(port).lock();
@@ -189,7 +201,7 @@ impl<S> Ports<S> {
             return None;
         }
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        entries.push(Entry { id, binding, socket: socket.clone() });
+        entries.push(Entry { id, binding, socket: socket.clone(), connecting });
         Some(Arc::new(Claim { table: self.clone(), id, port }))
     }
 
@@ -204,31 +216,39 @@ impl<S> Ports<S> {
             !entries.iter().any(|e| binding.conflicts(&e.binding, self.streams))
         };
         if port != 0 {
-            return self.insert(port, binding, socket, free).ok_or(Errno::EADDRINUSE);
+            return self.insert(port, binding, socket, None, free).ok_or(Errno::EADDRINUSE);
         }
         self.ephemeral(binding.range)
-            .find_map(|port| self.insert(port, binding, socket, <[_]>::is_empty))
+            .find_map(|port| self.insert(port, binding, socket, None, <[_]>::is_empty))
             .or_else(|| {
                 let mut ports = self.ephemeral(binding.range);
-                ports.find_map(|p| self.insert(p, binding, socket, free))
+                ports.find_map(|p| self.insert(p, binding, socket, None, free))
             })
             .ok_or(Errno::EADDRINUSE)
     }
 
-    /// Takes a port to connect from. `unused` says whether a port that others have connected from is
-    /// still free towards the peer. `EADDRNOTAVAIL`.
+    /// Takes a port to connect to `peer` from, until [`Claim::has_connected`] for this connection alone. `unused` says whether
+    /// a port that others have connected from is still free towards the peer. `EADDRNOTAVAIL`.
     pub fn bind_to_connect(
         self: &Arc<Self>,
         binding: Binding,
+        peer: Endpoint,
         socket: &Weak<S>,
-        mut unused: impl FnMut(u16) -> bool,
+        unused: impl Fn(u16) -> bool,
     ) -> Result<Arc<Claim<S>>> {
         let binding = Binding { by_connect: true, ..binding };
-        let shared = |entries: &[Entry<S>]| entries.iter().all(|e| e.binding.by_connect);
         // An empty list is shared by all who are in it.
+        let shared = |entries: &[Entry<S>]| {
+            let other = |e: &Entry<S>| e.binding.ip != binding.ip || e.connecting != Some(peer);
+            entries.iter().all(|e| e.binding.by_connect && other(e))
+        };
         self.ephemeral(binding.range)
             .filter(|port| unused(*port))
-            .find_map(|port| self.insert(port, binding, socket, shared))
+            // Another may have connected from there since.
+            .find_map(|port| {
+                let claim = self.insert(port, binding, socket, Some(peer), shared)?;
+                unused(port).then_some(claim)
+            })
             .ok_or(Errno::EADDRNOTAVAIL)
     }
 
@@ -382,6 +402,24 @@ mod tests {
         assert!(t.bind(0, binding("::1"), &weak).is_ok());
         drop(held);
         assert!(t.bind(0, binding("0.0.0.0"), &weak).is_ok());
+    }
+
+    #[test]
+    fn two_that_connect_at_once_have_ports_of_their_own() {
+        let (t, s) = (table(true), Arc::new(1));
+        let weak = Arc::downgrade(&s);
+        let peer = |port| Endpoint::new("127.0.0.1".parse().unwrap(), port);
+        let connect = |to| t.bind_to_connect(binding("127.0.0.1"), peer(to), &weak, |_| true);
+        let held: Vec<_> = (0..3).map(|_| connect(80).unwrap()).collect();
+        assert_eq!(connect(80).err(), Some(Errno::EADDRNOTAVAIL));
+        assert!(connect(81).is_ok());
+        // From now on the table of connections says what is used.
+        held[1].has_connected();
+        assert_eq!(connect(80).unwrap().port(), held[1].port());
+        let none = t.bind_to_connect(binding("127.0.0.1"), peer(80), &weak, |_| false);
+        assert_eq!(none.err(), Some(Errno::EADDRNOTAVAIL));
+        drop(held);
+        assert!((0..3).all(|_| connect(80).is_ok()));
     }
 
     #[test]

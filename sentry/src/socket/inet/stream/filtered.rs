@@ -59,6 +59,7 @@ impl StreamSocket {
         let Some(local) = setup.local else { return Err(Errno::EINVAL) };
         match self.attempt(&mut setup, local, peer, route) {
             Ok(Some(result)) => {
+                setup.has_connected();
                 let remote = matches!(setup.state, State::Remote(_));
                 if !remote {
                     drop(setup);

@@ -115,6 +115,16 @@ impl Setup {
         Setup { progress, state, claim, local, chose_port: false, chose_ip: false }
     }
 
+    /// Its port may be used towards other peers, unless it is still to be connected: from then on the connection is in the
+    /// table that says so.
+    fn has_connected(&self) {
+        if let Some(claim) =
+            self.claim.as_ref().filter(|_| !matches!(self.state, State::Connecting(..)))
+        {
+            claim.has_connected();
+        }
+    }
+
     /// Back to where `bind(2)` left it.
     fn unconnect(&mut self) -> State {
         self.progress = Progress::Unconnected;
@@ -294,6 +304,7 @@ impl StreamSocket {
         let client = Connected::new(net, (local, peer), (there, back), ours, theirs, deferred, end);
         setup.local = Some(local);
         setup.state = State::Connected(client);
+        setup.has_connected();
         Counters::add(&net.counters.tcp_passive_opens, 1);
         // A SYN with an acknowledgement, and the acknowledgement.
         net.counters.segment(0, to.ip.is_ipv6());

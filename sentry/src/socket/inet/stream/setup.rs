@@ -266,7 +266,7 @@ impl StreamSocket {
                     !net.connections.contains(&tuple) && net.time_wait.may_reuse(&tuple)
                 };
                 let binding = self.binding(bound.unwrap_or(ip));
-                net.tcp.bind_to_connect(binding, &self.this, unused)?
+                net.tcp.bind_to_connect(binding, peer, &self.this, unused)?
             }
         };
         let local = Endpoint { ip, port: claim.port() };
@@ -286,6 +286,7 @@ impl StreamSocket {
         }
         if !route.local {
             let begun = self.connect_remote(&mut setup, local, (peer, peer));
+            setup.has_connected();
             if begun.is_err() {
                 setup.unconnect();
             }
@@ -294,6 +295,7 @@ impl StreamSocket {
         let tuple = Tuple { local, peer };
         let host = net.tcp.find(peer, local, route.device, |b| b.listening);
         let refused = self.connect_locally(&mut setup, tuple, (local, peer), host.as_deref());
+        setup.has_connected();
         drop(setup);
         self.begun(refused);
         Ok(())
