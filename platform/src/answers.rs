@@ -144,7 +144,7 @@ pub trait Descriptors: Send + Sync {
 
 /// What a platform calls an open file: never the same for two.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileName(pub(crate) u64);
+pub struct FileName(pub u64);
 
 /// The position of an open file, in a word that the platform changes on behalf of `lseek(2)` while nobody holds it. The sentry holds it
 /// with a lock of its own for as long as a transfer moves it.

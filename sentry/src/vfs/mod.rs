@@ -9,6 +9,8 @@
 pub mod async_io;
 pub mod attachments;
 pub mod attr;
+#[cfg(test)]
+mod copies;
 pub mod dcache;
 pub mod dentry;
 pub mod device;
