@@ -39,6 +39,8 @@ mod cmd {
     pub const SETNOCSUM: u32 = 0x4004_54c8;
     pub const SETIFF: u32 = 0x4004_54ca;
     pub const SETPERSIST: u32 = 0x4004_54cb;
+    pub const SETOWNER: u32 = 0x4004_54cc;
+    pub const SETGROUP: u32 = 0x4004_54ce;
     pub const GETFEATURES: u32 = 0x8004_54cf;
     pub const SETOFFLOAD: u32 = 0x4004_54d0;
     pub const GETIFF: u32 = 0x8004_54d2;
@@ -102,7 +104,7 @@ impl TunFile {
             Some(_) if flags & IFF_TUN_EXCL != 0 => return Err(Errno::EBUSY),
             Some(None) => return Err(Errno::EINVAL),
             Some(Some(tun)) => {
-                if !Net::capable(task, CAP_NET_ADMIN) {
+                if !tun.is_open_to(&task.creds()) && !Net::capable(task, CAP_NET_ADMIN) {
                     return Err(Errno::EPERM);
                 }
                 if tun.is_tap() != tap {
@@ -240,6 +242,14 @@ impl FileOps for TunFile {
                 task.mm()?.write(UserAddr(arg), &out)?;
             }
             cmd::SETPERSIST => end.tun.keep(arg != 0),
+            cmd::SETOWNER => {
+                let uid = task.creds().user_ns.uid_to_kernel(arg as u32).ok_or(Errno::EINVAL)?;
+                end.tun.change_users(|users| users.owner = Some(uid));
+            }
+            cmd::SETGROUP => {
+                let gid = task.creds().user_ns.gid_to_kernel(arg as u32).ok_or(Errno::EINVAL)?;
+                end.tun.change_users(|users| users.group = Some(gid));
+            }
             // Obsolete: checksums are always there.
             cmd::SETNOCSUM => {}
             // Nothing is left to the program but whole packets.

@@ -430,7 +430,42 @@ fn immutable_and_append_only() {
     }));
 }
 
+/// `FS_IOC_FSGETXATTR` and, with something to set, `FS_IOC_FSSETXATTR`.
+fn extended(path: &CStr, set: Option<[u32; 7]>) -> String {
+    let fd = open(path, O_RDONLY | O_NONBLOCK, 0);
+    let set = set.map_or(Ret(0), |words| ioctl(fd, 0x401c_5820, at(&words)));
+    let mut words = [9u32; 7];
+    let got = ioctl(fd, 0x801c_581f, at_mut(&mut words));
+    close(fd);
+    format!("{set} {got} {:#x} {:?}", words[0] & 0xd8, &words[3..])
+}
+
+fn extended_flags() {
+    put(c"f", "text");
+    mkdir(c"d", 0o755);
+    let flags_of = |bits: u32| Some([bits, 0, 0, 0, 0, 0, 0]);
+    for path in [c"f", c"d"] {
+        p!(extended(path, None), extended(path, flags_of(0x8)), flags(path, 0, 0));
+        p!(extended(path, flags_of(0x10)), flags(path, 0, 0), extended(path, flags_of(0)));
+        p!(extended(path, flags_of(0x40)), flags(path, 0x10, 0), extended(path, None));
+        p!(extended(path, flags_of(0)), flags(path, 0, 0));
+    }
+    let fd = open(c"f", O_RDONLY, 0);
+    p!(ioctl(fd, 0x801c_581f, 8u64), ioctl(fd, 0x401c_5820, 8u64), close(fd));
+    p!(extended(c"/proc/self/stat", None), extended(c"/proc/self/stat", flags_of(0)));
+    p!(extended(c"/dev/null", None));
+    p!(run(|| {
+        put(c"own", "");
+        chown(c"own", 5, 5);
+        sc!(SYS_setresuid, 5, 5, 5);
+        p!(extended(c"own", flags_of(0x8)), extended(c"own", flags_of(0x40)));
+        p!(extended(c"d", flags_of(0x40)));
+        0
+    }));
+}
+
 cases![
+    extended_flags,
     immutable_and_append_only,
     chmod_and_fchmod,
     chmod_follows_symlinks,

@@ -434,7 +434,39 @@ fn tun_devices() {
     });
 }
 
+fn owners_of_tun_devices() {
+    in_network(|| {
+        let open_one = || open(c"/dev/net/tun", O_RDWR | O_NONBLOCK, 0).fd();
+        let set = |fd: i32, name: &[u8]| {
+            let mut request = ifreq(name, &0x1001_u16.to_le_bytes());
+            sc!(SYS_ioctl, fd, 0x4004_54ca, at_mut(&mut request))
+        };
+        let mine = open_one();
+        let (own, free, group) = (open_one(), open_one(), open_one());
+        for (fd, name) in [(own, b"t0"), (free, b"t1"), (group, b"t2")] {
+            p!(
+                sc!(SYS_ioctl, fd, 0x4004_54cc, 5),
+                set(fd, name),
+                sc!(SYS_ioctl, fd, 0x4004_54cb, 1)
+            );
+        }
+        p!(sc!(SYS_ioctl, own, 0x4004_54cc, 5), sc!(SYS_ioctl, group, 0x4004_54ce, 6));
+        p!(sc!(SYS_ioctl, own, 0x4004_54cc, -1), sc!(SYS_ioctl, own, 0x4004_54ce, -1));
+        let others: Vec<i32> = (0..6).map(|_| open_one()).collect();
+        p!(close(own), close(free), close(group));
+        for (uid, fds) in [(5, &others[..3]), (7, &others[3..])] {
+            p!(run(|| {
+                p!(sc!(SYS_setresgid, uid, uid, uid), sc!(SYS_setgroups, 1, at(&[uid + 1])));
+                p!(sc!(SYS_setresuid, uid, uid, uid));
+                p!(set(fds[0], b"t0"), set(fds[1], b"t1"), set(fds[2], b"t2"), set(mine, b"t9"));
+                0
+            }));
+        }
+    });
+}
+
 cases![
+    owners_of_tun_devices,
     making_links,
     changing_links,
     addresses,

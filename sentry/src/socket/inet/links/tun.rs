@@ -2,6 +2,7 @@
 
 use super::Home;
 use crate::errno::{Errno, Result};
+use crate::kernel::Credentials;
 use crate::socket::packet::frame::{self, Checksum, Frame as Shown};
 use crate::sync::{Mutex, rank};
 use crate::wait::{EventMask, WaitQueue};
@@ -32,10 +33,21 @@ pub struct Tun {
     attached: AtomicBool,
     /// It stays when the program closes it (`TUNSETPERSIST`).
     persistent: AtomicBool,
+    /// Who may have it besides administrators (`TUNSETOWNER`, `TUNSETGROUP`).
+    users: Mutex<Users, { rank::LEAF }>,
     /// It was started.
     up: AtomicBool,
     /// Who waits for frames.
     pub readers: WaitQueue,
+}
+
+/// An owner and a group, if there are some.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Users {
+    /// User.
+    pub owner: Option<u32>,
+    /// Group.
+    pub group: Option<u32>,
 }
 
 impl Tun {
@@ -47,6 +59,7 @@ impl Tun {
             queue: Mutex::default(),
             attached: AtomicBool::new(true),
             persistent: AtomicBool::new(false),
+            users: Mutex::default(),
             up: AtomicBool::new(false),
             readers: WaitQueue::new(),
         })
@@ -90,6 +103,18 @@ impl Tun {
         if let Some(place) = &mut *self.mac.lock() {
             *place = mac;
         }
+    }
+
+    /// Changes who may have it.
+    pub fn change_users(&self, change: impl FnOnce(&mut Users)) {
+        change(&mut self.users.lock());
+    }
+
+    /// Whether a user who is no administrator may have it (`tun_not_capable`).
+    pub fn is_open_to(&self, creds: &Credentials) -> bool {
+        let users = *self.users.lock();
+        let member = |gid: u32| creds.egid == gid || creds.groups.contains(&gid);
+        users.owner.is_none_or(|uid| creds.euid == uid) && users.group.is_none_or(member)
     }
 
     /// True while a program has it.

@@ -13,6 +13,14 @@ pub const FS_IOC_GETFLAGS: u32 = 0x8008_6601;
 /// `FS_IOC_SETFLAGS`
 pub const FS_IOC_SETFLAGS: u32 = 0x4008_6602;
 
+/// `FS_IOC_FSGETXATTR`
+pub const FS_IOC_FSGETXATTR: u32 = 0x801c_581f;
+/// `FS_IOC_FSSETXATTR`
+pub const FS_IOC_FSSETXATTR: u32 = 0x401c_5820;
+
+/// `struct fsxattr`: `FS_XFLAG_*`, hints of extents, their number, a project, a hint for copies, and padding.
+type Fsxattr = [u32; 7];
+
 /// `struct file_attr`: 64 bits of `FS_XFLAG_*`, then what no file system here knows.
 const SIZE: u64 = 24;
 /// `FS_XFLAG_*` and the flags that they stand for.
@@ -36,6 +44,42 @@ pub fn set(t: &CurrentTask, path: &Path, arg: u64) -> SysResult {
     let bits: u32 = t.mm().read_obj(UserAddr(arg))?;
     path.mount.check_writable()?;
     change(t, path, InodeFlags::from_bits(bits))
+}
+
+/// `FS_IOC_FSGETXATTR`. `ENOTTY` where inodes have no flags.
+pub fn get_extended(t: &CurrentTask, path: &Path, arg: u64) -> SysResult {
+    let flags = path.inode().flags().ok_or(Errno::ENOTTY)?;
+    let mut words = Fsxattr::default();
+    words[0] = extended(flags) as u32;
+    t.mm().write_obj(UserAddr(arg), &words)?;
+    Ok(0)
+}
+
+/// `FS_IOC_FSSETXATTR`: flags only, as there are no extents and projects.
+pub fn set_extended(t: &CurrentTask, path: &Path, arg: u64) -> SysResult {
+    path.inode().flags().ok_or(Errno::ENOTTY)?;
+    let [flags, extent, _count, project, copy, _, _]: Fsxattr = t.mm().read_obj(UserAddr(arg))?;
+    path.mount.check_writable()?;
+    let known = [extent, project, copy] == [0; 3];
+    change(t, path, from_extended(flags.into()).filter(|_| known))
+}
+
+/// The `FS_XFLAG_*` that stand for flags.
+fn extended(flags: InodeFlags) -> u64 {
+    let set = EXTENDED.iter().filter(|(_, flag)| flags.contains(*flag));
+    set.fold(0, |sum, (bit, _)| sum | bit)
+}
+
+/// The flags that `FS_XFLAG_*` stand for; `None` if there are others.
+fn from_extended(bits: u64) -> Option<InodeFlags> {
+    let (mut left, mut flags) = (bits, InodeFlags::empty());
+    for (bit, flag) in EXTENDED {
+        if left & bit != 0 {
+            left -= bit;
+            flags |= flag;
+        }
+    }
+    (left == 0).then_some(flags)
 }
 
 /// Changes the flags; `None` stands for some that are not known (`EOPNOTSUPP`).
@@ -91,8 +135,7 @@ pub fn file_getattr(
     check_arguments(size, at_flags.0)?;
     let place = find(t, dirfd, path, at_flags.0)?;
     let flags = place.inode().flags().ok_or(Errno::EOPNOTSUPP)?;
-    let set = EXTENDED.iter().filter(|(_, flag)| flags.contains(*flag));
-    let mut bytes = set.fold(0, |sum, (bit, _)| sum | bit).to_ne_bytes().to_vec();
+    let mut bytes = extended(flags).to_ne_bytes().to_vec();
     bytes.resize(size as usize, 0);
     t.mm().write(attr, &bytes)?;
     Ok(0)
@@ -116,14 +159,6 @@ pub fn file_setattr(
     let place = find(t, dirfd, path, at_flags.0)?;
     place.mount.check_writable()?;
     let (head, rest) = bytes.split_first_chunk::<8>().ok_or(Errno::EINVAL)?;
-    let mut left = u64::from_ne_bytes(*head);
-    let mut flags = InodeFlags::empty();
-    for (bit, flag) in EXTENDED {
-        if left & bit != 0 {
-            left -= bit;
-            flags |= flag;
-        }
-    }
-    let known = left == 0 && rest.iter().all(|byte| *byte == 0);
-    change(t, &place, known.then_some(flags))
+    let known = rest.iter().all(|byte| *byte == 0);
+    change(t, &place, from_extended(u64::from_ne_bytes(*head)).filter(|_| known))
 }

@@ -1,6 +1,8 @@
 //! `ioctl(2)`: the commands every file knows.
 
-use super::inode_flags::{self, FS_IOC_GETFLAGS, FS_IOC_SETFLAGS};
+use super::inode_flags::{
+    self, FS_IOC_FSGETXATTR, FS_IOC_FSSETXATTR, FS_IOC_GETFLAGS, FS_IOC_SETFLAGS,
+};
 use crate::errno::Errno;
 use crate::fs::ioctl::{FIONREAD, put_int};
 use crate::kernel::CurrentTask;
@@ -73,6 +75,13 @@ pub fn ioctl(t: &mut CurrentTask, fd: Fd, cmd: Flags, arg: u64) -> SysResult {
             let path = file.path().ok_or(Errno::ENOTTY)?;
             let get = cmd.0 == FS_IOC_GETFLAGS;
             if get { inode_flags::get(t, path, arg) } else { inode_flags::set(t, path, arg) }
+        }
+        FS_IOC_FSGETXATTR | FS_IOC_FSSETXATTR if file.path().is_some() => {
+            let path = file.path().ok_or(Errno::ENOTTY)?;
+            match cmd.0 {
+                FS_IOC_FSGETXATTR => inode_flags::get_extended(t, path, arg),
+                _ => inode_flags::set_extended(t, path, arg),
+            }
         }
         FIGETBSZ if file.path().is_some() => put_int(t, arg, file.attr()?.blksize as usize),
         FIONREAD if is_regular(&file) => {
