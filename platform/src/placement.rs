@@ -35,9 +35,6 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock};
 pub use together::Together;
 
-/// How often the balancer looks while there is an imbalance, in nanoseconds.
-const PERIOD: u64 = 1_000_000;
-
 /// How often in a row a thread that is woken finds that nothing runs, and that the last to run has just blocked on another
 /// CPU, until it goes there.
 const TURNS: u32 = 8;
@@ -123,17 +120,16 @@ impl Placement {
     fn balancer(&self) {
         // It was started by a pinned thread, and must run where nobody else does.
         let _ = thread::set_affinity(0, &self.all);
-        let mut crowded = false;
+        let mut pause = None;
         loop {
-            if crowded {
-                self.wake.park_until(Clock::Monotonic.now() + PERIOD);
-            } else {
-                self.wake.park();
+            match pause {
+                Some(pause) => drop(self.wake.park_until(Clock::Monotonic.now() + pause)),
+                None => self.wake.park(),
             }
             let mut state = self.state.lock();
             let (again, moves) = state.balance(Clock::Monotonic.now());
-            state.balancing = again;
-            crowded = again;
+            state.balancing = again.is_some();
+            pause = again;
             // Under the lock: the threads cannot end meanwhile, so their ids are theirs.
             for (pair, to) in moves {
                 self.pin(&pair, to);
@@ -212,7 +208,9 @@ impl Slot {
                 pair.pin_apart(&guests, &sentries);
             }
         }
-        self.join(&group.together.clone());
+        let (together, guests) = (group.together.clone(), group.guests);
+        placement.watch(&mut state, guests);
+        self.join(&together);
         true
     }
 

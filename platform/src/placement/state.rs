@@ -1,10 +1,13 @@
 //! What runs where, and what that means for the next decision.
 
-use super::together::Together;
+use super::together::{LOOK, Together};
 use crate::host::thread::{self, CpuSet};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+
+/// How often the balancer looks while there is an imbalance, in nanoseconds.
+const PERIOD: u64 = 1_000_000;
 
 /// A thread that has run for this long without blocking is worth a CPU of its own, in nanoseconds.
 pub const BUSY: u64 = 1_500_000;
@@ -191,6 +194,9 @@ impl State {
         if !all_willing(&here) {
             return None;
         }
+        let theirs = |id: &u64| self.find(*id).is_some_and(|cpu| cpu == here || cpu == guests);
+        let each = self.willing.iter().filter(|one| theirs(&one.id)).map(|one| one.each);
+        let together = Arc::new(Together::new(each)?);
         let pairs = std::mem::take(self.running.get_mut(here)?);
         let all = self.running.get_mut(guests)?;
         all.extend(pairs);
@@ -200,7 +206,6 @@ impl State {
         for member in &members {
             member.order.join();
         }
-        let together = Arc::new(Together::new(members.iter().map(|member| member.each)));
         let members = members.into_iter().map(|member| (member.id, member.order)).collect();
         self.groups.push(Group { guests, sentries: here, members, together });
         self.groups.last().map(|group| (group, moves))
@@ -220,9 +225,9 @@ impl State {
         }
     }
 
-    /// Ends groups that others need the CPUs of, or that could have more CPUs, and returns whether there are
-    /// such that may be ended soon.
-    fn part_groups(&mut self, now: u64) -> bool {
+    /// Ends groups that make no calls, that others need the CPUs of, or that could have more CPUs. Returns whether there are
+    /// such that may be ended soon, and where pairs are to be put: some may make no call any more.
+    fn part_groups(&mut self, now: u64) -> (bool, Vec<(Pair, usize)>) {
         let mut soon = false;
         let mut ended = Vec::new();
         for group in &self.groups {
@@ -230,17 +235,21 @@ impl State {
             let others = pairs.into_iter().flatten().flatten();
             let since = others.filter(|(id, _)| !group.is_member(**id)).map(|(_, pair)| pair.since);
             let more = self.less_busy(group.guests).map(|_| self.crowded_since);
-            let Some(since) = since.chain(more).min() else { continue };
-            if now.saturating_sub(since) < BUSY {
-                soon = true;
-            } else if let Some((id, _)) = group.members.first() {
-                ended.push(*id);
+            let since = since.chain(more).min();
+            let is_over = since.is_some_and(|since| now.saturating_sub(since) >= BUSY);
+            if is_over || !group.together.goes_on(now) {
+                ended.extend(group.members.first().map(|(id, _)| (*id, group.guests)));
+            } else {
+                soon |= since.is_some();
             }
         }
-        for id in ended {
+        let mut moves = Vec::new();
+        for (id, guests) in ended {
             self.part(id);
+            let pairs = self.running.get(guests).into_iter().flatten();
+            moves.extend(pairs.map(|(_, pair)| (*pair, guests)));
         }
-        soon
+        (soon, moves)
     }
 
     /// Whether there is something to do for the balancer on account of a pair that now runs on this CPU.
@@ -248,11 +257,10 @@ impl State {
         self.groups.iter().any(|group| group.has(cpu)) || self.less_busy(cpu).is_some()
     }
 
-    /// Moves pairs from crowded CPUs, one from each; returns whether there is still something to do,
+    /// Moves pairs from crowded CPUs, one from each; returns after which time there is still something to do, in nanoseconds,
     /// and the moves.
-    pub fn balance(&mut self, now: u64) -> (bool, Vec<(Pair, usize)>) {
-        let soon = self.part_groups(now);
-        let mut moves = Vec::new();
+    pub fn balance(&mut self, now: u64) -> (Option<u64>, Vec<(Pair, usize)>) {
+        let (soon, mut moves) = self.part_groups(now);
         for from in 0..self.running.len() {
             if self.groups.iter().any(|group| group.has(from)) {
                 continue;
@@ -272,7 +280,8 @@ impl State {
             moves.push((pair, to));
         }
         let crowded = (0..self.running.len()).any(|cpu| self.less_busy(cpu).is_some());
-        (crowded || soon, moves)
+        let later = (!self.groups.is_empty()).then_some(LOOK);
+        (if crowded || soon { Some(PERIOD) } else { later }, moves)
     }
 
     /// Notes that a running pair is on another CPU now.
@@ -315,7 +324,7 @@ mod tests {
     fn one_that_has_run_long_moves_to_an_idle_cpu() {
         let mut state = state(&[&[10 * BUSY, 9 * BUSY, 11 * BUSY], &[]]);
         let (again, moves) = state.balance(11 * BUSY);
-        assert_eq!((again, loads(&state)), (false, vec![2, 1]));
+        assert_eq!((again, loads(&state)), (None, vec![2, 1]));
         assert_eq!((moves[0].0.stub, moves[0].1), (2, 1));
     }
 
@@ -350,13 +359,13 @@ mod tests {
     #[test]
     fn balanced_or_fresh_ones_stay() {
         let mut balanced = state(&[&[0, 0], &[0]]);
-        assert!(!balanced.balance(100 * BUSY).0);
+        assert_eq!(balanced.balance(100 * BUSY).0, None);
         assert_eq!(loads(&balanced), [2, 1]);
         let mut fresh = state(&[&[BUSY, BUSY], &[]]);
         let (again, moves) = fresh.balance(BUSY + 1);
-        assert!(again && moves.is_empty());
+        assert!(again == Some(PERIOD) && moves.is_empty());
         let mut one = state(&[&[0]]);
-        assert!(!one.balance(100 * BUSY).0);
+        assert_eq!(one.balance(100 * BUSY).0, None);
     }
 
     #[test]
@@ -387,7 +396,7 @@ mod tests {
         assert_eq!((second.is_join(), order.is_join()), (true, false));
         assert_eq!((loads(&state), state.idle()), (vec![0, 2], None));
         // Nobody is moved, and nobody else gets a CPU.
-        assert_eq!(state.balance(10 * BUSY), (false, Vec::new()));
+        assert_eq!(state.balance(10 * BUSY), (Some(LOOK), Vec::new()));
         assert!(state.unite(willing(2, 400 + WILLING).0).is_none());
         state.part(2);
         assert!(second.is_back() && state.groups.is_empty());
@@ -402,14 +411,17 @@ mod tests {
         let (first, order) = willing(1, 0);
         assert!(state.unite(first).is_some());
         state.running[1].insert(3, Pair { since: BUSY, ..pair });
-        assert!(state.is_crowded(1) && state.balance(BUSY + 1).0);
+        assert!(state.is_crowded(1));
+        assert_eq!(state.balance(BUSY + 1).0, Some(PERIOD));
         assert!(!order.is_back());
         // The other has blocked: it was short.
         state.running[1].remove(&3);
-        assert!(!state.balance(2 * BUSY).0 && !order.is_back());
+        assert_eq!((state.balance(2 * BUSY).0, order.is_back()), (Some(LOOK), false));
         state.running[0].insert(3, pair);
-        state.balance(2 * BUSY);
+        let (_, moves) = state.balance(2 * BUSY);
         assert!(order.is_back() && state.groups.is_empty());
+        // Those of the group are put together again, whether they make calls or not.
+        assert_eq!(moves.iter().map(|(_, cpu)| *cpu).collect::<Vec<_>>(), [1, 1]);
     }
 
     #[test]
@@ -420,11 +432,11 @@ mod tests {
         let (group, _) = state.unite(second).unwrap();
         assert_eq!((group.guests, group.sentries), (0, 1));
         assert_eq!(state.wanted(), 4);
-        assert!(!state.balance(BUSY).0);
+        assert_eq!(state.balance(BUSY).0, Some(LOOK));
         state.running[2].clear();
         assert_eq!(state.less_busy(0), Some(2));
         state.crowded_since = BUSY;
-        assert!(state.balance(BUSY + 1).0 && !order.is_back());
+        assert_eq!((state.balance(BUSY + 1).0, order.is_back()), (Some(PERIOD), false));
         state.balance(2 * BUSY);
         assert!(order.is_back());
     }

@@ -8,9 +8,14 @@ use crate::host::time::Clock;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 /// How many calls are timed together.
-const WINDOW: u64 = 1024;
-/// So many slow windows in a row are enough.
-const SLOW: u32 = 2;
+const WINDOW: u64 = 256;
+/// So many slow windows in a row are enough: in some of them the host may have run something else.
+const SLOW: u32 = 3;
+/// Calls of all in a second that are worth an attempt. With fewer, most of the time is not spent on the way between the sides, and one
+/// CPU for all guest code would be too little.
+const LEAST: u64 = 150_000;
+/// How often it is asked whether calls are made, in nanoseconds.
+pub const LOOK: u64 = 8_000_000;
 
 /// Whether it pays that some pairs share their CPUs so: their calls are counted.
 #[derive(Debug)]
@@ -20,18 +25,40 @@ pub struct Together {
     calls: AtomicU64,
     since: AtomicU64,
     slow: AtomicU32,
+    /// Calls in the windows before this one.
+    made: AtomicU64,
+    /// Of these when it was asked last whether any are made, and when that was.
+    seen: AtomicU64,
+    asked: AtomicU64,
 }
 
 impl Together {
-    /// For pairs of which a call, and the way to the next, took so long (in nanoseconds) while each shared a CPU.
-    pub fn new(each: impl Iterator<Item = u64>) -> Self {
+    /// For pairs of which a call, and the way to the next, took so long (in nanoseconds) while each shared a CPU; `None` if it is not
+    /// worth an attempt.
+    pub fn new(each: impl Iterator<Item = u64>) -> Option<Self> {
         let expected = each.map(|each| 1_000_000_000 / each.max(1)).sum();
-        Self {
+        let now = Clock::Monotonic.now();
+        (expected >= LEAST).then(|| Self {
             expected,
             calls: AtomicU64::new(0),
-            since: AtomicU64::new(Clock::Monotonic.now()),
+            since: AtomicU64::new(now),
             slow: AtomicU32::new(0),
+            made: AtomicU64::new(0),
+            seen: AtomicU64::new(0),
+            asked: AtomicU64::new(now),
+        })
+    }
+
+    /// Whether calls are made at all: they may have begun to compute, or nobody runs any more. For the balancer, who asks now and then.
+    pub fn goes_on(&self, now: u64) -> bool {
+        let waited = now.saturating_sub(self.asked.load(Ordering::Relaxed));
+        if waited < LOOK {
+            return true;
         }
+        self.asked.store(now, Ordering::Relaxed);
+        let made = self.made.load(Ordering::Relaxed);
+        let new = made.saturating_sub(self.seen.swap(made, Ordering::Relaxed));
+        new.saturating_mul(1_000_000_000) / waited >= self.expected / 4
     }
 
     /// One of them has made so many more calls. Returns whether it still pays: they make a quarter more than before.
@@ -46,6 +73,7 @@ impl Together {
         }
         // Two that get here at once make one window wrong.
         self.calls.store(0, Ordering::Relaxed);
+        self.made.fetch_add(calls, Ordering::Relaxed);
         let took = now.saturating_sub(self.since.swap(now, Ordering::Relaxed)).max(1);
         let reached = calls.saturating_mul(1_000_000_000) / took;
         if reached / 5 * 4 >= self.expected {
@@ -63,7 +91,7 @@ mod tests {
     #[test]
     fn it_pays_while_more_calls_are_made_than_before() {
         // 500,000 a second before.
-        let together = Together::new([4000, 4000].into_iter());
+        let together = Together::new([4000, 4000].into_iter()).unwrap();
         let mut now = together.since.load(Ordering::Relaxed);
         let mut window = |each: u64| {
             assert!(together.pays_at(WINDOW - 1, now));
@@ -77,5 +105,24 @@ mod tests {
         assert!(!window(1900));
         assert!(window(1000));
         assert!(window(2100));
+    }
+
+    #[test]
+    fn it_ends_when_no_calls_are_made() {
+        let together = Together::new([4000, 4000].into_iter()).unwrap();
+        let start = together.asked.load(Ordering::Relaxed);
+        assert!(together.goes_on(start + LOOK - 1));
+        // Four windows are more than a quarter of what 8 ms had before, one is less.
+        assert!((0..4).all(|_| together.pays_at(WINDOW, start + 1)));
+        assert!(together.goes_on(start + LOOK));
+        together.pays_at(WINDOW, start + LOOK);
+        assert!(!together.goes_on(start + 2 * LOOK));
+    }
+
+    #[test]
+    fn those_that_compute_between_their_calls_are_left_alone() {
+        assert!(Together::new([7_000, 12_000].into_iter()).is_some());
+        assert!(Together::new([14_000, 14_000].into_iter()).is_none());
+        assert!(Together::new([20_000; 3].into_iter()).is_some());
     }
 }

@@ -103,15 +103,16 @@ impl Rhythm {
         self.slow < SLOW
     }
 
-    /// The attempt is over.
-    pub fn end(&mut self, paid: bool) {
+    /// The attempt is over, which may have been one `together` with others: a failure costs more then.
+    pub fn end(&mut self, paid: bool, together: bool) {
         self.away = false;
         self.short = 0;
         self.since = Clock::Monotonic.now();
+        let longest = if together { 8 * PENALTY.1 } else { PENALTY.1 };
         self.penalty = match self.total.saturating_add(self.calls) >= LEAST {
             true if paid => 0,
-            true => PENALTY.0,
-            false => (2 * self.penalty).clamp(PENALTY.0, PENALTY.1),
+            true if !together => PENALTY.0,
+            _ => (2 * self.penalty).clamp(PENALTY.0, longest),
         };
         self.not_before = self.since + self.penalty;
     }
@@ -147,14 +148,22 @@ mod tests {
         }
         // It had not lasted.
         rhythm.total = 0;
-        rhythm.end(false);
+        rhythm.end(false, false);
         let first = rhythm.penalty;
         rhythm.begin(true);
-        rhythm.end(true);
+        rhythm.end(true, false);
         assert!(rhythm.penalty > first);
         rhythm.begin(true);
         rhythm.total = LEAST;
-        rhythm.end(true);
+        rhythm.end(true, false);
         assert_eq!(rhythm.penalty, 0);
+        // Nor had what lasted, but was no gain for those who did it together.
+        let mut penalties = (0..12).map(|_| {
+            rhythm.begin(true);
+            rhythm.total = LEAST;
+            rhythm.end(false, true);
+            rhythm.penalty
+        });
+        assert_eq!((penalties.next(), penalties.last()), (Some(PENALTY.0), Some(8 * PENALTY.1)));
     }
 }

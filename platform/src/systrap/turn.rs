@@ -212,8 +212,9 @@ impl SystrapContext {
             return;
         }
         self.let_sleep();
+        let together = self.slot.together().is_some();
         self.slot.gather();
-        self.rhythm.end(paid);
+        self.rhythm.end(paid, together);
     }
 
     /// A thread whose call came through its block need not look for the answer any more.
