@@ -16,8 +16,8 @@ const LEAF1_ECX: u32 = 0x7f << 2 & !(1 << 9) | 1 << 15 | 1 << 21 | 1 << 24 | 1 <
 const LEAF1_EDX: u32 = 1 << 7 | 1 << 9 | 1 << 12 | 1 << 14 | 1 << 21 | 1 << 22 | 1 << 29 | 1 << 31;
 /// SGX, tracing.
 const LEAF7_EBX: u32 = 1 << 2 | 1 << 25;
-/// Waiting in user mode, 57-bit addresses, SGX.
-const LEAF7_ECX: u32 = 1 << 5 | 1 << 16 | 1 << 30;
+/// Protection keys, which page tables here do not have, waiting in user mode, 57-bit addresses, SGX.
+const LEAF7_ECX: u32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 16 | 1 << 30;
 /// Tiles.
 const LEAF7_EDX: u32 = 1 << 22 | 1 << 24 | 1 << 25;
 /// SVM, extended APIC, sampling, secure init, watchdog, counters, monitor.
@@ -28,12 +28,8 @@ const EXTENDED_ECX: u32 =
 const XSAVES: u32 = 1 << 3;
 
 /// Bits of CR4 that stand for features of the CPU: (leaf 7 register, bit) → bit of CR4.
-const CR4_FEATURES: [(fn(&kvm_cpuid_entry2) -> u32, u32, u32); 4] = [
-    (|leaf| leaf.ebx, 7, 20),
-    (|leaf| leaf.ebx, 20, 21),
-    (|leaf| leaf.ecx, 2, 11),
-    (|leaf| leaf.ecx, 3, 22),
-];
+const CR4_FEATURES: [(fn(&kvm_cpuid_entry2) -> u32, u32, u32); 3] =
+    [(|leaf| leaf.ebx, 7, 20), (|leaf| leaf.ebx, 20, 21), (|leaf| leaf.ecx, 2, 11)];
 
 /// What KVM supports, reduced to what programs are to see.
 pub fn masked(supported: &CpuId, xcr0: u64) -> Vec<kvm_cpuid_entry2> {
@@ -72,15 +68,13 @@ pub fn masked(supported: &CpuId, xcr0: u64) -> Vec<kvm_cpuid_entry2> {
     entries
 }
 
-/// Bits of CR4 for what the CPU has of supervisor protection and protection keys.
-pub fn cr4(entries: &[kvm_cpuid_entry2], xcr0: u64) -> u64 {
+/// Bits of CR4 for what the CPU has of supervisor protection.
+pub fn cr4(entries: &[kvm_cpuid_entry2]) -> u64 {
     let Some(leaf) = entries.iter().find(|entry| (entry.function, entry.index) == (7, 0)) else {
         return 0;
     };
     let bits = CR4_FEATURES.iter().filter(|(register, bit, _)| register(leaf) >> bit & 1 != 0);
-    let cr4 = bits.fold(0, |cr4, (.., bit)| cr4 | 1u64 << bit);
-    // Protection keys need their component.
-    if xcr0 >> crate::cpu::PKRU & 1 == 0 { cr4 & !(1 << 22) } else { cr4 }
+    bits.fold(0, |cr4, (.., bit)| cr4 | 1u64 << bit)
 }
 
 /// Whether user code may use `rdfsbase` and its like, as the shim does.
@@ -132,7 +126,7 @@ mod tests {
         assert_eq!(leaf(0xd, 0).unwrap().eax, 7);
         assert!(leaf(0xd, 2).is_some());
         assert_eq!(leaf(0x8000_0001, 0).unwrap().ecx & 1 << 2, 0);
-        assert_eq!(cr4(&entries, 7), 1 << 20 | 1 << 21 | 1 << 11);
-        assert_eq!(cr4(&entries, 7 | 1 << 9) >> 22 & 1, 1);
+        assert_eq!(leaf(7, 0).unwrap().ecx & (1 << 3 | 1 << 4), 0);
+        assert_eq!(cr4(&entries), 1 << 20 | 1 << 21 | 1 << 11);
     }
 }

@@ -155,7 +155,7 @@ impl Machine {
         let regions = u32::try_from(kvm.get_nr_memslots()).unwrap_or(0);
         let cpuid = CpuId::from_entries(&entries)
             .map_err(|_| PlatformError::host("reduce the CPU's features", Errno::E2BIG))?;
-        let model = Model { cr4: cpuid::cr4(&entries, xcr0), cpuid, xcr0, kernel };
+        let model = Model { cr4: cpuid::cr4(&entries), cpuid, xcr0, kernel };
         let bits = cpuid::physical_bits(&supported);
         let machine = Self {
             slots: Slots::new(vm, memory, arena, bits, regions)?,
