@@ -270,7 +270,7 @@ fn every_kind_of_memory() {
     needs_keys!();
     let key = key();
     let fd = open(c"keyed", O_RDWR | O_CREAT, 0o600).0 as i32;
-    p!(ftruncate(fd, 4 * PAGE as i64), pwrite(fd, &[5; 64], 0));
+    p!(ftruncate(fd, 4 * PAGE as i64), pwrite(fd, [5; 64], 0));
     let shared_file = mmap(0, PAGE, RW, MAP_SHARED, fd, 0).addr();
     let private_file = mmap(0, 4 * PAGE, RW, MAP_PRIVATE, fd, 0).addr();
     let big = mmap(0, 8 << 20, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0).addr();
