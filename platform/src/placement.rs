@@ -102,6 +102,12 @@ impl Placement {
         }
     }
 
+    fn pin_apart(&self, pair: &Pair, stub: usize, sentry: usize) {
+        if let (Some(stub), Some(sentry)) = (self.cpu(stub), self.cpu(sentry)) {
+            pair.pin_apart(&stub, &sentry);
+        }
+    }
+
     /// Makes sure the balancer is awake if it has something to do.
     fn watch(&'static self, state: &mut State, cpu: usize) {
         if state.balancing || !state.is_crowded(cpu) {
@@ -200,13 +206,9 @@ impl Slot {
         }
         let willing = Willing { id: self.id, when: Clock::Monotonic.now(), each, order };
         let Some((group, moves)) = state.unite(willing) else { return false };
-        if let (Some(guests), Some(sentries)) =
-            (placement.cpu(group.guests), placement.cpu(group.sentries))
-        {
-            // Under the lock: the threads cannot end meanwhile, so their ids are theirs.
-            for pair in moves {
-                pair.pin_apart(&guests, &sentries);
-            }
+        // Under the lock: the threads cannot end meanwhile, so their ids are theirs.
+        for pair in moves {
+            placement.pin_apart(&pair, group.guests, group.sentries);
         }
         let (together, guests) = (group.together.clone(), group.guests);
         placement.watch(&mut state, guests);
@@ -225,10 +227,15 @@ impl Slot {
             return false;
         }
         let Some(placement) = placement() else { return false };
-        let state = placement.state.lock();
+        let mut state = placement.state.lock();
         let mut groups = state.groups.iter();
         let Some(group) = groups.find(|group| group.is_member(self.id)) else { return false };
-        let together = group.together.clone();
+        let (guests, sentries, together) = (group.guests, group.sentries, group.together.clone());
+        // It may have been elsewhere since.
+        if let Some(from) = state.find(self.id).filter(|from| *from != guests) {
+            state.shift(self.id, self.pair, from, guests);
+        }
+        placement.pin_apart(&self.pair, guests, sentries);
         drop(state);
         self.join(&together);
         true
@@ -357,17 +364,15 @@ impl Slot {
 impl Drop for Slot {
     fn drop(&mut self) {
         let Some(placement) = placement() else { return };
-        let grouped = self.together.take().is_some();
-        if grouped {
+        if self.together.take().is_some() {
             // Its thread in the stub may be gone.
             self.away = false;
         }
         self.gather();
         {
             let mut state = placement.state.lock();
-            if grouped {
-                state.part(self.id);
-            }
+            // Also one that has not joined yet.
+            state.part(self.id);
             if let Some(cpu) = state.find(self.id)
                 && let Some(pairs) = state.running.get_mut(cpu)
             {

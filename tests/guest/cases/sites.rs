@@ -468,6 +468,39 @@ fn a_storm_of_signals_sees_only_code() {
     p!(right, offsets & !0b1010_0001_0001, strange);
 }
 
+fn two_that_only_call_with_signals_and_children() {
+    const CALLS: u64 = 8000;
+    let code = map(c"code", &TAIL);
+    put(c"f", "");
+    let pipes = [pipe(0), pipe(0)];
+    let both = [0, 1].map(|me: usize| {
+        child(|| {
+            let fd = open(c"f", O_RDONLY, 0).0 as u64;
+            let ([from, _], [_, to]) = (pipes[me], pipes[1 - me]);
+            let mut right = true;
+            catch(SIGALRM, SA_RESTART);
+            sc!(SYS_setitimer, ITIMER_REAL, at(&[0i64, 700, 0, 700]), 0u64);
+            for _ in 0..2 {
+                for call in 0..CALLS {
+                    let seek = [SYS_lseek as u64, fd, call, SEEK_SET as u64, 0];
+                    right &= enter(code, seek, 0x202).rax == call as i64;
+                    // They wait for each other now and then.
+                    if call % 500 == 499 {
+                        right &= wr(to, "x").0 == 1 && rd(from, 1).bytes() == b"x";
+                    }
+                }
+                let ask = [SYS_getppid as u64, 0, 0, 0, 0];
+                right &= run(|| i32::from(enter(code, ask, 0x202).rax <= 0)).code() == 0;
+                // And compute.
+                right &= (0..2_000_000u64).fold(1, |n, i| std::hint::black_box(n | i)) & 1 == 1;
+            }
+            setitimer(ITIMER_REAL, 0, 0);
+            i32::from(!right)
+        })
+    });
+    p!(wait(both[0]), wait(both[1]));
+}
+
 fn the_return_from_a_handler_is_one() {
     catch(SIGUSR1, SA_RESTART);
     let mut masks = true;
@@ -541,6 +574,7 @@ cases![
     interrupted_reads_say_where,
     restarted_reads_say_where,
     a_storm_of_signals_sees_only_code,
+    two_that_only_call_with_signals_and_children,
     the_return_from_a_handler_is_one,
     a_filter_sees_the_place,
     it_is_listed_as_before,
