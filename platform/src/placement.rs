@@ -185,9 +185,9 @@ impl Slot {
     }
 
     /// Moves the calling sentry thread to a CPU where nothing runs, away from its guest thread, or makes a group with
-    /// others. `each` is what a call takes now, in nanoseconds. The guest thread waits for the caller. `false` when there is no
+    /// others. `each` is what a call takes now, in nanoseconds; without it, no group is made. The guest thread waits for the caller. `false` when there is no
     /// CPU for it.
-    pub fn spread(&mut self, each: u64) -> bool {
+    pub fn spread(&mut self, each: Option<u64>) -> bool {
         let Some(placement) = placement() else { return false };
         if self.blocked_on.is_some() || self.away {
             return false;
@@ -204,6 +204,7 @@ impl Slot {
             self.away = true;
             return true;
         }
+        let Some(each) = each else { return false };
         let willing = Willing { id: self.id, when: Clock::Monotonic.now(), each, order };
         let Some((group, moves)) = state.unite(willing) else { return false };
         // Under the lock: the threads cannot end meanwhile, so their ids are theirs.

@@ -14,6 +14,9 @@ const SLOW: u32 = 3;
 /// Calls of all in a second that are worth an attempt. With fewer, most of the time is not spent on the way between the sides, and one
 /// CPU for all guest code would be too little.
 const LEAST: u64 = 150_000;
+/// So many calls are made between two that block, or the wake-ups across CPUs cost more than is gained. Calls alone do not show that:
+/// a program that asks again and again makes more of them.
+const STEADY: u64 = 16;
 /// How often it is asked whether calls are made, in nanoseconds.
 pub const LOOK: u64 = 8_000_000;
 
@@ -25,6 +28,7 @@ pub struct Together {
     calls: AtomicU64,
     since: AtomicU64,
     slow: AtomicU32,
+    blocks: AtomicU64,
     /// Calls in the windows before this one.
     made: AtomicU64,
     /// Of these when it was asked last whether any are made, and when that was.
@@ -43,6 +47,7 @@ impl Together {
             calls: AtomicU64::new(0),
             since: AtomicU64::new(now),
             slow: AtomicU32::new(0),
+            blocks: AtomicU64::new(0),
             made: AtomicU64::new(0),
             seen: AtomicU64::new(0),
             asked: AtomicU64::new(now),
@@ -61,6 +66,11 @@ impl Together {
         new.saturating_mul(1_000_000_000) / waited >= self.expected / 4
     }
 
+    /// One of them is about to block.
+    pub fn block(&self) {
+        self.blocks.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// One of them has made so many more calls. Returns whether it still pays: they make a quarter more than before.
     pub fn pays(&self, calls: u32) -> bool {
         self.pays_at(calls.into(), Clock::Monotonic.now())
@@ -76,7 +86,8 @@ impl Together {
         self.made.fetch_add(calls, Ordering::Relaxed);
         let took = now.saturating_sub(self.since.swap(now, Ordering::Relaxed)).max(1);
         let reached = calls.saturating_mul(1_000_000_000) / took;
-        if reached / 5 * 4 >= self.expected {
+        let steady = self.blocks.swap(0, Ordering::Relaxed) * STEADY <= calls;
+        if steady && reached / 5 * 4 >= self.expected {
             self.slow.store(0, Ordering::Relaxed);
             return true;
         }
@@ -105,6 +116,19 @@ mod tests {
         assert!(!window(1900));
         assert!(window(1000));
         assert!(window(2100));
+    }
+
+    #[test]
+    fn it_does_not_pay_for_those_that_block() {
+        let together = Together::new([4000, 4000].into_iter()).unwrap();
+        let start = together.since.load(Ordering::Relaxed);
+        let window = |blocks: u64| {
+            (0..blocks).for_each(|_| together.block());
+            together.pays_at(WINDOW, start + 1)
+        };
+        assert!((0..10).all(|_| window(WINDOW / STEADY)));
+        let more = WINDOW / STEADY + 1;
+        assert!((1..SLOW).all(|_| window(more)) && !window(more));
     }
 
     #[test]

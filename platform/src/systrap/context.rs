@@ -285,10 +285,15 @@ impl Context for SystrapContext {
     }
 
     fn set_blocked(&mut self, blocked: bool) {
-        if blocked && self.slot.together().is_some() {
-            self.let_sleep();
-        } else if blocked {
-            self.come_home(true);
+        if blocked {
+            self.rhythm.block();
+            match self.slot.together() {
+                Some(together) => {
+                    together.block();
+                    self.let_sleep();
+                }
+                None => self.come_home(true),
+            }
         }
         self.slot.set_blocked(blocked);
     }

@@ -31,6 +31,8 @@ pub struct Rhythm {
     pub away: bool,
     /// Short intervals in a row.
     short: u32,
+    /// Calls since it has last blocked.
+    steady: u32,
     /// When the last call came, or the last window began.
     since: u64,
     /// What a call and the way to the next took while both threads shared a CPU; a moving average.
@@ -50,6 +52,7 @@ impl Rhythm {
         if self.away {
             return;
         }
+        self.steady = self.steady.saturating_add(1);
         let now = Clock::Monotonic.now();
         let interval = now.saturating_sub(self.since);
         self.since = now;
@@ -78,9 +81,15 @@ impl Rhythm {
         }
     }
 
-    /// What a call and the way to the next take while both threads share a CPU, in nanoseconds.
-    pub fn shared(&self) -> u64 {
-        self.shared
+    /// It is about to block.
+    pub fn block(&mut self) {
+        self.steady = 0;
+    }
+
+    /// What a call and the way to the next take while both threads share a CPU, in nanoseconds; `None` of one that blocks every few
+    /// calls, and would wait for a wake-up across CPUs each time if it was in a group.
+    pub fn steady(&self) -> Option<u64> {
+        (self.steady >= RHYTHM).then_some(self.shared)
     }
 
     /// A call came while away, or in a group. Returns whether it still pays.
@@ -128,7 +137,12 @@ mod tests {
         rhythm.call();
         assert!(!rhythm.is_due());
         rhythm.short = RHYTHM;
-        assert!(rhythm.is_due());
+        assert!(rhythm.is_due() && rhythm.steady().is_none());
+        (0..RHYTHM).for_each(|_| rhythm.call());
+        assert!(rhythm.steady().is_some());
+        rhythm.block();
+        assert!(rhythm.steady().is_none());
+        rhythm.short = RHYTHM;
         rhythm.begin(false);
         assert!(!rhythm.is_due() && !rhythm.away);
         rhythm.short = RHYTHM;

@@ -69,7 +69,7 @@ impl SystrapContext {
         } else if self.slot.has_joined() {
             self.rhythm.begin(true);
         } else if self.rhythm.is_due() {
-            let possible = self.slot.spread(self.rhythm.shared());
+            let possible = self.slot.spread(self.rhythm.steady());
             self.rhythm.begin(possible);
         }
         loop {
