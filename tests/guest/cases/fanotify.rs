@@ -48,12 +48,12 @@ fn events(group: i32) -> String {
     };
     bytes.chunks(24).map(event).collect::<Vec<_>>().join(", ")
 }
-fn touch(path: &CStr) {
+pub(super) fn touch(path: &CStr) {
     let fd = open(path, O_RDWR | O_CREAT, 0o644);
     wr(fd, "data");
     close(fd);
 }
-fn look(path: &CStr) {
+pub(super) fn look(path: &CStr) {
     let fd = open(path, O_RDONLY, 0);
     rd(fd, 4);
     close(fd);

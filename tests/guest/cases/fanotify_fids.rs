@@ -1,5 +1,6 @@
 //! `fanotify(7)` with file handles instead of descriptors: which records events have, what they say of names, and who may have them.
 
+use super::fanotify::{look, touch};
 use crate::prelude::*;
 
 const ACCESS: u64 = 0x1;
@@ -116,18 +117,6 @@ fn stat_of(fd: i32) -> stat {
 
 fn is_dir(fd: i32) -> bool {
     stat_of(fd).st_mode & S_IFMT == S_IFDIR
-}
-
-fn touch(path: &CStr) {
-    let fd = open(path, O_RDWR | O_CREAT, 0o644);
-    wr(fd, "data");
-    close(fd);
-}
-
-fn look(path: &CStr) {
-    let fd = open(path, O_RDONLY, 0);
-    rd(fd, 4);
-    close(fd);
 }
 
 fn groups() {
